@@ -1,0 +1,211 @@
+//! Identifiers and counters, each a type of its own so that none is taken for another.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// An identifier that is not a UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an id: ids are UUIDs, as in 0198f3a2-7c4e-7b1a-9d3e-5f6a7b8c9d0e")]
+pub struct InvalidId;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// A UUIDv7 (RFC 9562 section 5.7), written in its hyphenated lower-case form.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Wraps a UUID that is known to name one of these.
+            pub const fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// Wraps the 16 bytes of a UUID, as [`as_bytes`](Self::as_bytes) gave them.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            /// Makes a UUIDv7 of a moment and 10 random bytes; both are passed in, so that tests own them.
+            pub fn new(now: crate::Timestamp, random: [u8; 10]) -> Self {
+                let millis = u64::try_from(now.as_millis()).unwrap_or(0);
+                Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+            }
+
+            /// The 16 bytes of the UUID.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                // Only the hyphenated form: one id has one spelling.
+                if text.len() != 36 {
+                    return Err(InvalidId);
+                }
+                Uuid::try_parse(text).map(Self).map_err(|_| InvalidId)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "format": "uuid" })
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// Names a conversation.
+    ConvoId;
+    /// Names a user.
+    UserId;
+    /// Names a device: one login of one user.
+    DeviceId;
+}
+
+impl ConvoId {
+    /// The one id that the direct conversation of two users (or of a user with himself) can have.
+    ///
+    /// Both sides compute the same id, whoever asks first and on whichever node, so the primary
+    /// key alone makes the conversation unique. The time in it is the younger user's, the rest
+    /// comes from a hash of the ordered pair; a valid UUIDv7 like any other.
+    pub fn direct(a: UserId, b: UserId) -> Self {
+        let (low, high) = if a <= b { (a, b) } else { (b, a) };
+        let hash = Sha256::new()
+            .chain_update(b"tertulia direct conversation")
+            .chain_update(low.as_bytes())
+            .chain_update(high.as_bytes())
+            .finalize();
+        let mut random = [0; 10];
+        random.copy_from_slice(&hash[..10]);
+        let younger: &[u8] = std::cmp::max(&low.as_bytes()[..6], &high.as_bytes()[..6]);
+        let mut millis = [0; 8];
+        millis[2..].copy_from_slice(younger);
+        Self(uuid::Builder::from_unix_timestamp_millis(u64::from_be_bytes(millis), &random).into_uuid())
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident, $max:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// The largest value: 2^53 - 1, the largest integer that every JSON reader keeps exact.
+            pub const MAX: Self = Self($max);
+
+            /// Wraps a number.
+            pub const fn new(number: u64) -> Self {
+                Self(number)
+            }
+
+            /// The number.
+            pub const fn get(self) -> u64 {
+                self.0
+            }
+
+            /// The next one.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+
+            /// The one before; zero has none and stays.
+            #[must_use]
+            pub const fn previous(self) -> Self {
+                Self(self.0.saturating_sub(1))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64 })
+            }
+        }
+    )*};
+}
+
+counters! {
+    /// The place of an entry in its conversation: 1, 2, 3, … without holes. As a watermark 0 means nothing yet.
+    Seq, (1 << 53) - 1;
+    /// The sender's own number of a message, unique in (device, conversation): 1 … 2^53 - 1, in any order.
+    ClientSeq, (1 << 53) - 1;
+}
+
+impl ClientSeq {
+    /// Whether the number is in the range that a client may use.
+    pub const fn is_valid(self) -> bool {
+        self.0 >= 1 && self.0 <= Self::MAX.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timestamp;
+
+    fn user(millis: i64, fill: u8) -> UserId {
+        UserId::new(Timestamp::from_millis(millis), [fill; 10])
+    }
+
+    #[test]
+    fn both_sides_of_a_pair_compute_the_same_direct_conversation() {
+        let (ana, bo) = (user(1_000, 1), user(2_000, 2));
+        assert_eq!(ConvoId::direct(ana, bo), ConvoId::direct(bo, ana));
+        assert_ne!(ConvoId::direct(ana, bo), ConvoId::direct(ana, ana));
+    }
+
+    #[test]
+    fn a_direct_conversation_has_a_valid_uuid_of_version_7() {
+        let id = ConvoId::direct(user(1_000, 1), user(2_000, 2));
+        assert_eq!(id.0.get_version_num(), 7);
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = user(5, 9);
+        let simple = id.0.simple().to_string();
+        assert_eq!(simple.parse::<UserId>(), Err(InvalidId));
+        assert_eq!(format!("{{{id}}}").parse::<UserId>(), Err(InvalidId));
+    }
+}
