@@ -1,1 +1,15 @@
-//! store
+//! Where everything durable lives: the ports [`Store`] (conversations and their logs) and [`Accounts`]
+//! (users, devices, tokens, blocks), and the embedded adapter behind both.
+//!
+//! An adapter passes the suite of its port (`testsuite`), so nothing above knows which one it has.
+
+pub mod accounts;
+pub mod embedded;
+mod port;
+#[cfg(any(test, feature = "testsuite"))]
+pub mod testsuite;
+
+pub use accounts::Accounts;
+pub use port::{
+    Batch, Change, Head, HistorySlice, InboxPage, MemberPage, Slice, Store, StoreError,
+};

@@ -1,0 +1,265 @@
+//! What can be asked of a conversation's log ([`Intent`]), and what comes of it ([`Outcome`]).
+//!
+//! Everything durable that happens in a conversation is an intent of one `append`: entries, and also
+//! watermarks and a member's own settings, which are no entries but share the order of commits.
+
+use std::sync::Arc;
+
+use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
+use tertulia_protocol::event::SharedSettings;
+use tertulia_protocol::rest::{MemberSettings, MemberSettingsPatch};
+use tertulia_protocol::{ClientSeq, Code, ConvoId, DeviceId, Entry, Seq, Timestamp, UserId};
+
+/// The number of a committed batch: 1, 2, 3, … in the order of commits.
+///
+/// As a position it is exclusive: everything below it has been handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Commit(u64);
+
+impl Commit {
+    /// Wraps a number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The next one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Something that somebody wants to happen in a conversation.
+///
+/// Sizes and characters have been checked at the edge ([`tertulia_protocol::rules`]); who may do what
+/// is decided by [`crate::conversation`], at the intent's place in the order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Intent {
+    /// Begins a conversation. A direct one has the id [`ConvoId::direct`] and is created once.
+    Create {
+        /// The new id.
+        convo: ConvoId,
+        /// Who asks; becomes the owner of a group.
+        by: UserId,
+        /// Direct or group.
+        kind: ConversationType,
+        /// The first title.
+        title: Option<String>,
+        /// All members without repeats, `by` first.
+        members: Vec<UserId>,
+        /// What those see who come later.
+        history: HistoryPolicy,
+    },
+    /// Sends a message.
+    Send {
+        /// To where.
+        convo: ConvoId,
+        /// Who.
+        sender: UserId,
+        /// From which device.
+        device: DeviceId,
+        /// The device's own number of it: the same again is the same message.
+        client_seq: ClientSeq,
+        /// The text.
+        body: String,
+        /// The entry that it answers.
+        reply_to: Option<Seq>,
+    },
+    /// Adds members.
+    AddMembers {
+        /// To where.
+        convo: ConvoId,
+        /// Who asks.
+        by: UserId,
+        /// Whom, without repeats; those who are members already are passed over.
+        users: Vec<UserId>,
+    },
+    /// Removes a member; oneself: leaves.
+    RemoveMember {
+        /// From where.
+        convo: ConvoId,
+        /// Who asks.
+        by: UserId,
+        /// Whom.
+        user: UserId,
+    },
+    /// Gives a role.
+    SetRole {
+        /// Where.
+        convo: ConvoId,
+        /// Who asks.
+        by: UserId,
+        /// To whom.
+        user: UserId,
+        /// Which.
+        role: Role,
+    },
+    /// Renames a group.
+    Rename {
+        /// Which.
+        convo: ConvoId,
+        /// Who asks.
+        by: UserId,
+        /// The new title.
+        title: String,
+    },
+    /// Changes settings that all members share.
+    ChangeSettings {
+        /// Where.
+        convo: ConvoId,
+        /// Who asks.
+        by: UserId,
+        /// The description.
+        about: Option<String>,
+        /// Who may send.
+        posting: Option<Posting>,
+        /// What those see who come later.
+        history: Option<HistoryPolicy>,
+    },
+    /// Moves a member's watermarks forward. Not an entry.
+    Mark {
+        /// Where.
+        convo: ConvoId,
+        /// Whose.
+        user: UserId,
+        /// Received up to here.
+        delivered: Option<Seq>,
+        /// Read up to here; carries `delivered` along.
+        read: Option<Seq>,
+    },
+    /// Changes a member's own settings. Not an entry.
+    SetOwn {
+        /// Where.
+        convo: ConvoId,
+        /// Whose.
+        user: UserId,
+        /// What changes.
+        patch: MemberSettingsPatch,
+    },
+    /// Closes (or opens again) a direct conversation for sends, because one of the two blocks the other. Not an entry.
+    SetBlock {
+        /// The direct conversation; nothing happens if there is none yet.
+        convo: ConvoId,
+        /// Who blocks.
+        by: UserId,
+        /// Whether he does.
+        blocked: bool,
+    },
+}
+
+impl Intent {
+    /// The conversation that this is about.
+    pub const fn convo(&self) -> ConvoId {
+        match *self {
+            Self::Create { convo, .. }
+            | Self::Send { convo, .. }
+            | Self::AddMembers { convo, .. }
+            | Self::RemoveMember { convo, .. }
+            | Self::SetRole { convo, .. }
+            | Self::Rename { convo, .. }
+            | Self::ChangeSettings { convo, .. }
+            | Self::Mark { convo, .. }
+            | Self::SetOwn { convo, .. }
+            | Self::SetBlock { convo, .. } => convo,
+        }
+    }
+}
+
+/// What became of an intent. Everything but a refusal is durable when it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is a new entry.
+    Appended {
+        /// The entry.
+        entry: Arc<Entry>,
+        /// For `renamed` and `settings_changed`: what all members share, after it.
+        shared: Option<Arc<SharedSettings>>,
+    },
+    /// It was here before: the entry in its present state.
+    Duplicate(Arc<Entry>),
+    /// A member's watermarks moved.
+    Marked(Receipt),
+    /// A member's own settings changed.
+    OwnChanged {
+        /// Where.
+        convo: ConvoId,
+        /// Whose.
+        user: UserId,
+        /// All of them, after it.
+        settings: MemberSettings,
+    },
+    /// Nothing to do: a lower mark, a member who is one already, a direct conversation that exists, settings as they were.
+    Unchanged,
+    /// Not allowed, or not possible.
+    Refused(Refusal),
+}
+
+/// A member's watermarks after they moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Where.
+    pub convo: ConvoId,
+    /// Whose.
+    pub user: UserId,
+    /// Received up to here.
+    pub delivered: Seq,
+    /// Read up to here.
+    pub read: Seq,
+    /// When they last moved.
+    pub ts: Timestamp,
+}
+
+/// Why an intent was not let in; the texts say what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such conversation, or the one who asks is not in it: the two cannot be told apart.
+    #[error("this conversation does not exist or you are not in it")]
+    NotFound,
+    /// The user to remove or promote is no member.
+    #[error("this user is not a member of the conversation")]
+    NoSuchMember,
+    /// His role does not allow it.
+    #[error("only {0} may do this here; ask one of them")]
+    Role(&'static str),
+    /// A direct conversation is never left, renamed or joined.
+    #[error("a direct conversation keeps its two members, and has no title, roles or policies; create a group for that")]
+    Direct,
+    /// One of the two blocks the other.
+    #[error("one of you has blocked the other; this conversation can only be read")]
+    Blocked,
+    /// The number carries another message already.
+    #[error("clientSeq {0} already carries another message of this device; take a new number")]
+    ClientSeqTaken(ClientSeq),
+    /// The last owner cannot step down.
+    #[error("a group keeps at least one owner; give another member this role first")]
+    LastOwner,
+    /// The id is in use.
+    #[error("a conversation with this id exists already")]
+    Exists,
+    /// A watermark beyond the newest entry.
+    #[error("there is no entry {0} yet; the newest is {1}")]
+    BeyondHead(Seq, Seq),
+    /// A reply to what is not there, or not visible to the sender.
+    #[error("there is no entry {0} to reply to")]
+    NoSuchTarget(Seq),
+    /// Over the number of members.
+    #[error("a group has at most {0} members")]
+    TooManyMembers(usize),
+}
+
+impl Refusal {
+    /// The code that clients see.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::NotFound | Self::NoSuchMember => Code::NotFound,
+            Self::Role(_) | Self::Direct | Self::Blocked => Code::Forbidden,
+            Self::ClientSeqTaken(_) | Self::LastOwner | Self::Exists => Code::Conflict,
+            Self::BeyondHead(..) | Self::NoSuchTarget(_) | Self::TooManyMembers(_) => Code::Invalid,
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The port of the log: one write, and the reads that follow from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tertulia_domain::log::{Commit, Intent, Outcome, Receipt};
+use tertulia_protocol::event::SharedSettings;
+use tertulia_protocol::rest::{Conversation, Member, MemberSettings, MessageReceipt};
+use tertulia_protocol::{ConvoId, Entry, Seq, Timestamp, UserId};
+
+/// Conversations and their logs.
+///
+/// What is promised, whatever stands behind it:
+/// - An outcome is told only when it is durable (synced), and every read that begins after that sees it.
+/// - Entries of a conversation are numbered 1, 2, 3, … without holes, in the order of the batches and,
+///   within a batch, of its intents.
+/// - A device's `client_seq` stands for one message of a conversation as long as the message lives.
+/// - What a user may not see (before his `visible_from_seq`, after his removal) no read gives him.
+///
+/// Not promised: that reads of two calls come from one moment.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Appends `intents` in their order, in one transaction and one sync; `outcomes[i]` answers `intents[i]`.
+    ///
+    /// Batches are committed in the order in which the calls were first polled. A call that is dropped
+    /// after that may still be committed.
+    ///
+    /// # Errors
+    /// Nobody knows whether the batch is stored. Append it again: the messages that were stored come back as
+    /// `Duplicate`, everything else as `Unchanged` or anew.
+    async fn append(&self, intents: Vec<Intent>, now: Timestamp) -> Result<Batch, StoreError>;
+
+    /// The commit number that the next batch will get: everything below it is durable and visible to reads.
+    fn horizon(&self) -> Commit;
+
+    /// A commit number as a position that clients hold; opaque, short, safe in a URL.
+    fn position(&self, commit: Commit) -> String;
+
+    /// The commit number of a position that this store gave out.
+    ///
+    /// `None` for what is no position, or one of another data folder, or one from beyond what this store
+    /// remembers (it was restored from a backup since).
+    fn parse_position(&self, position: &str) -> Option<Commit>;
+
+    /// A stretch of a conversation as `user` may see it, ascending; `None` if he is not in it.
+    async fn history(
+        &self,
+        user: UserId,
+        convo: ConvoId,
+        slice: Slice,
+        limit: usize,
+    ) -> Result<Option<HistorySlice>, StoreError>;
+
+    /// One conversation as `user` sees it, without `members`; `None` if he is not in it.
+    async fn conversation(&self, user: UserId, convo: ConvoId) -> Result<Option<Conversation>, StoreError>;
+
+    /// The user's conversations, newest activity first, `limit` of them after `cursor`. Direct ones carry `members`.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidCursor`] for a cursor that no page gave out.
+    async fn inbox(&self, user: UserId, cursor: Option<&str>, limit: usize) -> Result<InboxPage, StoreError>;
+
+    /// Members by the time they joined, `limit` of them after `cursor`; `None` if `user` is not in it.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidCursor`] for a cursor that no page gave out.
+    async fn members(
+        &self,
+        user: UserId,
+        convo: ConvoId,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<MemberPage>, StoreError>;
+
+    /// How each other member stands to the message `seq`, by the time they joined; `None` if `user` is not in the
+    /// conversation or the entry is no message that he may see.
+    async fn message_receipts(
+        &self,
+        user: UserId,
+        convo: ConvoId,
+        seq: Seq,
+    ) -> Result<Option<Vec<MessageReceipt>>, StoreError>;
+
+    /// The heads of all conversations that `user` is in, in no order.
+    async fn heads(&self, user: UserId) -> Result<Vec<Head>, StoreError>;
+
+    /// What changed for `user` in commits from `since` on, a conversation each, ordered by id; with `only`, in that one.
+    ///
+    /// The cost grows with the number of his conversations and with what changed, not with history.
+    async fn changes(
+        &self,
+        user: UserId,
+        since: Commit,
+        only: Option<ConvoId>,
+    ) -> Result<Vec<Change>, StoreError>;
+
+    /// Those of `others` who share a conversation with `user`; he himself always does.
+    async fn sharing(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError>;
+
+    /// Figures for `/metrics`, cheap to take: (name without prefix, value).
+    fn figures(&self) -> Vec<(&'static str, f64)>;
+
+    /// Finishes what is under way and lets go of the data; later calls fail with [`StoreError::Closed`].
+    async fn close(&self);
+}
+
+/// What an `append` gave.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The number of this commit. A batch that changed nothing has the number of the next one that will.
+    pub commit: Commit,
+    /// One for each intent, in their order.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Which stretch of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slice {
+    /// The newest entries.
+    Newest,
+    /// The oldest entries with a greater seq.
+    After(Seq),
+    /// The newest entries with a smaller seq.
+    Before(Seq),
+}
+
+/// A stretch of a history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistorySlice {
+    /// The entries, ascending, with their commit numbers.
+    pub entries: Vec<(Arc<Entry>, Commit)>,
+    /// Whether there are more in the direction that was asked for (for `Newest`: older ones).
+    pub has_more: bool,
+}
+
+/// A page of an inbox.
+#[derive(Debug, Clone)]
+pub struct InboxPage {
+    /// The conversations.
+    pub items: Vec<Conversation>,
+    /// For the next page.
+    pub next_cursor: Option<String>,
+}
+
+/// A page of members, with their true watermarks: who may see them is decided above.
+#[derive(Debug, Clone)]
+pub struct MemberPage {
+    /// The members.
+    pub items: Vec<Member>,
+    /// For the next page.
+    pub next_cursor: Option<String>,
+}
+
+/// The newest entry of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The conversation.
+    pub convo: ConvoId,
+    /// Its newest seq.
+    pub last_seq: Seq,
+    /// How many members it has.
+    pub member_count: u64,
+}
+
+/// What changed in a conversation for a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// He is no longer in it.
+    Left(ConvoId),
+    /// He is in it.
+    In {
+        /// The conversation.
+        convo: ConvoId,
+        /// Whether he came into it (created with him, or added): he needs to be told all of it.
+        joined: bool,
+        /// The first visible entry that he missed; `None` if there is none.
+        first_missed: Option<Seq>,
+        /// The newest entry.
+        last_seq: Seq,
+        /// The shared settings, if title or policies changed.
+        shared: Option<Arc<SharedSettings>>,
+        /// His own settings, if they changed.
+        own: Option<MemberSettings>,
+        /// Watermarks that moved. In conversations of more than
+        /// [`RECEIPTS_MEMBERS_MAX`](tertulia_domain::conversation::RECEIPTS_MEMBERS_MAX) members only his own.
+        receipts: Vec<Receipt>,
+    },
+}
+
+/// The store could not do it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// It does not answer now, or has no room; nothing that was acked is lost.
+    #[error("the store cannot do this now: {reason}; try again in {} s", retry_after.as_secs().max(1))]
+    Unavailable {
+        /// What is the matter, for the log; no bodies, no secrets.
+        reason: String,
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
+    /// A cursor that this store did not give out.
+    #[error("this cursor is not one that was given out; begin without one")]
+    InvalidCursor,
+    /// What is stored cannot be understood; a person must look.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// It was closed: the process is going down.
+    #[error("the store is closed")]
+    Closed,
+}
