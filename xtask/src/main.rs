@@ -1,2 +1,43 @@
-//! Automation.
-fn main() {}
+//! The project's own commands: `cargo xtask COMMAND`.
+//!
+//! - `test`: every check and every test, in the order of their cost.
+//! - `check`: the quick ones of them.
+//! - `tidy`: our own lints alone.
+//! - `fuzz`: all fuzz targets, ten minutes together.
+
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for people at a terminal")]
+
+mod steps;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+const USAGE: &str = "usage: cargo xtask test | check | tidy | fuzz";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let (command, rest) = (arguments.next(), arguments.next());
+    let done = root().and_then(|root| match (command.as_deref(), rest) {
+        (Some("test"), None) => steps::test(&root),
+        (Some("check"), None) => steps::check(&root),
+        (Some("tidy"), None) => steps::tidy(&root),
+        (Some("fuzz"), None) => steps::fuzz(&root),
+        _ => {
+            eprintln!("{USAGE}");
+            Ok(ExitCode::from(2))
+        }
+    });
+    done.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The folder of the workspace, wherever the command was given.
+fn root() -> Result<PathBuf> {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(xtask.parent().context("xtask lies in the workspace")?.to_path_buf())
+}
