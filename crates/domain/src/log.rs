@@ -214,6 +214,51 @@ pub struct Receipt {
     pub ts: Timestamp,
 }
 
+/// A stretch of a history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistorySlice {
+    /// The entries, ascending, with their commit numbers.
+    pub entries: Vec<(Arc<Entry>, Commit)>,
+    /// Whether there are more in the direction that was asked for (for `Newest`: older ones).
+    pub has_more: bool,
+}
+
+/// The newest entry of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The conversation.
+    pub convo: ConvoId,
+    /// Its newest seq.
+    pub last_seq: Seq,
+    /// How many members it has.
+    pub member_count: u64,
+}
+
+/// What changed in a conversation for a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// He is no longer in it.
+    Left(ConvoId),
+    /// He is in it.
+    In {
+        /// The conversation.
+        convo: ConvoId,
+        /// Whether he came into it (created with him, or added): he needs to be told all of it.
+        joined: bool,
+        /// The first visible entry that he missed; `None` if there is none.
+        first_missed: Option<Seq>,
+        /// The newest entry.
+        last_seq: Seq,
+        /// The shared settings, if title or policies changed.
+        shared: Option<Arc<SharedSettings>>,
+        /// His own settings, if they changed.
+        own: Option<MemberSettings>,
+        /// Watermarks that moved. In conversations of more than
+        /// [`RECEIPTS_MEMBERS_MAX`](crate::conversation::RECEIPTS_MEMBERS_MAX) members only his own.
+        receipts: Vec<Receipt>,
+    },
+}
+
 /// Why an intent was not let in; the texts say what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

@@ -1,0 +1,243 @@
+//! Resume and lag: the one way in which a reader gets what he was not given live.
+//!
+//! The connection's task asks [`Hub::next_step`] what to read, reads it from the store and gives it back;
+//! everything that decides is in here, under the locks.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tertulia_protocol::event::ConversationNews;
+use tertulia_protocol::rest::Conversation;
+use tertulia_protocol::{ConvoId, Seq, UserId};
+use tertulia_websocket::Frame;
+
+use super::connection::{Lag, Lagging, State};
+use super::frames::{self, ReceiptFrames};
+use super::{Connection, Hub, MISSED_KEPT, MISSED_MAX, count};
+use crate::log::{Change, Commit, HistorySlice, Receipt};
+
+/// What a lagging reader needs next from the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// What changed in a conversation besides entries; give it to [`Hub::give_news`].
+    News {
+        /// Which.
+        convo: ConvoId,
+        /// In commits from here on; `None`: nothing but the conversation itself is asked for.
+        since: Option<Commit>,
+        /// Whether the conversation itself is to be told.
+        whole: bool,
+    },
+    /// The next entries of a conversation; give them to [`Hub::give_page`].
+    Page {
+        /// Which.
+        convo: ConvoId,
+        /// Those with a greater seq.
+        after: Seq,
+    },
+}
+
+impl Hub {
+    /// Says what changed while the reader was away, read from the store after [`register`](Hub::register) and
+    /// [`attach`](Hub::attach). From here on he is live where nothing changed, and lags where something did.
+    ///
+    /// `hiding` are those who hide what they have read.
+    pub fn finish_resume(&self, connection: &Arc<Connection>, changes: Vec<Change>, hiding: &HashSet<UserId>) {
+        let routes = self.routes();
+        let reader_shows_read = routes.user(connection.user).is_some_and(|user| user.shows_read());
+        let mut state = connection.state();
+        let Some(lag) = &mut state.lag else { return };
+        lag.resuming = false;
+        let since = lag.safe;
+        let mut waiting = Vec::new();
+        for change in changes {
+            match change {
+                Change::Left(convo) => waiting.push(frames::left(convo)),
+                Change::In { convo, joined, first_missed, last_seq, shared, own, receipts } => {
+                    let lacks_news = !joined && (shared.is_some() || own.is_some() || !receipts.is_empty());
+                    if !joined && first_missed.is_none() {
+                        // Nothing to read: what else changed is told at once, if there is room.
+                        let reader = connection.user;
+                        let news = news_frames(convo, reader, shared, own, receipts, reader_shows_read, hiding);
+                        let fits = waiting.len() + news.len() <= connection.limits.frames / 2;
+                        if fits && !lag.convos.contains_key(&convo) {
+                            waiting.extend(news);
+                            continue;
+                        }
+                    }
+                    let next = first_missed.unwrap_or(last_seq.next());
+                    let lagging = lag.convos.entry(convo).or_insert_with(|| Lagging::from(next));
+                    lagging.next = lagging.next.min(next);
+                    lagging.whole |= joined;
+                    if lacks_news {
+                        lagging.lack_news(since);
+                    }
+                }
+            }
+        }
+        for frame in waiting {
+            push(&mut state, frame);
+        }
+        state.end_lag_if_over();
+        if let Some(waker) = state.wake_to_catch_up() {
+            waker.wake();
+        }
+    }
+
+    /// What the reader needs next; `None` if he is live everywhere, waits for the hub, or must first write what
+    /// is in his outbox.
+    pub fn next_step(&self, connection: &Arc<Connection>) -> Option<Step> {
+        let routes = self.routes();
+        let mut state = connection.state();
+        if !state.has_room(&connection.limits, connection.limits.bytes / 2) {
+            return None;
+        }
+        let lag = state.lag.as_mut().filter(|lag| !lag.resuming)?;
+        let (convo, lagging) = lag.convos.iter_mut().find(|(_, lagging)| !lagging.ahead)?;
+        let convo = *convo;
+        if lagging.whole || lagging.news.is_some() {
+            return Some(Step::News { convo, since: lagging.news, whole: lagging.whole });
+        }
+        let next = routes.convo(convo).map_or(lagging.next, |route| route.next);
+        let gap = skip_to_newest(lagging, next.previous());
+        let after = lagging.next.previous();
+        if let Some((from, to)) = gap {
+            count(&self.stats.gaps, 1);
+            push(&mut state, frames::gap(convo, from, to));
+        }
+        Some(Step::Page { convo, after })
+    }
+
+    /// Gives what a [`Step::News`] asked for: the conversation if it was to be told, and what changed.
+    ///
+    /// `hiding` are those who hide what they have read.
+    pub fn give_news(
+        &self,
+        connection: &Arc<Connection>,
+        convo: ConvoId,
+        whole: Option<Conversation>,
+        change: Option<Change>,
+        hiding: &HashSet<UserId>,
+    ) {
+        let routes = self.routes();
+        let reader_shows_read = routes.user(connection.user).is_some_and(|user| user.shows_read());
+        let mut state = connection.state();
+        let Some(lagging) = state.lag.as_mut().and_then(|lag| lag.convos.get_mut(&convo)) else { return };
+        lagging.whole = false;
+        lagging.news = None;
+        if let Some(whole) = whole {
+            push(&mut state, frames::news(ConversationNews::Whole(Box::new(whole))));
+        }
+        if let Some(Change::In { shared, own, receipts, .. }) = change {
+            for frame in news_frames(convo, connection.user, shared, own, receipts, reader_shows_read, hiding) {
+                push(&mut state, frame);
+            }
+        }
+    }
+
+    /// Gives what a [`Step::Page`] asked for.
+    ///
+    /// The reader becomes live here exactly when the page reaches what the hub delivers next: no hole, no repeat.
+    pub fn give_page(&self, connection: &Arc<Connection>, convo: ConvoId, page: &HistorySlice) {
+        let routes = self.routes();
+        let mut state = connection.state();
+        let Some(Lag { safe, convos, .. }) = state.lag.as_deref_mut() else { return };
+        let safe = *safe;
+        let Some(lagging) = convos.get_mut(&convo) else { return };
+        let mut waiting = Vec::with_capacity(page.entries.len());
+        for (entry, _) in &page.entries {
+            if entry.seq < lagging.next {
+                continue;
+            }
+            lagging.next = entry.seq.next();
+            if !lagging.own.contains(&entry.seq) {
+                waiting.push(entry);
+            }
+        }
+        let next = lagging.next;
+        lagging.own.retain(|seq| *seq >= next);
+        let lacks_news = lagging.whole || lagging.news.is_some();
+        if !page.has_more && !lacks_news {
+            match routes.convo(convo) {
+                Some(route) if lagging.next > route.next => lagging.ahead = true,
+                Some(route) if lagging.next < route.next => {}
+                // Met, or nobody delivers here: live.
+                _ => {
+                    convos.remove(&convo);
+                }
+            }
+        }
+        state.end_lag_if_over();
+        // The last of all that was missed tells how far the reader now is.
+        let position = if state.lag.is_none() { self.position().max(safe) } else { Commit::default() };
+        let last = waiting.len().saturating_sub(1);
+        for (at, entry) in waiting.iter().enumerate() {
+            let is_end = at == last && state.lag.is_none();
+            let text = is_end.then(|| self.position_text(position));
+            push(&mut state, frames::message(entry, text.as_deref()));
+        }
+        count(&self.stats.deliveries, waiting.len() as u64);
+        // There may be something else to read.
+        if let Some(waker) = state.wake_to_catch_up() {
+            waker.wake();
+        }
+    }
+
+    /// The reader is no longer in the conversation that a step asked for: there is nothing to read there for him.
+    pub fn forget(&self, connection: &Arc<Connection>, convo: ConvoId) {
+        let mut state = connection.state();
+        if let Some(lag) = &mut state.lag {
+            lag.convos.remove(&convo);
+        }
+        state.end_lag_if_over();
+    }
+
+    /// The position that a reader may be told now: everything below it is in his outbox or written.
+    pub fn position_of(&self, connection: &Arc<Connection>) -> String {
+        // Taken before the lag is looked at: what the hub delivers in between can only make it too low.
+        let here = self.position();
+        let state = connection.state();
+        let position = state.lag.as_ref().map_or(here, |lag| lag.safe);
+        drop(state);
+        self.position_text(position)
+    }
+}
+
+/// If more than [`MISSED_MAX`] entries up to `last` are missing: names all but the newest [`MISSED_KEPT`].
+fn skip_to_newest(lagging: &mut Lagging, last: Seq) -> Option<(Seq, Seq)> {
+    let missed = (last.get() + 1).saturating_sub(lagging.next.get());
+    if missed <= MISSED_MAX {
+        return None;
+    }
+    let from = lagging.next;
+    let to = Seq::new(last.get() - MISSED_KEPT);
+    lagging.next = to.next();
+    lagging.own.retain(|seq| *seq > to);
+    Some((from, to))
+}
+
+fn news_frames(
+    convo: ConvoId,
+    reader: UserId,
+    shared: Option<Arc<tertulia_protocol::event::SharedSettings>>,
+    own: Option<tertulia_protocol::rest::MemberSettings>,
+    receipts: Vec<Receipt>,
+    reader_shows_read: bool,
+    hiding: &HashSet<UserId>,
+) -> Vec<Frame> {
+    let shared = shared.map(|shared| frames::shared(&shared));
+    let own = own.map(|settings| frames::news(ConversationNews::Own { id: convo, settings }));
+    let receipts = receipts.into_iter().map(|receipt| {
+        let is_own = receipt.user == reader;
+        let shows_read = is_own || (reader_shows_read && !hiding.contains(&receipt.user));
+        ReceiptFrames::new(receipt).get(shows_read).clone()
+    });
+    shared.into_iter().chain(own).chain(receipts).collect()
+}
+
+/// The reader's own task is at work here and looks at the outbox next: nobody needs to be woken.
+fn push(state: &mut State, frame: Frame) {
+    if let Some(waker) = state.push(frame) {
+        waker.wake();
+    }
+}

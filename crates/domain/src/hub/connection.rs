@@ -1,0 +1,284 @@
+//! One reader: the frames that wait for it, and where it lags.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use tertulia_protocol::event::CloseReason;
+use tertulia_protocol::{ConvoId, DeviceId, Seq, Timestamp, UserId};
+use tertulia_websocket::Frame;
+
+use crate::log::Commit;
+
+/// What an outbox holds at most. A reader who is slower than that lags.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Frames.
+    pub frames: usize,
+    /// Bytes of frames. One frame always fits into an empty outbox.
+    pub bytes: usize,
+    /// Typing and presence frames; the oldest goes first.
+    pub ephemeral: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { frames: 1_024, bytes: 512 * 1_024, ephemeral: 64 }
+    }
+}
+
+/// How a connection takes what the hub has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A socket: every frame.
+    Socket,
+    /// A waiting long-poll: typing and presence as frames, of everything else only that there is something.
+    Poll,
+}
+
+/// Why, and with which text, a connection is to be closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// The reason.
+    pub reason: CloseReason,
+    /// The text of the close frame.
+    pub text: String,
+}
+
+/// What a connection's task takes at once.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Frames to write, in this order.
+    pub frames: VecDeque<Frame>,
+    /// Something durable happened (long-polls only).
+    pub hint: bool,
+    /// Close after these frames.
+    pub close: Option<Close>,
+}
+
+/// One socket (or waiting long-poll) of a device.
+pub struct Connection {
+    pub(super) id: u64,
+    pub(super) mode: Mode,
+    pub(super) limits: Limits,
+    /// Whose.
+    pub user: UserId,
+    /// On which device.
+    pub device: DeviceId,
+    /// The last sign of life, in milliseconds since the epoch.
+    life: AtomicU64,
+    /// When it was last pinged, in milliseconds since the epoch.
+    pinged: AtomicU64,
+    away: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+    /// Typing and presence: latest value wins, the oldest goes first.
+    ephemeral: VecDeque<(EphemeralKey, Frame)>,
+    hint: bool,
+    /// Where this reader lags; `None`: nowhere. Boxed, because nearly always it is `None`.
+    pub(super) lag: Option<Box<Lag>>,
+    /// Where its user is typing, and until when unless said again.
+    pub(super) typing: Option<(ConvoId, Timestamp)>,
+    /// Whose presence it watches.
+    pub(super) watching: Vec<UserId>,
+    close: Option<Close>,
+    pub(super) gone: bool,
+    waker: Option<Waker>,
+}
+
+/// What a newer ephemeral frame replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EphemeralKey {
+    Typing(ConvoId, UserId),
+    Presence(UserId),
+}
+
+/// Where a reader lags, and the position that it may be told meanwhile.
+#[derive(Debug)]
+pub(super) struct Lag {
+    /// Everything below it has been handed over in every conversation.
+    pub(super) safe: Commit,
+    /// It is not yet known which conversations changed while the reader was away: until then nothing is live.
+    pub(super) resuming: bool,
+    pub(super) convos: BTreeMap<ConvoId, Lagging>,
+}
+
+/// How far a reader is in a conversation where it lags.
+#[derive(Debug)]
+pub(super) struct Lagging {
+    /// The next entry to hand over.
+    pub(super) next: Seq,
+    /// Watermarks and settings that changed in commits from here on are still to be told.
+    pub(super) news: Option<Commit>,
+    /// The conversation itself is still to be told: the user has just come into it.
+    pub(super) whole: bool,
+    /// It has read further than the hub has delivered: it waits for the hub to come to `next`.
+    pub(super) ahead: bool,
+    /// Entries from `next` on that were acked to this very connection: the acks stand for them.
+    pub(super) own: Vec<Seq>,
+}
+
+impl Lagging {
+    pub(super) const fn from(next: Seq) -> Self {
+        Self { next, news: None, whole: false, ahead: false, own: Vec::new() }
+    }
+
+    /// Also lacks what `news` says.
+    pub(super) fn lack_news(&mut self, since: Commit) {
+        self.news = Some(self.news.map_or(since, |earlier| earlier.min(since)));
+    }
+}
+
+impl Connection {
+    pub(super) fn new(id: u64, mode: Mode, limits: Limits, user: UserId, device: DeviceId, now: Timestamp) -> Self {
+        Self {
+            id,
+            mode,
+            limits,
+            user,
+            device,
+            life: AtomicU64::new(millis(now)),
+            pinged: AtomicU64::new(0),
+            away: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Notes a sign of life: any frame of the client.
+    pub fn alive(&self, now: Timestamp) {
+        self.life.fetch_max(millis(now), Ordering::Relaxed);
+    }
+
+    /// The last sign of life.
+    pub fn last_life(&self) -> Timestamp {
+        Timestamp::from_millis(i64::try_from(self.life.load(Ordering::Relaxed)).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn pinged(&self) -> u64 {
+        self.pinged.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_pinged(&self, now: Timestamp) {
+        self.pinged.store(millis(now), Ordering::Relaxed);
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes all that waits to be written; when there is nothing, `waker` is woken once there is.
+    pub fn poll_taken(&self, waker: &Waker) -> Option<Taken> {
+        let mut state = self.state();
+        if state.frames.is_empty() && state.ephemeral.is_empty() && state.close.is_none() && !state.hint {
+            if state.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+                state.waker = Some(waker.clone());
+            }
+            return None;
+        }
+        Some(state.take())
+    }
+
+    /// Takes all that waits to be written.
+    pub fn take(&self) -> Taken {
+        self.state().take()
+    }
+
+    /// Puts a frame behind all others, also over the limits: for answers, of which there are no more than requests.
+    pub fn push(&self, frame: Frame) {
+        let waker = self.state().push(frame);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Asks the connection's task to close, after what waits to be written.
+    pub fn close(&self, close: Close) {
+        let waker = self.state().close(close);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether it lags anywhere.
+    pub fn is_lagging(&self) -> bool {
+        self.state().lag.is_some()
+    }
+}
+
+impl State {
+    /// Whether a frame of `len` bytes fits.
+    pub(super) fn has_room(&self, limits: &Limits, len: usize) -> bool {
+        self.frames.is_empty() || (self.frames.len() < limits.frames && self.bytes + len <= limits.bytes)
+    }
+
+    #[must_use = "the task sleeps until it is woken"]
+    pub(super) fn push(&mut self, frame: Frame) -> Option<Waker> {
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+        self.waker.take()
+    }
+
+    #[must_use = "the task sleeps until it is woken"]
+    pub(super) fn hint(&mut self) -> Option<Waker> {
+        self.hint = true;
+        self.waker.take()
+    }
+
+    #[must_use = "the task sleeps until it is woken"]
+    pub(super) fn close(&mut self, close: Close) -> Option<Waker> {
+        self.close.get_or_insert(close);
+        self.waker.take()
+    }
+
+    /// The task has something to read from the store: wakes it although there is nothing to write.
+    #[must_use = "the task sleeps until it is woken"]
+    pub(super) fn wake_to_catch_up(&mut self) -> Option<Waker> {
+        self.waker.take()
+    }
+
+    /// Puts a frame into the lane that may drop. Returns (merged, dropped) and whom to wake.
+    pub(super) fn push_ephemeral(
+        &mut self,
+        limits: &Limits,
+        key: EphemeralKey,
+        frame: Frame,
+    ) -> (u64, u64, Option<Waker>) {
+        if let Some(waiting) = self.ephemeral.iter_mut().find(|waiting| waiting.0 == key) {
+            waiting.1 = frame;
+            return (1, 0, None);
+        }
+        let mut dropped = 0;
+        if self.ephemeral.len() >= limits.ephemeral {
+            self.ephemeral.pop_front();
+            dropped = 1;
+        }
+        self.ephemeral.push_back((key, frame));
+        (0, dropped, self.waker.take())
+    }
+
+    fn take(&mut self) -> Taken {
+        let mut frames = std::mem::take(&mut self.frames);
+        self.bytes = 0;
+        // In `take`, an idle connection gives its buffers away: it holds none.
+        frames.extend(std::mem::take(&mut self.ephemeral).into_iter().map(|(_, frame)| frame));
+        Taken { frames, hint: std::mem::take(&mut self.hint), close: self.close.take() }
+    }
+}
+
+pub(super) fn millis(moment: Timestamp) -> u64 {
+    u64::try_from(moment.as_millis()).unwrap_or(0)
+}

@@ -1,0 +1,339 @@
+//! What is committed, to whom: each entry in the order of commits to the readers who are live in its
+//! conversation, encoded once; the ack to the connection that sent it.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use tertulia_protocol::event::{ConversationNews, ServerEvent, SharedSettings};
+use tertulia_protocol::rest::MemberSettings;
+use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind, Seq, UserId};
+use tertulia_websocket::Frame;
+
+use super::connection::{Lag, Lagging, State};
+use super::frames::{self, EntryFrames, ReceiptFrames};
+use super::routes::Routes;
+use super::{CHATTER_MEMBERS_MAX, Connection, Hub, Mode, count};
+use crate::log::{Commit, Outcome, Receipt, Refusal};
+
+/// One outcome of a committed batch, and what is needed to tell it.
+pub struct Committed<'a> {
+    /// What became of the intent.
+    pub outcome: &'a Outcome,
+    /// The connection that sent it, if one did.
+    pub origin: Option<Origin<'a>>,
+    /// For a moved watermark: whether its owner shows what he has read.
+    pub shows_read: bool,
+}
+
+/// The connection that sent an intent, and how it calls it.
+#[derive(Clone, Copy)]
+pub struct Origin<'a> {
+    /// The connection.
+    pub connection: &'a Arc<Connection>,
+    /// The conversation that it named.
+    pub convo: ConvoId,
+    /// The number that it gave, if it was a message.
+    pub client_seq: Option<ClientSeq>,
+}
+
+impl Hub {
+    /// Hands what was committed as `commit` to those who are here. To be called in the order of commits.
+    pub fn deliver<'a>(&self, commit: Commit, batch: impl IntoIterator<Item = Committed<'a>>) {
+        self.caught_up(commit);
+        let position = self.position_text(commit);
+        let mut delivery = Delivery { hub: self, commit, position: &position, wakers: Vec::new() };
+        for committed in batch {
+            delivery.one(&committed);
+        }
+        // Woken together at the end: each connection then writes all of the batch at once.
+        for waker in delivery.wakers {
+            waker.wake();
+        }
+    }
+}
+
+struct Delivery<'h> {
+    hub: &'h Hub,
+    commit: Commit,
+    position: &'h str,
+    wakers: Vec<Waker>,
+}
+
+impl Delivery<'_> {
+    fn one(&mut self, committed: &Committed<'_>) {
+        match committed.outcome {
+            Outcome::Appended { entry, shared } => {
+                let mut routes = self.hub.routes();
+                if let Some(origin) = committed.origin {
+                    self.ack(origin, entry);
+                }
+                self.entry(&mut routes, entry, committed.origin.map(|origin| origin.connection.id));
+                if let Some(shared) = shared {
+                    self.shared(&routes, entry.convo_id, shared);
+                }
+            }
+            Outcome::Duplicate(entry) => {
+                if let Some(origin) = committed.origin {
+                    self.ack(origin, entry);
+                }
+            }
+            Outcome::Marked(receipt) => self.receipt(*receipt, committed.shows_read),
+            Outcome::OwnChanged { convo, user, settings } => self.own(*convo, *user, *settings),
+            Outcome::Unchanged => {}
+            Outcome::Refused(refusal) => {
+                if let Some(origin) = committed.origin {
+                    self.refuse(origin, refusal);
+                }
+            }
+        }
+    }
+
+    /// Answers may exceed the outbox: there are no more of them than requests under way, which are bounded.
+    fn answer(&mut self, connection: &Connection, frame: Frame) {
+        self.wakers.extend(connection.state().push(frame));
+    }
+
+    fn ack(&mut self, origin: Origin<'_>, entry: &Entry) {
+        let client_seq = origin.client_seq.or(entry.client_seq).unwrap_or_default();
+        self.answer(origin.connection, frames::ack(entry.convo_id, client_seq, entry.seq, entry.ts));
+    }
+
+    fn refuse(&mut self, origin: Origin<'_>, refusal: &Refusal) {
+        let event = ServerEvent::Error {
+            code: refusal.code(),
+            detail: refusal.to_string(),
+            convo_id: Some(origin.convo),
+            client_seq: origin.client_seq,
+            retry_after_ms: None,
+        };
+        self.answer(origin.connection, frames::encode(&event));
+    }
+
+    fn entry(&mut self, routes: &mut Routes, entry: &Arc<Entry>, sender: Option<u64>) {
+        let slot = routes.convo_slot(entry.convo_id);
+        if let Some(convo) = slot.and_then(|slot| routes.convos.get_mut(slot as usize)) {
+            if entry.seq < convo.next {
+                return; // A repeat.
+            }
+            let hole = (entry.seq > convo.next).then_some(convo.next);
+            convo.next = entry.seq.next();
+            match &entry.kind {
+                EntryKind::MemberAdded { user_ids } => convo.member_count += user_ids.len() as u64,
+                EntryKind::MemberRemoved { user_ids } => {
+                    convo.member_count = convo.member_count.saturating_sub(user_ids.len() as u64);
+                }
+                _ => {}
+            }
+            if let Some(from) = hole {
+                count(&self.hub.stats.holes, 1);
+                self.lag_all(routes, entry.convo_id, from);
+            }
+            self.push_to_readers(routes, entry, sender);
+        }
+        match &entry.kind {
+            EntryKind::Created { user_ids, .. } => {
+                self.welcome(routes, entry, user_ids, user_ids.len() as u64);
+            }
+            EntryKind::MemberAdded { user_ids } => {
+                let member_count = routes.convo(entry.convo_id).map_or(0, |convo| convo.member_count);
+                self.welcome(routes, entry, user_ids, member_count);
+            }
+            EntryKind::MemberRemoved { user_ids } => self.bid_farewell(routes, entry, user_ids),
+            _ => {}
+        }
+    }
+
+    fn push_to_readers(&mut self, routes: &Routes, entry: &Arc<Entry>, sender: Option<u64>) {
+        let Some(convo) = routes.convo(entry.convo_id) else { return };
+        let mut frames = EntryFrames::new(entry, self.position);
+        let mut pushed = 0;
+        for (_, connection) in routes.readers(convo) {
+            let is_sender = sender == Some(connection.id);
+            let mut state = connection.state();
+            pushed += u64::from(self.offer(&mut state, connection, entry, &mut frames, is_sender));
+        }
+        count(&self.hub.stats.deliveries, pushed);
+    }
+
+    /// Pushes an entry to one reader if he is live here. Returns whether it was pushed.
+    fn offer(
+        &mut self,
+        state: &mut State,
+        connection: &Connection,
+        entry: &Entry,
+        frames: &mut EntryFrames<'_>,
+        is_sender: bool,
+    ) -> bool {
+        if connection.mode == Mode::Poll {
+            self.wakers.extend(state.hint());
+            return false;
+        }
+        if let Some(lag) = &mut state.lag {
+            if lag.resuming {
+                lag.convos.entry(entry.convo_id).or_insert_with(|| Lagging::from(entry.seq));
+            }
+            if let Some(lagging) = lag.convos.get_mut(&entry.convo_id) {
+                if lagging.ahead && entry.seq < lagging.next {
+                    // He has read this one already; once the hub has come to where he is, he is live.
+                    if entry.seq.next() == lagging.next {
+                        lag.convos.remove(&entry.convo_id);
+                        state.end_lag_if_over();
+                    }
+                    return false;
+                }
+                lagging.ahead = false;
+                if is_sender {
+                    lagging.own.push(entry.seq);
+                }
+                self.wakers.extend(state.wake_to_catch_up());
+                return false;
+            }
+        }
+        if is_sender {
+            return false; // The ack stands for it.
+        }
+        let frame = if state.lag.is_some() { frames.plain() } else { frames.positioned() };
+        if !state.has_room(&connection.limits, frame.len()) {
+            count(&self.hub.stats.lagged, 1);
+            state.lag_at(self.commit, entry.convo_id, entry.seq);
+            self.wakers.extend(state.wake_to_catch_up());
+            return false;
+        }
+        self.wakers.extend(state.push(frame.clone()));
+        true
+    }
+
+    /// Entries from `from` on did not come through here: every live reader of the conversation reads them.
+    fn lag_all(&mut self, routes: &Routes, convo: ConvoId, from: Seq) {
+        let Some(convo) = routes.convo(convo) else { return };
+        for (_, connection) in routes.readers(convo) {
+            let mut state = connection.state();
+            if connection.mode == Mode::Socket {
+                let lags_already = state.lag.as_ref().is_some_and(|lag| lag.convos.contains_key(&convo.id));
+                if !lags_already {
+                    state.lag_at(self.commit, convo.id, from);
+                }
+            }
+            self.wakers.extend(state.wake_to_catch_up());
+        }
+    }
+
+    /// Those who have just come in: they are told the conversation, and read it from this entry on.
+    fn welcome(&mut self, routes: &mut Routes, entry: &Entry, users: &[UserId], member_count: u64) {
+        for user in users {
+            routes.join(*user, entry.convo_id, entry.seq.next(), member_count);
+            let Some(node) = routes.user(*user) else { continue };
+            for connection in &node.connections {
+                let mut state = connection.state();
+                if connection.mode == Mode::Poll {
+                    self.wakers.extend(state.hint());
+                    continue;
+                }
+                state.lag_at(self.commit, entry.convo_id, entry.seq).whole = true;
+                self.wakers.extend(state.wake_to_catch_up());
+            }
+        }
+    }
+
+    /// Those who are no longer in: the entry that says so was the last one for them.
+    fn bid_farewell(&mut self, routes: &mut Routes, entry: &Arc<Entry>, users: &[UserId]) {
+        for user in users {
+            if let Some(node) = routes.user(*user) {
+                for connection in &node.connections {
+                    let mut state = connection.state();
+                    if connection.mode == Mode::Poll {
+                        self.wakers.extend(state.hint());
+                        continue;
+                    }
+                    self.say_farewell(&mut state, entry);
+                }
+            }
+            routes.part(*user, entry.convo_id, entry.seq);
+        }
+    }
+
+    fn say_farewell(&mut self, state: &mut State, entry: &Arc<Entry>) {
+        let lagging = state.lag.as_mut().and_then(|lag| lag.convos.remove(&entry.convo_id));
+        state.end_lag_if_over();
+        if let Some(lagging) = lagging {
+            // What he lacks he may no longer read: it is named, and the last entry is given.
+            if lagging.next < entry.seq {
+                count(&self.hub.stats.gaps, 1);
+                let gap = frames::gap(entry.convo_id, lagging.next, entry.seq.previous());
+                self.wakers.extend(state.push(gap));
+            }
+            if lagging.next <= entry.seq {
+                self.wakers.extend(state.push(frames::message(entry, None)));
+            }
+        }
+        self.wakers.extend(state.push(frames::left(entry.convo_id)));
+    }
+
+    fn receipt(&mut self, receipt: Receipt, owner_shows_read: bool) {
+        let routes = self.hub.routes();
+        let mut frames = ReceiptFrames::new(receipt);
+        let Some(convo) = routes.convo(receipt.convo) else { return };
+        let to_all = convo.member_count <= CHATTER_MEMBERS_MAX;
+        for (reader, connection) in routes.readers(convo) {
+            let is_own = reader.id == receipt.user;
+            if is_own || to_all {
+                let shows_read = is_own || (owner_shows_read && reader.shows_read());
+                let frame = frames.get(shows_read).clone();
+                self.push_news(connection, convo.id, convo.next, frame);
+            }
+        }
+    }
+
+    fn own(&mut self, convo: ConvoId, user: UserId, settings: MemberSettings) {
+        let routes = self.hub.routes();
+        let (Some(node), Some(route)) = (routes.user(user), routes.convo(convo)) else { return };
+        let frame = frames::news(ConversationNews::Own { id: convo, settings });
+        for connection in &node.connections {
+            self.push_news(connection, convo, route.next, frame.clone());
+        }
+    }
+
+    fn shared(&mut self, routes: &Routes, convo: ConvoId, shared: &Arc<SharedSettings>) {
+        let Some(route) = routes.convo(convo) else { return };
+        let mut frame = frames::Lazy::new(|| frames::shared(shared));
+        for (_, connection) in routes.readers(route) {
+            if let Some(frame) = frame.get() {
+                self.push_news(connection, convo, route.next, frame);
+            }
+        }
+    }
+
+    /// Pushes what is no entry but must arrive: where the reader lags, or has no room, he reads it later.
+    fn push_news(&mut self, connection: &Connection, convo: ConvoId, next: Seq, frame: Frame) {
+        let mut state = connection.state();
+        if connection.mode == Mode::Poll {
+            self.wakers.extend(state.hint());
+            return;
+        }
+        let lags_here = state.lag.as_ref().is_some_and(|lag| lag.resuming || lag.convos.contains_key(&convo));
+        if !lags_here && state.has_room(&connection.limits, frame.len()) {
+            self.wakers.extend(state.push(frame));
+            return;
+        }
+        let commit = self.commit;
+        state.lag_at(commit, convo, next).lack_news(commit);
+        self.wakers.extend(state.wake_to_catch_up());
+    }
+}
+
+impl State {
+    /// The reader lags in `convo` from `next` on, if he does not already; `commit` is what is being delivered.
+    pub(super) fn lag_at(&mut self, commit: Commit, convo: ConvoId, next: Seq) -> &mut Lagging {
+        let lag = self.lag.get_or_insert_with(|| {
+            Box::new(Lag { safe: commit, resuming: false, convos: std::collections::BTreeMap::new() })
+        });
+        lag.convos.entry(convo).or_insert_with(|| Lagging::from(next))
+    }
+
+    /// The reader is live everywhere as soon as he lags nowhere.
+    pub(super) fn end_lag_if_over(&mut self) {
+        if self.lag.as_ref().is_some_and(|lag| !lag.resuming && lag.convos.is_empty()) {
+            self.lag = None;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Who gets which frame. One hub a node; it owns no socket, task or clock.
+//!
+//! What is committed comes in by [`Hub::deliver`], in the order of commits; frames come out of each
+//! [`Connection`]'s outbox. For each (connection, conversation) there are two states: *live*, pushed as
+//! entries arrive, with nothing kept; and *lagging*, which reads pages of the log ([`Hub::next_step`]) until
+//! what it has read meets what the hub delivers next. A resume starts lagging; so does a reader whose outbox
+//! is full. There is no other way for an entry to reach a reader.
+//!
+//! Files, in reading order: [`connection`] (one reader: its outbox and where it lags), [`frames`] (encoding,
+//! once for all readers), [`routes`] (who is here, and in which conversations), [`delivery`] (what is
+//! committed, to whom), [`catch_up`] (resume and lag), [`ephemeral`] (typing and presence).
+//!
+//! Locks: `routes` before a connection's `state`; neither is held across a call out of this module.
+
+mod catch_up;
+mod connection;
+mod delivery;
+mod ephemeral;
+mod frames;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use catch_up::Step;
+pub use connection::{Close, Connection, Limits, Mode, Taken};
+pub use delivery::{Committed, Origin};
+pub use ephemeral::{Departed, Status};
+pub use frames::encode;
+
+
+use crate::log::Commit;
+
+/// The most entries of a conversation that a reader may miss before the older ones become a `gap`.
+pub const MISSED_MAX: u64 = 1_000;
+/// How many of the newest entries are still pushed after such a gap.
+pub const MISSED_KEPT: u64 = 200;
+/// In conversations of more members than this, the watermarks of others are not pushed, and typing neither:
+/// both would grow with the square of the members. Whoever wants to know asks by REST.
+pub const CHATTER_MEMBERS_MAX: u64 = 256;
+
+/// What the hub needs to know of its node.
+pub struct Settings {
+    /// Writes a commit number as a position; the store's.
+    pub position: Box<dyn Fn(Commit) -> String + Send + Sync>,
+    /// How long a connection counts as present after its last sign of life.
+    pub presence_ttl: Duration,
+    /// How often a silent connection is pinged; one that stays silent for two of them is closed.
+    pub heartbeat: Duration,
+    /// What a connection's outbox holds at most.
+    pub outbox: Limits,
+}
+
+/// The hub of a node.
+pub struct Hub {
+    settings: Settings,
+    routes: Mutex<routes::Routes>,
+    /// Everything below it has been put into the outboxes of live readers.
+    position: AtomicU64,
+    connection_ids: AtomicU64,
+    stats: Stats,
+}
+
+/// What the hub has done since it began, for metrics.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Entries pushed to a connection, live or by catching up.
+    pub deliveries: AtomicU64,
+    /// `gap` events told.
+    pub gaps: AtomicU64,
+    /// Times that a reader fell behind because its outbox was full.
+    pub lagged: AtomicU64,
+    /// Holes found in what was delivered here and read from the store.
+    pub holes: AtomicU64,
+    /// Typing and presence frames dropped because the lane of a connection was full.
+    pub ephemeral_dropped: AtomicU64,
+    /// Typing and presence frames replaced by a newer one before they were written.
+    pub ephemeral_merged: AtomicU64,
+}
+
+/// What is on this node now, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Present {
+    /// Sockets.
+    pub sockets: usize,
+    /// Waiting long-polls.
+    pub polls: usize,
+    /// Users with at least one of them.
+    pub users: usize,
+    /// Conversations with somebody here.
+    pub conversations: usize,
+    /// Connections that lag in at least one conversation.
+    pub lagging: usize,
+}
+
+impl Hub {
+    /// A hub that has delivered everything below `start`.
+    pub fn new(settings: Settings, start: Commit) -> Self {
+        Self {
+            settings,
+            routes: Mutex::default(),
+            position: AtomicU64::new(start.get()),
+            connection_ids: AtomicU64::new(1),
+            stats: Stats::default(),
+        }
+    }
+
+    /// What was done so far.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Everything below it has been handed to the live readers of this node.
+    pub fn position(&self) -> Commit {
+        Commit::new(self.position.load(Ordering::Acquire))
+    }
+
+    /// Says that everything below `horizon` has been delivered: nothing committed is on its way here.
+    pub fn caught_up(&self, horizon: Commit) {
+        self.position.fetch_max(horizon.get(), Ordering::AcqRel);
+    }
+
+    /// How often a silent connection is pinged.
+    pub const fn heartbeat(&self) -> Duration {
+        self.settings.heartbeat
+    }
+
+    fn position_text(&self, commit: Commit) -> String {
+        (self.settings.position)(commit)
+    }
+
+    fn routes(&self) -> MutexGuard<'_, routes::Routes> {
+        // A panic under the lock is a bug that was logged; what the map holds is still worth more than nothing.
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}

@@ -1,0 +1,312 @@
+//! Who is here, and in which conversations.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use slab::Slab;
+use tertulia_protocol::event::{CloseReason, Presence};
+use tertulia_protocol::rest::{Audience, Privacy};
+use tertulia_protocol::{ConvoId, DeviceId, Seq, Timestamp, UserId};
+
+use super::connection::{Lag, Mode};
+use super::ephemeral::Departed;
+use super::{Close, Connection, Hub, Present};
+use crate::log::{Commit, Head};
+
+/// Conversations and users refer to each other by slots of four bytes: an idle user in 50 conversations costs
+/// 400 bytes here.
+#[derive(Default)]
+pub(super) struct Routes {
+    pub(super) convos: Slab<Convo>,
+    pub(super) users: Slab<User>,
+    convo_slots: HashMap<ConvoId, u32>,
+    user_slots: HashMap<UserId, u32>,
+    /// Who watches whom.
+    pub(super) watchers: HashMap<UserId, Vec<Arc<Connection>>>,
+}
+
+/// A conversation with somebody here.
+pub(super) struct Convo {
+    pub(super) id: ConvoId,
+    /// The entry that the hub delivers next: a lower one is a repeat, a higher one shows a hole.
+    pub(super) next: Seq,
+    pub(super) member_count: u64,
+    /// The members who are here.
+    pub(super) here: Vec<u32>,
+}
+
+/// A user with a connection here, or one who was here a moment ago.
+pub(super) struct User {
+    pub(super) id: UserId,
+    pub(super) privacy: Privacy,
+    pub(super) connections: Vec<Arc<Connection>>,
+    /// The conversations that he is in.
+    pub(super) convos: Vec<u32>,
+    /// Whether `convos` is complete; from then on membership entries keep it so.
+    attached: bool,
+    /// Removals delivered while `convos` is being read from the store: what was read may be older than they.
+    removed: Vec<(ConvoId, Seq)>,
+    /// What was last told to those who watch him.
+    pub(super) presence: Presence,
+    /// When his last long-poll ended; until the presence TTL has passed he counts as present.
+    pub(super) polled: Option<Timestamp>,
+    /// The last sign of life of connections that are gone.
+    last_life: Option<Timestamp>,
+}
+
+
+impl Routes {
+    pub(super) fn convo_slot(&self, convo: ConvoId) -> Option<u32> {
+        self.convo_slots.get(&convo).copied()
+    }
+
+    pub(super) fn convo(&self, convo: ConvoId) -> Option<&Convo> {
+        self.convo_slot(convo).and_then(|slot| self.convos.get(slot as usize))
+    }
+
+    pub(super) fn user_slot(&self, user: UserId) -> Option<u32> {
+        self.user_slots.get(&user).copied()
+    }
+
+    pub(super) fn user(&self, user: UserId) -> Option<&User> {
+        self.user_slot(user).and_then(|slot| self.users.get(slot as usize))
+    }
+
+    pub(super) fn user_mut(&mut self, user: UserId) -> Option<&mut User> {
+        self.user_slot(user).and_then(|slot| self.users.get_mut(slot as usize))
+    }
+
+    /// The connections of members of `convo` that are here.
+    pub(super) fn readers(&self, convo: &Convo) -> impl Iterator<Item = (&User, &Arc<Connection>)> {
+        let users = convo.here.iter().filter_map(|slot| self.users.get(*slot as usize));
+        users.flat_map(|user| user.connections.iter().map(move |connection| (user, connection)))
+    }
+
+    /// Whether a user who is here is in the conversation.
+    pub(super) fn is_member(&self, user: UserId, convo: ConvoId) -> bool {
+        match (self.user(user), self.convo_slot(convo)) {
+            (Some(user), Some(slot)) => user.convos.contains(&slot),
+            _ => false,
+        }
+    }
+
+    /// Whether two users who are both here share a conversation.
+    pub(super) fn share(&self, one: UserId, other: UserId) -> Option<bool> {
+        let (one, other) = (self.user(one)?, self.user(other)?);
+        (one.attached && other.attached).then(|| one.convos.iter().any(|slot| other.convos.contains(slot)))
+    }
+
+    /// Puts a user who is here into a conversation.
+    pub(super) fn join(&mut self, user: UserId, convo: ConvoId, next: Seq, member_count: u64) {
+        let Some(user_slot) = self.user_slot(user) else { return };
+        let slot = match self.convo_slot(convo) {
+            Some(slot) => slot,
+            None => {
+                let slot = self.convos.insert(Convo { id: convo, next, member_count, here: Vec::new() }) as u32;
+                self.convo_slots.insert(convo, slot);
+                slot
+            }
+        };
+        let (Some(convo), Some(user)) =
+            (self.convos.get_mut(slot as usize), self.users.get_mut(user_slot as usize))
+        else {
+            return;
+        };
+        if !user.convos.contains(&slot) {
+            user.convos.push(slot);
+            convo.here.push(user_slot);
+        }
+    }
+
+    /// Takes a user out of a conversation; `seq` is that of his removal.
+    pub(super) fn part(&mut self, user: UserId, convo: ConvoId, seq: Seq) {
+        let Some(user_slot) = self.user_slot(user) else { return };
+        if let Some(user) = self.users.get_mut(user_slot as usize)
+            && !user.attached
+        {
+            user.removed.push((convo, seq));
+        }
+        let Some(slot) = self.convo_slot(convo) else { return };
+        if let Some(user) = self.users.get_mut(user_slot as usize) {
+            user.convos.retain(|known| *known != slot);
+        }
+        self.leave(slot, user_slot);
+    }
+
+    /// Takes a user out of the list of a conversation, and the conversation out of the map after the last one.
+    fn leave(&mut self, slot: u32, user_slot: u32) {
+        let Some(convo) = self.convos.get_mut(slot as usize) else { return };
+        convo.here.retain(|known| *known != user_slot);
+        if convo.here.is_empty() {
+            let id = convo.id;
+            self.convos.remove(slot as usize);
+            self.convo_slots.remove(&id);
+        }
+    }
+
+    /// Forgets a user who has no connection here.
+    pub(super) fn forget_user(&mut self, id: UserId) {
+        let Some(user_slot) = self.user_slots.remove(&id) else { return };
+        if let Some(user) = self.users.try_remove(user_slot as usize) {
+            for slot in user.convos {
+                self.leave(slot, user_slot);
+            }
+        }
+    }
+
+    fn ensure_user(&mut self, id: UserId, privacy: Privacy) -> &mut User {
+        let slot = match self.user_slot(id) {
+            Some(slot) => slot,
+            None => {
+                let slot = self.users.insert(User {
+                    id,
+                    privacy,
+                    connections: Vec::new(),
+                    convos: Vec::new(),
+                    attached: false,
+                    removed: Vec::new(),
+                    presence: Presence::Offline,
+                    polled: None,
+                    last_life: None,
+                }) as u32;
+                self.user_slots.insert(id, slot);
+                slot
+            }
+        };
+        &mut self.users[slot as usize]
+    }
+}
+
+impl Hub {
+    /// Takes a new connection in. It gets no entry before [`finish_resume`](Hub::finish_resume) has said what
+    /// it missed since `since` (for a `connect`: [`position`](Hub::position), taken before).
+    ///
+    /// `ready` is its first frame. Returns whether [`attach`](Hub::attach) is needed: whether the hub does not
+    /// know yet in which conversations the user is.
+    pub fn register(
+        &self,
+        mode: Mode,
+        (user, device): (UserId, DeviceId),
+        privacy: Privacy,
+        since: Commit,
+        now: Timestamp,
+    ) -> (Arc<Connection>, bool) {
+        let id = self.connection_ids.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection::new(id, mode, self.settings.outbox, user, device, now));
+        connection.state().lag =
+            Some(Box::new(Lag { safe: since, resuming: true, convos: std::collections::BTreeMap::new() }));
+        let mut routes = self.routes();
+        let node = routes.ensure_user(user, privacy);
+        node.privacy = privacy;
+        node.connections.push(Arc::clone(&connection));
+        let attach = !node.attached;
+        self.refresh_presence(&mut routes, user, now);
+        (connection, attach)
+    }
+
+    /// Says in which conversations a user is, as the store told after [`register`](Hub::register).
+    pub fn attach(&self, user: UserId, heads: &[Head]) {
+        let mut routes = self.routes();
+        let Some(node) = routes.user_mut(user) else { return };
+        if node.attached {
+            return;
+        }
+        node.attached = true;
+        let removed = std::mem::take(&mut node.removed);
+        for head in heads {
+            let is_gone = removed.iter().any(|(convo, seq)| *convo == head.convo && *seq > head.last_seq);
+            if !is_gone {
+                routes.join(user, head.convo, head.last_seq.next(), head.member_count);
+            }
+        }
+        if let Some(node) = routes.user_mut(user) {
+            node.convos.shrink_to_fit();
+        }
+    }
+
+    /// Lets a connection go. Returns the user if he is no longer here and when he was last.
+    pub fn unregister(&self, connection: &Arc<Connection>, now: Timestamp) -> Option<Departed> {
+        let (watching, typing) = {
+            let mut state = connection.state();
+            state.gone = true;
+            state.lag = None;
+            (std::mem::take(&mut state.watching), state.typing.take())
+        };
+        let mut routes = self.routes();
+        if let Some((convo, _)) = typing {
+            self.tell_typing(&routes, connection.user, convo, false);
+        }
+        for user in watching {
+            unwatch(&mut routes, connection, user);
+        }
+        let node = routes.user_mut(connection.user)?;
+        node.connections.retain(|known| known.id != connection.id);
+        node.last_life = node.last_life.max(Some(connection.last_life()));
+        if connection.mode == Mode::Poll {
+            node.polled = Some(now);
+        }
+        self.refresh_presence(&mut routes, connection.user, now)
+    }
+
+    /// Closes the sockets of a device that was logged out.
+    pub fn revoke(&self, user: UserId, device: DeviceId) {
+        let routes = self.routes();
+        let Some(node) = routes.user(user) else { return };
+        for connection in node.connections.iter().filter(|connection| connection.device == device) {
+            connection.close(Close { reason: CloseReason::Revoked, text: "this device was logged out".into() });
+        }
+    }
+
+    /// Takes over what a user now shows of himself.
+    pub fn set_privacy(&self, user: UserId, privacy: Privacy) {
+        if let Some(node) = self.routes().user_mut(user) {
+            node.privacy = privacy;
+        }
+    }
+
+    /// All connections, for draining.
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        let routes = self.routes();
+        routes.users.iter().flat_map(|(_, user)| user.connections.iter().cloned()).collect()
+    }
+
+    /// What is on this node now.
+    pub fn present(&self) -> Present {
+        let routes = self.routes();
+        let mut present = Present { conversations: routes.convos.len(), ..Present::default() };
+        for (_, user) in &routes.users {
+            present.users += usize::from(!user.connections.is_empty());
+            for connection in &user.connections {
+                match connection.mode {
+                    Mode::Socket => present.sockets += 1,
+                    Mode::Poll => present.polls += 1,
+                }
+                present.lagging += usize::from(connection.is_lagging());
+            }
+        }
+        present
+    }
+}
+
+impl User {
+    /// His last sign of life on any connection.
+    pub(super) fn last_seen(&self) -> Option<Timestamp> {
+        let connected = self.connections.iter().map(|connection| connection.last_life()).max();
+        connected.max(self.last_life).max(self.polled)
+    }
+
+    /// Whether he shows others what he has read, and so sees what they have.
+    pub(super) fn shows_read(&self) -> bool {
+        self.privacy.read_receipts == Audience::Everyone
+    }
+}
+
+pub(super) fn unwatch(routes: &mut Routes, connection: &Arc<Connection>, user: UserId) {
+    if let Some(watchers) = routes.watchers.get_mut(&user) {
+        watchers.retain(|known| known.id != connection.id);
+        if watchers.is_empty() {
+            routes.watchers.remove(&user);
+        }
+    }
+}
