@@ -195,6 +195,7 @@ pub enum ConversationNews {
         /// Which.
         id: ConvoId,
         /// Always `true`.
+        #[schemars(extend("const" = true))]
         left: bool,
     },
     /// One's own settings of it changed; they are all here.

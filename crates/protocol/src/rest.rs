@@ -165,6 +165,7 @@ pub struct Device {
 /// A list, a page at a time.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T> {
     /// This page.
     pub items: Vec<T>,
