@@ -5,7 +5,7 @@ mod table;
 pub use table::CALLS;
 
 use super::schemas::Shape;
-use crate::problem::{Code, Problem};
+use crate::problem::Code;
 
 /// A call: one method on one path.
 #[derive(Debug, Clone, Copy)]
@@ -127,7 +127,7 @@ pub enum Place {
     RequiredQuery,
 }
 
-/// An answer when all is well.
+/// An answer that is not one of the [`problems`](Call::problems).
 #[derive(Debug, Clone, Copy)]
 pub struct Answer {
     /// The HTTP status.
@@ -145,13 +145,10 @@ pub enum Body {
     Empty,
     /// JSON.
     Json(Shape),
+    /// A problem document: a refusal whose status is not the one of its code.
+    Problem,
     /// Text of this media type.
     Text(&'static str),
-}
-
-impl Body {
-    /// What every refusal carries.
-    pub const PROBLEM: Self = Self::Json(Shape::of::<Problem>());
 }
 
 impl Call {
@@ -182,7 +179,9 @@ impl Call {
             Code::Invalid => self.body.is_some() || !self.parameters.is_empty(),
             Code::TooLarge => self.body.is_some(),
             Code::RateLimited | Code::Unavailable => works,
-            Code::Forbidden | Code::NotFound | Code::Conflict => false,
+            // Browsers say from which page they come, and not every page may.
+            Code::Forbidden => true,
+            Code::NotFound | Code::Conflict => false,
         };
         let codes = Code::ALL.into_iter().filter(|&code| own(code).is_some() || common(code));
         codes.map(|code| (code, own(code))).collect()

@@ -24,7 +24,9 @@ pub use asyncapi::asyncapi;
 pub use openapi::openapi;
 
 use calls::{Body, Call};
-use schemas::Schemas;
+use schemas::{Schemas, Shape};
+
+use crate::problem::Problem;
 
 /// The schema of what `method path` answers with `status`; `path` is a real one, with or without its query.
 ///
@@ -34,10 +36,14 @@ pub fn schema_for_answer(method: &str, path: &str, status: u16) -> Option<Value>
     let call = Call::find(method, path)?;
     let body = match call.answers.iter().find(|answer| answer.status == status) {
         Some(answer) => answer.body,
-        None if call.problems().iter().any(|(code, _)| code.status() == status) => Body::PROBLEM,
+        None if call.problems().iter().any(|(code, _)| code.status() == status) => Body::Problem,
         None => return None,
     };
-    let Body::Json(shape) = body else { return None };
+    let shape = match body {
+        Body::Json(shape) => shape,
+        Body::Problem => Shape::of::<Problem>(),
+        Body::Empty | Body::Text(_) => return None,
+    };
     Some(alone(&Schemas::new().written(shape)))
 }
 

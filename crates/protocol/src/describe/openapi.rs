@@ -6,6 +6,8 @@ use super::calls::{Answer, Body, CALLS, Call, Parameter, Place, Tag, Who};
 use super::schemas::{self, Schemas, Shape};
 use crate::problem::{Code, Problem};
 
+const PROBLEM: &str = "application/problem+json";
+
 const ABOUT: &str = "\
 Accounts, conversations, messages and receipts of Tertulia. What happens as it happens comes over the socket, \
 `/api/ws`, which `/api/asyncapi.json` describes, or by long-polling `/api/events`.
@@ -14,7 +16,7 @@ Fields that are not known are ignored, here and by clients. Ids are UUIDs, times
 milliseconds, sequence numbers are integers from 1, cursors and positions are opaque strings.
 
 Every refusal is a problem document (RFC 9457). Its `code` is stable and made for programs, its `detail` says \
-what to do.";
+what to do. Every answer has an `X-Request-Id`, which the log of the server names too; a client may send its own.";
 
 /// The calls as OpenAPI 3.1, for the given version of the service.
 pub fn openapi(version: &str) -> Value {
@@ -104,15 +106,13 @@ fn parameter(parameter: &Parameter, schemas: &mut Schemas) -> Value {
 
 fn response(answer: &Answer, schemas: &mut Schemas) -> Value {
     let mut described = json!({ "description": answer.text });
-    match answer.body {
-        Body::Empty => {}
-        Body::Json(shape) => {
-            described["content"] = json!({ "application/json": { "schema": schemas.written(shape) } });
-        }
-        Body::Text(media_type) => {
-            described["content"] = json!({ media_type: { "schema": { "type": "string" } } });
-        }
-    }
+    let (media_type, schema) = match answer.body {
+        Body::Empty => return described,
+        Body::Json(shape) => ("application/json", schemas.written(shape)),
+        Body::Problem => (PROBLEM, schemas.written(Shape::of::<Problem>())),
+        Body::Text(media_type) => (media_type, json!({ "type": "string" })),
+    };
+    described["content"] = json!({ media_type: { "schema": schema } });
     described
 }
 
@@ -120,7 +120,9 @@ fn response(answer: &Answer, schemas: &mut Schemas) -> Value {
 fn refusal(code: Code, schemas: &mut Schemas) -> Value {
     let text = match code {
         Code::Unauthenticated => "There is no valid access token: refresh the session, or log in.",
-        Code::Forbidden => "Known, but not allowed.",
+        Code::Forbidden => {
+            "Not allowed, or not from this web page: its `Origin` is not one that the server knows."
+        }
         Code::NotFound => "Not there, or not for the one who asks: the two cannot be told apart.",
         Code::Invalid => "The request is wrong; `detail` says what, and sending it again will not help.",
         Code::Conflict => "It contradicts what is there already.",
@@ -132,7 +134,7 @@ fn refusal(code: Code, schemas: &mut Schemas) -> Value {
     };
     let mut described = json!({
         "description": text,
-        "content": { "application/problem+json": { "schema": schemas.written(Shape::of::<Problem>()) } },
+        "content": { PROBLEM: { "schema": schemas.written(Shape::of::<Problem>()) } },
     });
     if matches!(code, Code::RateLimited | Code::Unavailable) {
         described["headers"] = json!({

@@ -450,7 +450,6 @@ fn every_answer_fits_its_schema() {
         ("GET", "/api/conversations/x", 200),
         ("PATCH", "/api/conversations/x", 200),
         ("POST", "/api/conversations/x/members", 200),
-        ("DELETE", "/api/conversations/x/members/y", 200),
         ("PATCH", "/api/conversations/x/members/y", 200),
         ("PATCH", "/api/conversations/x/settings", 200),
     ] {
@@ -525,6 +524,7 @@ fn every_refusal_is_a_problem_document() {
         let problem = Problem { retry_after_ms: Some(250), ..Problem::new(code, "do this") };
         check_answer("POST", "/api/conversations/x/messages", code.status(), &problem);
     }
+    check_answer("GET", "/api/ws", 426, &Problem::new(Code::Invalid, "ask for a WebSocket"));
 }
 
 #[test]

@@ -200,7 +200,7 @@ pub const CALLS: &[Call] = &[
                 Shape::of::<String>(),
                 "`membersNextCursor` of the page of members before.",
             ),
-            query("membersLimit", Shape(page_limit), "The size of the page of members."),
+            query("membersLimit", Shape(members_limit), "The size of the page of members."),
         ],
         answers: &[json(200, THE_CONVERSATION, "The conversation.")],
         refusals: &[NO_CONVERSATION],
@@ -213,8 +213,8 @@ pub const CALLS: &[Call] = &[
         tag: Tag::Conversations,
         who: Who::Admin,
         summary: "Changes a group's title, description and policies",
-        text: "What is absent stays. The change is itself an entry: `renamed` if only the title changes, else \
-               `settings_changed`.",
+        text: "What is absent stays. The change is itself an entry: `renamed` for the title, `settings_changed` for \
+               the rest.",
         parameters: &[CONVERSATION],
         body: Some(Shape::of::<ConversationPatch>()),
         answers: &[json(200, THE_CONVERSATION, "The conversation as it is now.")],
@@ -251,10 +251,7 @@ pub const CALLS: &[Call] = &[
                `member_removed` is the last entry that he sees. When the last owner leaves, the longest-standing \
                admin, else member, follows.",
         parameters: &[CONVERSATION, MEMBER],
-        answers: &[
-            json(200, THE_CONVERSATION, "The member was removed; the conversation as it is now."),
-            empty(204, "One has left; there is nothing more to see."),
-        ],
+        answers: &[empty(204, "Removed, or left.")],
         refusals: &[
             (Code::NotFound, "The conversation does not exist, one is not in it, or the other is no member."),
             (
@@ -390,11 +387,15 @@ pub const CALLS: &[Call] = &[
         summary: "Opens the WebSocket",
         text: "RFC 6455, version 13. The token goes into the first frame, not into this request. What is said on it \
                is described by `/api/asyncapi.json`.",
-        answers: &[empty(101, "The connection is a WebSocket now.")],
-        refusals: &[
-            (Code::Invalid, "The request does not ask for a WebSocket of version 13."),
-            (Code::Forbidden, "The `Origin` is neither the server's own nor one that it allows."),
+        answers: &[
+            empty(101, "The connection is a WebSocket now."),
+            Answer {
+                status: 426,
+                text: "The request does not ask for a WebSocket of version 13.",
+                body: Body::Problem,
+            },
         ],
+        refusals: &[(Code::Invalid, "The `Sec-WebSocket-Key` is none.")],
         ..PLAIN
     },
     Call {
@@ -426,8 +427,14 @@ pub const CALLS: &[Call] = &[
         name: "readiness",
         who: Who::Anyone,
         summary: "Tells whether new clients should come here",
-        answers: &[Answer { status: 200, text: "They should.", body: Body::Text("text/plain") }],
-        refusals: &[(Code::Unavailable, "It starts, drains, or has no store.")],
+        answers: &[
+            Answer { status: 200, text: "They should.", body: Body::Text("text/plain") },
+            Answer {
+                status: 503,
+                text: "They should go elsewhere: it drains.",
+                body: Body::Text("text/plain"),
+            },
+        ],
         ..PLAIN
     },
     Call {
@@ -477,6 +484,10 @@ const NOT_AN_ADMIN: (Code, &str) = (Code::Forbidden, "One is neither owner nor a
 
 fn page_limit(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer", "minimum": 1, "maximum": rules::PAGE_MAX, "default": rules::PAGE_DEFAULT })
+}
+
+fn members_limit(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer", "minimum": 1, "maximum": rules::PAGE_MAX, "default": rules::PAGE_MAX })
 }
 
 fn seconds(_: &mut SchemaGenerator) -> Schema {
