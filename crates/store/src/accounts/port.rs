@@ -97,8 +97,8 @@ pub trait Accounts: Send + Sync + 'static {
     /// Notes whether `by` blocks `other`; says whether both exist. The same again changes nothing.
     async fn set_block(&self, by: UserId, other: UserId, blocked: bool) -> Result<bool, StoreError>;
 
-    /// Whether one of the two blocks the other.
-    async fn blocked_between(&self, a: UserId, b: UserId) -> Result<bool, StoreError>;
+    /// Whether `by` blocks `other`.
+    async fn blocks(&self, by: UserId, other: UserId) -> Result<bool, StoreError>;
 
     /// Finishes what is under way and lets go of the data; later calls fail with [`StoreError::Closed`].
     async fn close(&self);

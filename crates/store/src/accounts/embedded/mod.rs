@@ -331,13 +331,10 @@ impl Accounts for EmbeddedAccounts {
         .await
     }
 
-    async fn blocked_between(&self, a: UserId, b: UserId) -> Result<bool, StoreError> {
+    async fn blocks(&self, by: UserId, other: UserId) -> Result<bool, StoreError> {
         self.read(move |db| {
-            db.prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM blocks WHERE blocker = ?1 AND blocked = ?2)
-                     OR EXISTS (SELECT 1 FROM blocks WHERE blocker = ?2 AND blocked = ?1)",
-            )?
-            .query_row((a.as_bytes(), b.as_bytes()), |row| row.get(0))
+            db.prepare_cached("SELECT EXISTS (SELECT 1 FROM blocks WHERE blocker = ?1 AND blocked = ?2)")?
+                .query_row((by.as_bytes(), other.as_bytes()), |row| row.get(0))
         })
         .await
     }
