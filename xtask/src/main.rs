@@ -36,8 +36,10 @@ fn main() -> ExitCode {
     })
 }
 
-/// The folder of the workspace, wherever the command was given.
+/// The folder of the workspace, wherever in it the command was given.
+///
+/// Asked for when it runs: a target folder that two clones share holds one `xtask` for both.
 fn root() -> Result<PathBuf> {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(xtask.parent().context("xtask lies in the workspace")?.to_path_buf())
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR").context("start it with `cargo xtask`")?;
+    Ok(Path::new(&xtask).parent().context("xtask lies in the workspace")?.to_path_buf())
 }
