@@ -16,8 +16,8 @@ pub enum Trouble {
     /// No secret can be made.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// As many passwords as may wait are waiting to be hashed.
-    #[error("too many logins at this moment; try again in {} s", retry_after.as_secs())]
+    /// Passwords cannot be hashed: as many as may wait are waiting.
+    #[error("passwords cannot be checked at this moment; try again in {} s", retry_after.as_millis().div_ceil(1_000))]
     Busy {
         /// When trying again makes sense.
         retry_after: Duration,
@@ -45,7 +45,7 @@ pub enum RegisterError {
     #[error("the username {0} is taken; choose another")]
     UsernameTaken(String),
     /// Too many from this address.
-    #[error("too many registrations from this address; try again in {} s", .0.as_secs() + 1)]
+    #[error("too many registrations from this address; try again in {} s", .0.as_millis().div_ceil(1_000))]
     Limited(Duration),
     /// Not now.
     #[error(transparent)]
@@ -62,7 +62,7 @@ pub enum LoginError {
     #[error("the username or the password is wrong")]
     WrongCredentials,
     /// Too many for this user or from this address.
-    #[error("too many logins; try again in {} s", .0.as_secs() + 1)]
+    #[error("too many logins; try again in {} s", .0.as_millis().div_ceil(1_000))]
     Limited(Duration),
     /// Not now.
     #[error(transparent)]
@@ -79,7 +79,7 @@ pub enum RefreshError {
     #[error("this refresh token was used before, so the device was logged out; log in")]
     Reused,
     /// Too many of this device.
-    #[error("too many refreshes; try again in {} s", .0.as_secs() + 1)]
+    #[error("too many refreshes; try again in {} s", .0.as_millis().div_ceil(1_000))]
     Limited(Duration),
     /// Not now.
     #[error(transparent)]

@@ -12,7 +12,7 @@ pub trait SessionEvents: Send + Sync + 'static {
     /// Its tokens are refused already; its connections must be closed.
     fn revoked(&self, user: UserId, device: DeviceId);
 
-    /// A user shows more or less of himself from now on. Two changes at once may come in either order.
+    /// A user shows more or less of himself from now on. Changes come in the order in which they were made.
     fn privacy_changed(&self, user: UserId, privacy: Privacy);
 }
 

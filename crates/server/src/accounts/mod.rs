@@ -13,6 +13,8 @@ mod seen;
 mod service;
 mod sessions;
 mod signer;
+#[cfg(test)]
+pub(crate) mod tests;
 mod tokens;
 
 pub use error::{

@@ -1,6 +1,7 @@
 //! Passwords: Argon2id on threads of its own, so that a storm of logins cannot stop messages.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(super) struct Passwords {
     random: Random,
     /// Nobody's hash, of the present cost: what a login of an unknown user is checked against.
     nobody: Arc<str>,
+    /// How many passwords were hashed, to check them or anew.
+    hashed: Arc<AtomicU64>,
 }
 
 /// What a check came to.
@@ -85,11 +88,14 @@ impl Passwords {
         let nobody = nobody(&argon2, random.bytes()?, random.bytes()?).map_err(StartError::Cost)?;
         let (queue, jobs) = mpsc::channel(config.queue_max.max(1));
         let jobs = Arc::new(Mutex::new(jobs));
+        let hashed = Arc::new(AtomicU64::new(0));
         for _ in 0..config.threads.max(1) {
-            let (jobs, argon2) = (Arc::clone(&jobs), argon2.clone());
-            std::thread::Builder::new().name("passwords".into()).spawn(move || work(&jobs, &argon2))?;
+            let (jobs, argon2, hashed) = (Arc::clone(&jobs), argon2.clone(), Arc::clone(&hashed));
+            std::thread::Builder::new()
+                .name("passwords".into())
+                .spawn(move || work(&jobs, &argon2, &hashed))?;
         }
-        Ok(Self { queue, random, nobody: nobody.into() })
+        Ok(Self { queue, random, nobody: nobody.into(), hashed })
     }
 
     /// The hash of a new password, as a PHC string.
@@ -106,6 +112,11 @@ impl Passwords {
         let against = against.unwrap_or_else(|| self.nobody.to_string());
         let verdict = self.run(password, Some(against)).await?;
         Ok(if known { verdict } else { Verdict::Wrong })
+    }
+
+    /// How many passwords were hashed, and how many wait for it.
+    pub(super) fn figures(&self) -> (u64, usize) {
+        (self.hashed.load(Ordering::Relaxed), self.queue.max_capacity() - self.queue.capacity())
     }
 
     async fn run(&self, password: String, against: Option<String>) -> Result<Verdict, Trouble> {
@@ -130,12 +141,13 @@ fn busy() -> Trouble {
     Trouble::Busy { retry_after: RETRY_AFTER }
 }
 
-fn work(jobs: &Mutex<mpsc::Receiver<Job>>, argon2: &Argon2<'_>) {
+fn work(jobs: &Mutex<mpsc::Receiver<Job>>, argon2: &Argon2<'_>, hashed: &AtomicU64) {
     // The lock is held while waiting: whoever has it takes the next one, and then lets another wait.
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
     while let Some(job) = next() {
         // Who does not wait any more costs nothing more.
         if !job.reply.is_closed() {
+            hashed.fetch_add(1, Ordering::Relaxed);
             let _ = job.reply.send(verdict(argon2, &job.password, job.against.as_deref(), &job.salt));
         }
     }
@@ -179,4 +191,50 @@ fn nobody(argon2: &Argon2<'_>, salt: [u8; 16], output: [u8; 32]) -> Result<Strin
         hash: Some(Output::new(&output)?),
     };
     Ok(hash.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHEAP: PasswordConfig = PasswordConfig { memory_kib: 8, passes: 1, threads: 1, queue_max: 8 };
+
+    #[test]
+    fn new_hashes_cost_what_owasp_says() {
+        let PasswordConfig { memory_kib, passes, .. } = PasswordConfig::default();
+        assert_eq!((memory_kib, passes), (19_456, 2));
+    }
+
+    #[tokio::test]
+    async fn nobodys_hash_costs_what_new_hashes_cost() {
+        let passwords = Passwords::start(CHEAP, Random::seeded(1)).unwrap();
+        let cost = |hash: &str| hash.rsplitn(3, '$').last().unwrap().to_owned();
+        let hash = passwords.hash("correct horse".into()).await.unwrap();
+        assert_eq!(cost(&passwords.nobody), cost(&hash));
+        assert_eq!(cost(&hash), "$argon2id$v=19$m=8,t=1,p=1");
+    }
+
+    #[tokio::test]
+    async fn a_hash_holds_for_its_password_alone_and_is_salted() {
+        let passwords = Passwords::start(CHEAP, Random::seeded(1)).unwrap();
+        let hash = passwords.hash("correct horse".into()).await.unwrap();
+        assert_ne!(hash, passwords.hash("correct horse".into()).await.unwrap());
+        let check = |password: &str| passwords.check(password.into(), Some(hash.clone()));
+        assert!(check("correct horse").await.unwrap() == Verdict::Right { rehashed: None });
+        assert!(check("correct hors").await.unwrap() == Verdict::Wrong);
+        assert!(passwords.check("correct horse".into(), None).await.unwrap() == Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_cannot_be_read_is_trouble_and_stops_nobody_else() {
+        let passwords = Passwords::start(CHEAP, Random::seeded(1)).unwrap();
+        assert!(passwords.check("correct horse".into(), Some("garbage".into())).await.is_err());
+        assert!(passwords.hash("correct horse".into()).await.is_ok());
+    }
+
+    #[test]
+    fn a_cost_that_argon2_does_not_have_is_refused_at_the_start() {
+        let started = Passwords::start(PasswordConfig { memory_kib: 1, ..CHEAP }, Random::seeded(1));
+        assert!(matches!(started, Err(StartError::Cost(_))));
+    }
 }

@@ -39,16 +39,23 @@ impl AccountsService {
     /// # Errors
     /// See [`ProfileError`].
     pub async fn update(&self, user: UserId, patch: UserPatch) -> Result<User, ProfileError> {
-        let inner = &*self.inner;
         patch.display_name.as_deref().map_or(Ok(()), rules::display_name)?;
         patch.about.as_deref().map_or(Ok(()), rules::about)?;
-        let touches_privacy = patch.privacy.is_some();
-        let record = inner.store.update_user(user, patch).await?.ok_or(ProfileError::NotFound)?;
-        if touches_privacy {
+        let this = self.clone();
+        let updating = async move {
+            let inner = &*this.inner;
+            if patch.privacy.is_none() {
+                return Ok::<_, ProfileError>(inner.store.update_user(user, patch).await?);
+            }
+            let _order = inner.privacy_order.lock().await;
+            let updated = inner.store.update_user(user, patch).await;
             inner.privacies.forget(&user);
-            inner.events.privacy_changed(user, record.privacy);
-        }
-        Ok(own_profile(record))
+            if let Ok(Some(record)) = &updated {
+                inner.events.privacy_changed(user, record.privacy);
+            }
+            Ok(updated?)
+        };
+        self.to_the_end(updating).await?.map(own_profile).ok_or(ProfileError::NotFound)
     }
 
     /// Users whose username or display name begins with `query`, in any case, by username.
@@ -163,11 +170,13 @@ impl AccountsService {
         if by == other {
             return Err(BlockError::Oneself);
         }
-        if !self.inner.store.set_block(by, other, blocked).await? {
-            return Err(BlockError::NotFound);
-        }
-        self.inner.blocks.forget(&(by, other));
-        Ok(())
+        let this = self.clone();
+        self.to_the_end(async move {
+            let done = this.inner.store.set_block(by, other, blocked).await;
+            this.inner.blocks.forget(&(by, other));
+            if done? { Ok(()) } else { Err(BlockError::NotFound) }
+        })
+        .await
     }
 
     /// Whether `by` blocks `other`.

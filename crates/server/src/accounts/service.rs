@@ -8,6 +8,8 @@ use tertulia_protocol::rest::Privacy;
 use tertulia_protocol::{DeviceId, Timestamp, UserId};
 use tertulia_store::accounts::{Access, TokenHash};
 use tertulia_store::{Accounts, StoreError};
+use tokio::task::JoinError;
+use tokio_util::task::TaskTracker;
 
 use super::cache::Cache;
 use super::passwords::{PasswordConfig, Passwords, StartError};
@@ -69,6 +71,10 @@ pub(super) struct Inner {
     /// Whether the first blocks the second.
     pub(super) blocks: Cache<(UserId, UserId), bool>,
     pub(super) seen: Seen,
+    /// Held while a change of privacy is written and told, so that the last one told is the last one written.
+    pub(super) privacy_order: tokio::sync::Mutex<()>,
+    /// What must be finished although whoever asked for it has gone.
+    tasks: TaskTracker,
 }
 
 /// Whose a device is, and until when.
@@ -101,6 +107,8 @@ impl AccountsService {
                 privacies: Cache::new(PRIVACIES_CACHED),
                 blocks: Cache::new(BLOCKS_CACHED),
                 seen: Seen::default(),
+                privacy_order: tokio::sync::Mutex::default(),
+                tasks: TaskTracker::new(),
             }),
         })
     }
@@ -108,6 +116,12 @@ impl AccountsService {
     /// Signs what others of this service give out and want to know again, with the same key.
     pub fn signer(&self) -> &Signer {
         &self.inner.signer
+    }
+
+    /// Figures for `/metrics`, cheap to take: (name without prefix, value).
+    pub fn figures(&self) -> Vec<(&'static str, f64)> {
+        let (hashed, waiting) = self.inner.passwords.figures();
+        vec![("passwords_hashed", hashed as f64), ("passwords_waiting", waiting as f64)]
     }
 
     /// Writes down who was seen, and ends devices whose refresh tokens have ended. To be called every
@@ -131,6 +145,31 @@ impl AccountsService {
             self.gone(user, device);
         }
         Ok(())
+    }
+
+    /// Finishes what is under way, writes down who was seen, and closes the store. Calls that come later and need
+    /// the store are refused.
+    pub async fn close(&self) {
+        let inner = &*self.inner;
+        inner.tasks.close();
+        inner.tasks.wait().await;
+        if let Err(error) = self.flush().await {
+            tracing::warn!(%error, "who was seen last could not be written");
+        }
+        inner.store.close().await;
+    }
+
+    /// Does `work` to its end, also if the caller goes away in the middle (a client that hangs up drops the call):
+    /// what is changed in the store must be forgotten here, and told.
+    pub(super) async fn to_the_end<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
+        match self.inner.tasks.spawn(work).await.map_err(JoinError::try_into_panic) {
+            Ok(result) => result,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => Err(StoreError::Closed.into()),
+        }
     }
 
     /// What must happen here when a device is gone from the store.

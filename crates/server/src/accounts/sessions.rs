@@ -111,15 +111,21 @@ impl AccountsService {
         let inner = &*self.inner;
         let (device, pair) = self.new_device(user, info, inner.clock.now()).map_err(Trouble::from)?;
         let device_id = device.id;
-        let gone = inner.store.add_device(device).await.map_err(Trouble::from)?;
-        let users = inner.store.users(&[user]).await.map_err(Trouble::from)?;
-        let (Some(gone), Some(record)) = (gone, users.into_iter().next()) else {
-            return Err(LoginError::WrongCredentials);
+        let this = self.clone();
+        let adding = async move {
+            let gone = this.inner.store.add_device(device).await?;
+            for &gone in gone.iter().flatten() {
+                this.gone(user, gone);
+            }
+            Ok::<_, Trouble>(gone.is_some())
         };
-        for gone in gone {
-            self.gone(user, gone);
+        let is_added = self.to_the_end(adding).await?;
+        let users = inner.store.users(&[user]).await.map_err(Trouble::from)?;
+        match users.into_iter().next() {
+            Some(record) if is_added => Ok(session(own_profile(record), device_id, pair)),
+            // He was deleted in the middle.
+            Some(_) | None => Err(LoginError::WrongCredentials),
         }
-        Ok(session(own_profile(record), device_id, pair))
     }
 
     /// Gives a device its next pair of tokens. A refresh token works once; used again it revokes its device.
@@ -135,17 +141,20 @@ impl AccountsService {
         let now = inner.clock.now();
         let next = presented.generation.saturating_add(1);
         let pair = self.mint(device, next, now).map_err(Trouble::from)?;
-        match inner.store.rotate(presented, pair.stored, now).await.map_err(Trouble::from)? {
-            Rotation::Rotated(record) => {
-                // It ends later now.
-                inner.devices.forget(&device);
-                Ok(session(own_profile(record), device, pair))
-            }
-            Rotation::Reused(user) => {
+        let (this, stored) = (self.clone(), pair.stored);
+        let rotating = async move {
+            let rotation = this.inner.store.rotate(presented, stored, now).await;
+            // It ends later now, or is gone, or nobody knows.
+            this.inner.devices.forget(&device);
+            if let Ok(Rotation::Reused(user)) = rotation {
                 tracing::warn!(%user, %device, "a refresh token was used twice; its device is revoked");
-                self.gone(user, device);
-                Err(RefreshError::Reused)
+                this.gone(user, device);
             }
+            Ok::<_, Trouble>(rotation?)
+        };
+        match self.to_the_end(rotating).await? {
+            Rotation::Rotated(record) => Ok(session(own_profile(record), device, pair)),
+            Rotation::Reused(_) => Err(RefreshError::Reused),
             Rotation::Unknown => Err(RefreshError::Unauthenticated),
         }
     }
@@ -240,11 +249,18 @@ impl AccountsService {
     /// # Errors
     /// See [`RevokeError`].
     pub async fn revoke(&self, identity: Identity, device: DeviceId) -> Result<(), RevokeError> {
-        if !self.inner.store.remove_device(identity.user, device).await? {
-            return Err(RevokeError::NotFound);
-        }
-        self.gone(identity.user, device);
-        Ok(())
+        let this = self.clone();
+        self.to_the_end(async move {
+            let removed = this.inner.store.remove_device(identity.user, device).await;
+            // Also when nobody knows whether it was removed.
+            this.inner.devices.forget(&device);
+            if !removed? {
+                return Err(RevokeError::NotFound);
+            }
+            this.gone(identity.user, device);
+            Ok(())
+        })
+        .await
     }
 
     /// Revokes the device that asks.

@@ -127,3 +127,6 @@ async fn search(
 ) -> Result<Json<Page<User>>, ApiError> {
     Ok(Json(accounts.search(&query.query, query.limit, query.cursor.as_deref()).await?))
 }
+
+#[cfg(test)]
+mod tests;

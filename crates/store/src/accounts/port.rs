@@ -62,7 +62,7 @@ pub trait Accounts: Send + Sync + 'static {
     /// A device, also one that has ended but was not swept away yet.
     async fn device(&self, device: DeviceId) -> Result<Option<DeviceRecord>, StoreError>;
 
-    /// What an access token stands for, also one that has ended but was not swept away yet.
+    /// What an access token stands for, also one that has ended, until its device's next rotation.
     ///
     /// It stays valid until it ends, also after a rotation; but only the newest four of a device do.
     async fn access(&self, token: TokenHash) -> Result<Option<Access>, StoreError>;

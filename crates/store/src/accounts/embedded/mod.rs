@@ -274,8 +274,6 @@ impl Accounts for EmbeddedAccounts {
         limit: usize,
     ) -> Result<Vec<(UserId, DeviceId)>, StoreError> {
         self.write(move |db| {
-            db.prepare_cached("DELETE FROM access_tokens WHERE expires_at <= ?1")?
-                .execute([now.as_millis()])?;
             let ended: Vec<(UserId, DeviceId)> = db
                 .prepare_cached(
                     "SELECT user, id FROM devices WHERE refresh_expires_at <= ?1
@@ -461,10 +459,10 @@ fn rotate(
         now.as_millis(),
     ))?;
     db.prepare_cached(
-        "DELETE FROM access_tokens WHERE hash IN (
-             SELECT hash FROM access_tokens WHERE device = ?1 ORDER BY expires_at DESC LIMIT -1 OFFSET ?2)",
+        "DELETE FROM access_tokens WHERE device = ?1 AND (expires_at <= ?2 OR hash NOT IN (
+             SELECT hash FROM access_tokens WHERE device = ?1 ORDER BY expires_at DESC LIMIT ?3))",
     )?
-    .execute((device.as_bytes(), integer(ACCESS_TOKENS_PER_DEVICE_MAX - 1)))?;
+    .execute((device.as_bytes(), now.as_millis(), integer(ACCESS_TOKENS_PER_DEVICE_MAX - 1)))?;
     insert_access(db, device, next)?;
     Ok(read_user(db, user)?.map_or(Rotation::Unknown, Rotation::Rotated))
 }
