@@ -10,6 +10,4 @@ mod port;
 pub mod testsuite;
 
 pub use accounts::Accounts;
-pub use port::{
-    Batch, Change, Head, HistorySlice, InboxPage, MemberPage, Slice, Store, StoreError,
-};
+pub use port::{Batch, InboxPage, MemberPage, Slice, Store, StoreError};

@@ -1,13 +1,11 @@
 //! The port of the log: one write, and the reads that follow from it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tertulia_domain::log::{Commit, Intent, Outcome, Receipt};
-use tertulia_protocol::event::SharedSettings;
-use tertulia_protocol::rest::{Conversation, Member, MemberSettings, MessageReceipt};
-use tertulia_protocol::{ConvoId, Entry, Seq, Timestamp, UserId};
+use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Outcome};
+use tertulia_protocol::rest::{Conversation, Member, MessageReceipt};
+use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 
 /// Conversations and their logs.
 ///
@@ -125,15 +123,6 @@ pub enum Slice {
     Before(Seq),
 }
 
-/// A stretch of a history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HistorySlice {
-    /// The entries, ascending, with their commit numbers.
-    pub entries: Vec<(Arc<Entry>, Commit)>,
-    /// Whether there are more in the direction that was asked for (for `Newest`: older ones).
-    pub has_more: bool,
-}
-
 /// A page of an inbox.
 #[derive(Debug, Clone)]
 pub struct InboxPage {
@@ -150,42 +139,6 @@ pub struct MemberPage {
     pub items: Vec<Member>,
     /// For the next page.
     pub next_cursor: Option<String>,
-}
-
-/// The newest entry of a conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    /// The conversation.
-    pub convo: ConvoId,
-    /// Its newest seq.
-    pub last_seq: Seq,
-    /// How many members it has.
-    pub member_count: u64,
-}
-
-/// What changed in a conversation for a user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// He is no longer in it.
-    Left(ConvoId),
-    /// He is in it.
-    In {
-        /// The conversation.
-        convo: ConvoId,
-        /// Whether he came into it (created with him, or added): he needs to be told all of it.
-        joined: bool,
-        /// The first visible entry that he missed; `None` if there is none.
-        first_missed: Option<Seq>,
-        /// The newest entry.
-        last_seq: Seq,
-        /// The shared settings, if title or policies changed.
-        shared: Option<Arc<SharedSettings>>,
-        /// His own settings, if they changed.
-        own: Option<MemberSettings>,
-        /// Watermarks that moved. In conversations of more than
-        /// [`RECEIPTS_MEMBERS_MAX`](tertulia_domain::conversation::RECEIPTS_MEMBERS_MAX) members only his own.
-        receipts: Vec<Receipt>,
-    },
 }
 
 /// The store could not do it.

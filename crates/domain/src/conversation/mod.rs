@@ -1,6 +1,6 @@
 //! What a conversation is (a fold over its log), and the rules that let an intent in.
 //!
-//! The path of an intent: [`decide`] says whether it is let in, given the conversation as it is; what is let
+//! The path of an intent: [`decide()`] says whether it is let in, given the conversation as it is; what is let
 //! in is a [`Proposal`], which [`apply`] folds into the conversation, giving a [`Record`] to keep and an
 //! [`Outcome`](crate::log::Outcome) to tell. Nothing in here waits or remembers: what `decide` does not know
 //! (was this number sent before?) it asks, and whoever calls looks it up and decides again.

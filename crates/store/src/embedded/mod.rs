@@ -1,6 +1,51 @@
 //! The embedded store: a synced journal in front, SQLite settled behind, both in one data folder.
+//!
+//! ```text
+//! append ── queue ── writer thread ──┬─ journal.db: one row a commit, synced        (the promise)
+//!                                    └─ tail: the same records in memory
+//!                                         │
+//!                                    settler thread ── tertulia.db: folded, in bites (the settled rows)
+//! reads  ── the tail for the newest entries, the settled rows for everything else
+//! ```
+//!
+//! Why two files: a message that goes straight into its table dirties a page of the table and one of the key's
+//! index, which is 25 KB of writing for 100 bytes of text. The journal takes it in one sequential write and one
+//! sync; the settler folds thousands at a time, sorted, so that they share their pages.
+//!
+//! Invariants:
+//! - **E1** Nothing is told before its journal row is synced.
+//! - **E2** A journal row goes only after a synced commit of `tertulia.db` holds it.
+//! - **E3** `meta.settled` changes in the transaction that folds those commits: replay never folds twice.
+//! - **E4** An entry is in the tail or settled, at every moment; a read looks into the tail first.
+//! - **E5** A conversation is loaded from rows only when nothing of it is in the tail.
+//! - **E6** Only the writer thread writes the journal, only the settler thread writes `tertulia.db`.
+//!
+//! Where to look: `queue` (the door), `writer` (decide, journal, answer), `conversations` (what the writer
+//! knows), `record` (a batch as bytes), `journal`, `tail`, `settler` and `settle` (folding), `positions`,
+//! `readers` and `reads` (one file a question), `open` (replay), `store` (the port), `sqlite` (all files).
 
+mod conversations;
+mod cursor;
 mod error;
+mod journal;
+mod open;
+mod options;
+mod positions;
+mod queue;
+mod readers;
+mod reads;
+mod record;
+mod rows;
+mod settle;
+mod settled;
+mod settler;
 pub(crate) mod sqlite;
+mod store;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 pub use error::OpenError;
+pub use options::{AppendObserver, AppendStats, Faults, OpenOptions};
+pub use store::Embedded;

@@ -1,0 +1,229 @@
+//! Conversations in the writer's memory: loaded when first needed, forgotten when there are too many.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension};
+use tertulia_domain::conversation::{Conversation, Membership, Summary};
+use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, Seq, UserId};
+
+use super::OpenError;
+use super::readers::{ReadError, open_one};
+use super::rows::{self, ENTRY_COLUMNS, get_count, get_seq, get_settings};
+use super::tail::Tail;
+use crate::StoreError;
+
+/// How long the writer waits for a conversation to be settled before it loads it. That is only after a batch
+/// failed; otherwise what is in the tail is in memory too.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What share of the weight is forgotten at a time, so that looking for the oldest is worth its while.
+const FORGOTTEN_SHARE: usize = 8;
+
+/// The conversations that the writer knows.
+pub(super) struct Conversations {
+    db: Connection,
+    known: HashMap<ConvoId, Known>,
+    weight: usize,
+    weight_max: usize,
+    /// Counts batches: when a conversation was last used.
+    now: u64,
+}
+
+struct Known {
+    /// `None`: there is none. Only within a batch: whoever asks for what is not there fills no memory.
+    convo: Option<Conversation>,
+    used: u64,
+    weight: usize,
+}
+
+impl Conversations {
+    pub(super) fn open(dir: &Path, weight_max: usize) -> Result<Self, OpenError> {
+        Ok(Self { db: open_one(dir)?, known: HashMap::new(), weight: 0, weight_max, now: 0 })
+    }
+
+    /// A conversation as it is after all that was decided; `None` in it: there is none.
+    pub(super) fn get(
+        &mut self,
+        convo: ConvoId,
+        tail: &Tail,
+    ) -> Result<&mut Option<Conversation>, StoreError> {
+        // Not `entry`: loading may fail, and needs the connection.
+        if !self.known.contains_key(&convo) {
+            // Its rows are exact only when nothing of it is on the way.
+            tail.wait_settled(convo, PATIENCE)?;
+            let loaded = load(&self.db, convo)?;
+            self.known.insert(convo, Known { convo: loaded, used: 0, weight: 0 });
+        }
+        let known = self
+            .known
+            .get_mut(&convo)
+            .ok_or_else(|| StoreError::Damaged("a conversation was lost in memory".into()))?;
+        known.used = self.now;
+        Ok(&mut known.convo)
+    }
+
+    /// Forgets what a batch that was not stored has done to these; they are loaded again when needed.
+    pub(super) fn forget(&mut self, convos: impl IntoIterator<Item = ConvoId>) {
+        for convo in convos {
+            if let Some(known) = self.known.remove(&convo) {
+                self.weight -= known.weight;
+            }
+        }
+    }
+
+    /// Ends a batch that used these: weighs them, and forgets the longest unused if there are too many.
+    pub(super) fn end_batch(&mut self, used: impl IntoIterator<Item = ConvoId>, tail: &Tail) {
+        self.now += 1;
+        for id in used {
+            let Some(known) = self.known.get_mut(&id) else { continue };
+            match &known.convo {
+                Some(convo) => {
+                    let weight = convo.weight();
+                    self.weight = self.weight - known.weight + weight;
+                    known.weight = weight;
+                }
+                None => {
+                    self.known.remove(&id);
+                }
+            }
+        }
+        if self.weight > self.weight_max {
+            self.shrink(tail);
+        }
+    }
+
+    fn shrink(&mut self, tail: &Tail) {
+        let target = self.weight_max - self.weight_max / FORGOTTEN_SHARE;
+        let mut oldest: Vec<_> = self.known.iter().map(|(&id, known)| (known.used, id)).collect();
+        oldest.sort_unstable_by_key(|&(used, _)| used);
+        for (_, id) in oldest {
+            if self.weight <= target {
+                break;
+            }
+            // What is not settled could not be loaded again at once.
+            if tail.is_settled(id) {
+                self.forget([id]);
+            }
+        }
+    }
+
+    /// The highest number that a device has sent in a conversation, as far as it is settled.
+    ///
+    /// Asked once a device after a conversation is loaded, and then nothing that it sent is on the way.
+    pub(super) fn highest_sent(
+        &self,
+        convo: ConvoId,
+        device: DeviceId,
+    ) -> Result<Option<ClientSeq>, ReadError> {
+        let (Some(convo), Some(device)) =
+            (rows::convo_key(&self.db, convo)?, rows::device_key(&self.db, device)?)
+        else {
+            return Ok(None);
+        };
+        let highest: Option<i64> = self
+            .db
+            .prepare_cached("SELECT max(client_seq) FROM messages WHERE convo = ?1 AND device = ?2")?
+            .query_row((convo, device), |row| row.get(0))?;
+        Ok(highest.map(|number| ClientSeq::new(number.cast_unsigned())))
+    }
+
+    /// The message of a device under a number.
+    pub(super) fn sent(
+        &self,
+        convo: ConvoId,
+        device: DeviceId,
+        client_seq: ClientSeq,
+        tail: &Tail,
+    ) -> Result<Option<std::sync::Arc<Entry>>, ReadError> {
+        // First the tail: what leaves it meanwhile is in the rows.
+        if let Some(entry) = tail.sent(convo, device, client_seq) {
+            return Ok(Some(entry));
+        }
+        let (Some(convo_key), Some(device)) =
+            (rows::convo_key(&self.db, convo)?, rows::device_key(&self.db, device)?)
+        else {
+            return Ok(None);
+        };
+        let sql = format!(
+            "SELECT {ENTRY_COLUMNS} FROM messages m JOIN ids s ON s.key = m.sender
+             WHERE m.convo = ?1 AND m.device = ?2 AND m.client_seq = ?3"
+        );
+        let mut statement = self.db.prepare_cached(&sql)?;
+        let mut found = statement.query((convo_key, device, rows::count(client_seq.get())))?;
+        match found.next()? {
+            Some(row) => Ok(Some(rows::get_entry(convo, row)?.entry)),
+            None => Ok(None),
+        }
+    }
+
+    /// How many messages there are up to an entry.
+    pub(super) fn message_no(&self, convo: ConvoId, seq: Seq, tail: &Tail) -> Result<u64, ReadError> {
+        if let Some(number) = tail.message_no(convo, seq) {
+            return Ok(number);
+        }
+        self.db
+            .prepare_cached(
+                "SELECT message_no FROM messages
+                 WHERE convo = (SELECT key FROM conversations WHERE id = ?1) AND seq = ?2",
+            )?
+            .query_row((convo.as_bytes(), rows::seq(seq)), |row| get_count(row, 0))
+            .optional()?
+            .ok_or_else(|| ReadError::Row(format!("entry {seq} of conversation {convo} is not there")))
+    }
+}
+
+fn load(db: &Connection, id: ConvoId) -> Result<Option<Conversation>, ReadError> {
+    // One moment for the summary and the members.
+    let tx = db.unchecked_transaction()?;
+    let mut statement = tx.prepare_cached(
+        "SELECT key, kind, title, about, posting, history, created_at, last_seq, last_ts, last_message_no,
+            last_change_seq, last_joined_no
+         FROM conversations WHERE id = ?1",
+    )?;
+    let mut found = statement.query([id.as_bytes()])?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    let key: i64 = row.get(0)?;
+    let summary = Summary {
+        id,
+        kind: rows::get_kind(row, 1)?,
+        title: row.get(2)?,
+        about: row.get(3)?,
+        posting: rows::get_posting(row, 4)?,
+        history: rows::get_history(row, 5)?,
+        created_at: rows::get_time(row, 6)?,
+        last_seq: get_seq(row, 7)?,
+        last_ts: rows::get_time(row, 8)?,
+        last_message_no: get_count(row, 9)?,
+        last_change_seq: get_seq(row, 10)?,
+        last_joined_no: get_count(row, 11)?,
+    };
+    Ok(Some(Conversation::restored(summary, load_members(&tx, key)?)))
+}
+
+fn load_members(db: &Connection, convo: rows::Key) -> Result<HashMap<UserId, Membership>, ReadError> {
+    let mut statement = db.prepare_cached(
+        "SELECT u.id, role, joined_no, joined_seq, visible_from, delivered_seq, read_seq, read_no, muted,
+            muted_until, pinned, archived, blocks
+         FROM participants p JOIN ids u ON u.key = p.user
+         WHERE p.convo = ?1 AND p.left_commit IS NULL",
+    )?;
+    let mut found = statement.query([convo])?;
+    let mut members = HashMap::new();
+    while let Some(row) = found.next()? {
+        let member = Membership {
+            role: rows::get_role(row, 1)?,
+            joined_no: get_count(row, 2)?,
+            joined_seq: get_seq(row, 3)?,
+            visible_from: get_seq(row, 4)?,
+            delivered: get_seq(row, 5)?,
+            read: get_seq(row, 6)?,
+            read_no: get_count(row, 7)?,
+            settings: get_settings(row, 8)?,
+            blocks: row.get(12)?,
+        };
+        members.insert(rows::get_user_id(row, 0)?, member);
+    }
+    Ok(members)
+}

@@ -1,0 +1,95 @@
+//! Opening a data folder: lock it, settle what was left over, begin an epoch, start the threads.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use super::conversations::Conversations;
+use super::journal::Journal;
+use super::queue::Queue;
+use super::readers::Readers;
+use super::settler::{Progress, Settler};
+use super::sqlite::FolderLock;
+use super::store::{Embedded, Threads};
+use super::tail::Tail;
+use super::writer::Writer;
+use super::{OpenError, OpenOptions, settled};
+
+impl Embedded {
+    /// Opens a data folder, or makes it. What a process that was killed has left in the journal is settled first.
+    ///
+    /// Blocks: call it before the service starts, or on a thread that may.
+    ///
+    /// # Errors
+    /// The folder is in use, or was written by a newer version, or is damaged, or the disk is full.
+    pub fn open(dir: impl AsRef<Path>, options: OpenOptions) -> Result<Arc<Self>, OpenError> {
+        let dir = dir.as_ref();
+        let lock = FolderLock::take(dir)?;
+        // Tags come from the operating system, not from the caller: two openings with one tag would take each
+        // other's positions for their own.
+        let opened = settled::open(dir, random(dir)?)?;
+        let faults = options.faults;
+        let journal = Journal::open(dir, opened.folder, opened.settled, faults.clone())?;
+        let tail = Arc::new(Tail::new(journal.newest(), options.tail_entries_max, options.tail_bytes_max));
+        let progress = Arc::new(Progress::default());
+        let mut settler =
+            Settler::new(opened.db, dir.to_owned(), tail.clone(), progress.clone(), faults, opened.settled);
+        journal.replay(opened.settled, |batches| settler.replay(batches))?;
+        let (settled, db) = settler.replayed()?;
+        if settled != journal.newest() {
+            return Err(OpenError::Damaged(format!(
+                "the journal ends at commit {}, its replay at {}",
+                journal.newest().get(),
+                settled.get()
+            )));
+        }
+        if settled > opened.settled {
+            let commits = settled.get() - opened.settled.get();
+            tracing::info!(commits, "settled what was left in the journal");
+        }
+        let [a, b, c, d, ..] = random(dir)?;
+        let epochs = settled::begin_epoch(db, u32::from_be_bytes([a, b, c, d]), settled.next())?;
+        let readers = Readers::open(dir, options.readers)?;
+        let conversations = Conversations::open(dir, options.conversations_weight_max)?;
+        let queue = Arc::new(Queue::new(options.queue_intents_max, options.queue_bytes_max));
+        let batches = Arc::default();
+        let writer = Writer {
+            queue: queue.clone(),
+            tail: tail.clone(),
+            progress: progress.clone(),
+            journal,
+            conversations,
+            on_append: options.on_append,
+            batches: Arc::clone(&batches),
+        };
+        let spawned = |source| OpenError::Folder { dir: dir.to_owned(), source };
+        let settler =
+            thread::Builder::new().name("settler".into()).spawn(move || settler.run()).map_err(spawned)?;
+        let writer = thread::Builder::new().name("appender".into()).spawn(move || writer.run());
+        let writer = match writer {
+            Ok(writer) => writer,
+            Err(source) => {
+                tail.abandon();
+                return Err(spawned(source));
+            }
+        };
+        let threads = Threads { writer, settler, lock };
+        Ok(Arc::new(Self {
+            dir: dir.to_owned(),
+            queue,
+            tail,
+            progress,
+            epochs,
+            readers,
+            batches,
+            threads: Mutex::new(Some(threads)),
+        }))
+    }
+}
+
+fn random(dir: &Path) -> Result<[u8; 16], OpenError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| OpenError::Folder { dir: dir.to_owned(), source: std::io::Error::other(error) })?;
+    Ok(bytes)
+}

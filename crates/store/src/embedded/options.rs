@@ -1,0 +1,79 @@
+//! What can be set when a data folder is opened.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What can be set when a data folder is opened. The defaults are for a service on a small machine.
+#[derive(Clone)]
+pub struct OpenOptions {
+    /// The most intents that wait to be appended; further calls of `append` wait at the door.
+    pub queue_intents_max: usize,
+    /// The most bytes of bodies that wait to be appended.
+    pub queue_bytes_max: usize,
+    /// The most entries in memory that are in the journal, but not settled yet. From half of it on, `append` is
+    /// slowed; when it is full, `append` waits for room, and is refused if there is none soon.
+    pub tail_entries_max: usize,
+    /// The most bytes of bodies in these entries.
+    pub tail_bytes_max: usize,
+    /// How much is remembered of conversations, in members and devices; about 200 bytes each.
+    pub conversations_weight_max: usize,
+    /// The most reads at a time; the others wait.
+    pub readers: usize,
+    /// Told of every commit, on the thread that commits: be quick.
+    pub on_append: Option<AppendObserver>,
+    /// Provoked failures, for tests.
+    pub faults: Faults,
+}
+
+/// Is told of every commit.
+pub type AppendObserver = Arc<dyn Fn(AppendStats) + Send + Sync>;
+
+/// What a commit was like.
+#[derive(Debug, Clone, Copy)]
+pub struct AppendStats {
+    /// How many intents were decided together.
+    pub intents: usize,
+    /// How long the one that came first had waited.
+    pub queued: Duration,
+    /// How long deciding, writing and syncing took.
+    pub commit: Duration,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            queue_intents_max: 8_192,
+            queue_bytes_max: 32 << 20,
+            tail_entries_max: 100_000,
+            tail_bytes_max: 64 << 20,
+            conversations_weight_max: 1_000_000,
+            readers: 4,
+            on_append: None,
+            faults: Faults::default(),
+        }
+    }
+}
+
+/// Provoked failures, for tests. By default nothing fails.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// No batch can be written to the journal, as on a full disk.
+    pub journal_full: Arc<AtomicBool>,
+    /// Nothing can be settled, as on a full disk.
+    pub settled_full: Arc<AtomicBool>,
+    /// Rows stay in the journal although they are settled.
+    pub keep_journal: Arc<AtomicBool>,
+    /// The most pages that the journal's file may have: SQLite itself reports a full disk beyond.
+    pub journal_pages_max: Option<u32>,
+}
+
+impl Faults {
+    pub(super) fn check(flag: &AtomicBool) -> rusqlite::Result<()> {
+        if flag.load(Ordering::Relaxed) {
+            let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+            return Err(rusqlite::Error::SqliteFailure(full, Some("a test says so".into())));
+        }
+        Ok(())
+    }
+}

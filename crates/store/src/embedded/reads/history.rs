@@ -1,0 +1,106 @@
+//! A stretch of a conversation's log.
+
+use std::ops::RangeInclusive;
+
+use rusqlite::{Connection, OptionalExtension};
+use tertulia_domain::log::HistorySlice;
+use tertulia_protocol::{ConvoId, Seq, UserId};
+
+use super::super::readers::ReadError;
+use super::super::rows::{self, ENTRY_COLUMNS, Key, StoredEntry, get_seq};
+use super::super::tail::{Found, Stretch};
+
+/// What a member may see: the conversation's key, his first entry, the newest settled one.
+pub(in super::super) fn access(
+    db: &Connection,
+    user: UserId,
+    convo: ConvoId,
+) -> Result<Option<(Key, Seq, Seq)>, ReadError> {
+    Ok(db
+        .prepare_cached(
+            "SELECT c.key, p.visible_from, c.last_seq FROM conversations c
+             JOIN participants p ON p.convo = c.key AND p.user = (SELECT key FROM ids WHERE id = ?2)
+             WHERE c.id = ?1 AND p.left_commit IS NULL",
+        )?
+        .query_row((convo.as_bytes(), user.as_bytes()), |row| {
+            Ok((row.get(0)?, get_seq(row, 1)?, get_seq(row, 2)?))
+        })
+        .optional()?)
+}
+
+/// `found`: what the tail had before; `None`: the user is not in the conversation.
+pub(in super::super) fn read(
+    db: &Connection,
+    user: UserId,
+    convo: ConvoId,
+    stretch: Stretch,
+    limit: usize,
+    found: Found,
+) -> Result<Option<HistorySlice>, ReadError> {
+    let Some((key, visible_from, settled)) = access(db, user, convo)? else { return Ok(None) };
+    // The tail's front was not settled when it was found, and may be now: below it everything is.
+    let (in_rows, newest) = match found.range {
+        Some((first, newest)) => (first.previous(), newest),
+        None => (settled, settled),
+    };
+    // Entries are dense, so the page is known before anything is read.
+    let page = page(stretch, limit, visible_from, newest);
+    let mut entries = Vec::with_capacity(page.clone().map_or(0, |page| length(&page)));
+    let mut has_more = false;
+    if let Some(page) = page {
+        has_more = match stretch {
+            Stretch::From(_) => *page.end() < newest,
+            Stretch::Before(_) => *page.start() > visible_from,
+        };
+        let below = *page.start()..=in_rows.min(*page.end());
+        if below.start() <= below.end() {
+            read_rows(db, convo, key, &below, &mut entries)?;
+        }
+        let unsettled = found.entries.into_iter().filter(|found| page.contains(&found.entry.seq));
+        entries.extend(unsettled.map(|found| (found.entry, found.commit)));
+        if entries.len() != length(&page) {
+            return Err(ReadError::Row(format!("entries of conversation {convo} are missing in {page:?}")));
+        }
+    }
+    Ok(Some(HistorySlice { entries, has_more }))
+}
+
+/// The first and last entry of the page, if there is one at all.
+fn page(stretch: Stretch, limit: usize, visible_from: Seq, newest: Seq) -> Option<RangeInclusive<Seq>> {
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    let (first, last) = match stretch {
+        Stretch::From(from) => {
+            let first = from.max(visible_from);
+            (first, Seq::new(first.get().saturating_add(limit).saturating_sub(1)).min(newest))
+        }
+        Stretch::Before(to) => {
+            let last = to.previous().min(newest);
+            (Seq::new((last.get() + 1).saturating_sub(limit)).max(visible_from), last)
+        }
+    };
+    (limit > 0 && first <= last).then_some(first..=last)
+}
+
+fn length(page: &RangeInclusive<Seq>) -> usize {
+    usize::try_from(page.end().get() - page.start().get() + 1).unwrap_or(usize::MAX)
+}
+
+fn read_rows(
+    db: &Connection,
+    convo: ConvoId,
+    key: Key,
+    range: &RangeInclusive<Seq>,
+    entries: &mut Vec<(std::sync::Arc<tertulia_protocol::Entry>, tertulia_domain::log::Commit)>,
+) -> Result<(), ReadError> {
+    let sql = format!(
+        "SELECT {ENTRY_COLUMNS} FROM messages m JOIN ids s ON s.key = m.sender
+         WHERE m.convo = ?1 AND m.seq BETWEEN ?2 AND ?3 ORDER BY m.seq"
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut found = statement.query((key, rows::seq(*range.start()), rows::seq(*range.end())))?;
+    while let Some(row) = found.next()? {
+        let StoredEntry { entry, commit } = rows::get_entry(convo, row)?;
+        entries.push((entry, commit));
+    }
+    Ok(())
+}

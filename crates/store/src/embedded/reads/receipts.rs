@@ -1,0 +1,71 @@
+//! How each member stands to one message.
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension};
+use tertulia_protocol::rest::MessageReceipt;
+use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
+
+use super::super::readers::ReadError;
+use super::super::rows::{self, DELIVERED, Key, READ, TEXT, get_seq, get_time};
+use super::history::access;
+
+/// Those who may see the message but its sender. Who joined after it counts as having received and read it when
+/// he joined: his watermarks began there.
+///
+/// `None`: the user is not in the conversation, or the entry is no message that he may see.
+pub(in super::super) fn read(
+    db: &Connection,
+    user: UserId,
+    convo: ConvoId,
+    seq: Seq,
+) -> Result<Option<Vec<MessageReceipt>>, ReadError> {
+    let Some((key, visible_from, _)) = access(db, user, convo)? else { return Ok(None) };
+    if seq < visible_from {
+        return Ok(None);
+    }
+    let sender: Option<Key> = db
+        .prepare_cached("SELECT sender FROM messages WHERE convo = ?1 AND seq = ?2 AND kind = ?3")?
+        .query_row((key, rows::seq(seq), TEXT), |row| row.get(0))
+        .optional()?;
+    let Some(sender) = sender else { return Ok(None) };
+    let mut first_passed = db.prepare_cached(
+        "SELECT ts FROM receipts WHERE convo = ?1 AND user = ?2 AND kind = ?3 AND seq >= ?4
+         ORDER BY seq LIMIT 1",
+    )?;
+    let mut members = db.prepare_cached(
+        "SELECT p.user, u.id, p.joined_seq, p.joined_at, p.delivered_seq, p.read_seq
+         FROM participants p INDEXED BY participants_by_joining JOIN ids u ON u.key = p.user
+         WHERE p.convo = ?1 AND p.left_commit IS NULL AND p.user <> ?2 AND p.visible_from <= ?3
+         ORDER BY p.joined_no",
+    )?;
+    let mut found = members.query((key, sender, rows::seq(seq)))?;
+    let mut receipts = Vec::new();
+    while let Some(row) = found.next()? {
+        let member: Key = row.get(0)?;
+        let (joined_seq, joined_at) = (get_seq(row, 2)?, get_time(row, 3)?);
+        let mut passed_at = |kind, watermark: Seq| {
+            if watermark < seq {
+                Ok(None)
+            } else if joined_seq > seq {
+                Ok(Some(joined_at))
+            } else {
+                passed(&mut first_passed, key, member, kind, seq)
+            }
+        };
+        receipts.push(MessageReceipt {
+            user_id: rows::get_user_id(row, 1)?,
+            delivered_at: passed_at(DELIVERED, get_seq(row, 4)?)?,
+            seen_at: passed_at(READ, get_seq(row, 5)?)?,
+        });
+    }
+    Ok(Some(receipts))
+}
+
+fn passed(
+    statement: &mut CachedStatement<'_>,
+    convo: Key,
+    user: Key,
+    kind: i64,
+    seq: Seq,
+) -> Result<Option<Timestamp>, ReadError> {
+    Ok(statement.query_row((convo, user, kind, rows::seq(seq)), |row| get_time(row, 0)).optional()?)
+}

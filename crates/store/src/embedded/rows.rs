@@ -1,0 +1,183 @@
+//! How values stand in the rows of `tertulia.db`.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Row};
+use tertulia_domain::log::Commit;
+use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
+use tertulia_protocol::rest::MemberSettings;
+use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq, Timestamp, UserId};
+
+use super::journal::get_commit;
+use super::readers::ReadError;
+
+/// `messages.kind` of a message.
+pub(super) const TEXT: i64 = 0;
+/// `messages.kind` of an entry that records a change; what it records is JSON.
+pub(super) const CHANGE: i64 = 1;
+
+/// `receipts.kind`.
+pub(super) const DELIVERED: i64 = 0;
+/// `receipts.kind`.
+pub(super) const READ: i64 = 1;
+
+/// The key of a conversation, user or device in one data folder.
+pub(super) type Key = i64;
+
+pub(super) const fn role(role: Role) -> i64 {
+    match role {
+        Role::Member => 0,
+        Role::Admin => 1,
+        Role::Owner => 2,
+    }
+}
+
+pub(super) fn get_role(row: &Row<'_>, at: usize) -> Result<Role, ReadError> {
+    match row.get(at)? {
+        0 => Ok(Role::Member),
+        1 => Ok(Role::Admin),
+        2 => Ok(Role::Owner),
+        other => Err(unknown("role", other)),
+    }
+}
+
+pub(super) const fn kind(kind: ConversationType) -> i64 {
+    match kind {
+        ConversationType::Direct => 0,
+        ConversationType::Group => 1,
+    }
+}
+
+pub(super) fn get_kind(row: &Row<'_>, at: usize) -> Result<ConversationType, ReadError> {
+    match row.get(at)? {
+        0 => Ok(ConversationType::Direct),
+        1 => Ok(ConversationType::Group),
+        other => Err(unknown("kind of conversation", other)),
+    }
+}
+
+pub(super) const fn posting(posting: Posting) -> i64 {
+    match posting {
+        Posting::All => 0,
+        Posting::Admins => 1,
+    }
+}
+
+pub(super) fn get_posting(row: &Row<'_>, at: usize) -> Result<Posting, ReadError> {
+    match row.get(at)? {
+        0 => Ok(Posting::All),
+        1 => Ok(Posting::Admins),
+        other => Err(unknown("posting policy", other)),
+    }
+}
+
+pub(super) const fn history(history: HistoryPolicy) -> i64 {
+    match history {
+        HistoryPolicy::SinceJoined => 0,
+        HistoryPolicy::All => 1,
+    }
+}
+
+pub(super) fn get_history(row: &Row<'_>, at: usize) -> Result<HistoryPolicy, ReadError> {
+    match row.get(at)? {
+        0 => Ok(HistoryPolicy::SinceJoined),
+        1 => Ok(HistoryPolicy::All),
+        other => Err(unknown("history policy", other)),
+    }
+}
+
+fn unknown(what: &str, value: i64) -> ReadError {
+    ReadError::Row(format!("no {what} has the number {value}"))
+}
+
+/// A count or sequence number; all of ours are below 2^53.
+pub(super) const fn count(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+pub(super) fn get_count(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(at).map(i64::cast_unsigned)
+}
+
+pub(super) const fn seq(seq: Seq) -> i64 {
+    seq.get().cast_signed()
+}
+
+pub(super) fn get_seq(row: &Row<'_>, at: usize) -> rusqlite::Result<Seq> {
+    get_count(row, at).map(Seq::new)
+}
+
+pub(super) fn get_time(row: &Row<'_>, at: usize) -> rusqlite::Result<Timestamp> {
+    row.get(at).map(Timestamp::from_millis)
+}
+
+pub(super) fn get_convo_id(row: &Row<'_>, at: usize) -> rusqlite::Result<ConvoId> {
+    row.get(at).map(ConvoId::from_bytes)
+}
+
+pub(super) fn get_user_id(row: &Row<'_>, at: usize) -> rusqlite::Result<UserId> {
+    row.get(at).map(UserId::from_bytes)
+}
+
+/// Four columns: muted, muted_until, pinned, archived.
+pub(super) fn get_settings(row: &Row<'_>, at: usize) -> rusqlite::Result<MemberSettings> {
+    Ok(MemberSettings {
+        muted: row.get(at)?,
+        muted_until: row.get::<_, Option<i64>>(at + 1)?.map(Timestamp::from_millis),
+        pinned: row.get(at + 2)?,
+        archived: row.get(at + 3)?,
+    })
+}
+
+/// The columns of [`get_entry`], for `messages m JOIN ids s ON s.key = m.sender`.
+pub(super) const ENTRY_COLUMNS: &str =
+    "m.seq, m.kind, s.id, m.client_seq, m.ts, m.reply_to, m.body, m.commit_no, m.message_no";
+
+/// An entry, its commit, and how many messages there are up to it.
+pub(super) struct StoredEntry {
+    pub(super) entry: Arc<Entry>,
+    pub(super) commit: Commit,
+}
+
+/// An entry out of [`ENTRY_COLUMNS`].
+pub(super) fn get_entry(convo: ConvoId, row: &Row<'_>) -> Result<StoredEntry, ReadError> {
+    let body: String = row.get(6)?;
+    let kind = match row.get(1)? {
+        TEXT => EntryKind::Text {
+            body,
+            reply_to: row.get::<_, Option<i64>>(5)?.map(|seq| Seq::new(seq.cast_unsigned())),
+        },
+        CHANGE => serde_json::from_str(&body).map_err(|error| ReadError::Row(error.to_string()))?,
+        other => return Err(unknown("kind of entry", other)),
+    };
+    let entry = Entry {
+        convo_id: convo,
+        seq: get_seq(row, 0)?,
+        sender_id: get_user_id(row, 2)?,
+        client_seq: row.get::<_, Option<i64>>(3)?.map(|number| ClientSeq::new(number.cast_unsigned())),
+        ts: get_time(row, 4)?,
+        kind,
+    };
+    Ok(StoredEntry { entry: Arc::new(entry), commit: get_commit(row, 7)? })
+}
+
+/// The key of a conversation.
+pub(super) fn convo_key(db: &Connection, convo: ConvoId) -> rusqlite::Result<Option<Key>> {
+    db.prepare_cached("SELECT key FROM conversations WHERE id = ?1")?
+        .query_row([convo.as_bytes()], |row| row.get(0))
+        .optional()
+}
+
+/// The key of a user who was ever a member somewhere.
+pub(super) fn user_key(db: &Connection, user: UserId) -> rusqlite::Result<Option<Key>> {
+    id_key(db, user.as_bytes())
+}
+
+/// The key of a device that has ever sent something.
+pub(super) fn device_key(db: &Connection, device: DeviceId) -> rusqlite::Result<Option<Key>> {
+    id_key(db, device.as_bytes())
+}
+
+fn id_key(db: &Connection, id: &[u8; 16]) -> rusqlite::Result<Option<Key>> {
+    db.prepare_cached("SELECT key FROM ids WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()
+}

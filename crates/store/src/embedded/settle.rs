@@ -1,0 +1,475 @@
+//! Folding committed batches into `tertulia.db`.
+//!
+//! A bite is folded in one transaction, a conversation after the other in the order of their keys, so that rows
+//! that stand together are written together. Records say all that follows from them; nothing is looked up but keys.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior};
+use tertulia_domain::conversation::{Effect, Passed, Record};
+use tertulia_domain::log::Commit;
+use tertulia_protocol::entry::Role;
+use tertulia_protocol::{ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
+
+use super::journal::sql;
+use super::rows::{self, CHANGE, DELIVERED, Key, READ, TEXT};
+use super::tail::Committed;
+
+/// How many keys are remembered of each kind; then all are forgotten and looked up again.
+const KEYS_REMEMBERED: usize = 500_000;
+
+/// Why a bite could not be settled.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SettleError {
+    #[error("tertulia.db: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("write a change as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("a record of {0}, which was never created")]
+    NeverCreated(ConvoId),
+}
+
+/// Keys that were seen lately.
+#[derive(Default)]
+pub(super) struct Keys {
+    convos: HashMap<ConvoId, Key>,
+    /// Users and devices: both are UUIDs, and none is the other.
+    ids: HashMap<[u8; 16], Key>,
+}
+
+impl Keys {
+    /// Forgets everything: after a rollback some of it may never have been stored.
+    pub(super) fn clear(&mut self) {
+        self.convos.clear();
+        self.ids.clear();
+    }
+
+    fn bound(&mut self) {
+        if self.convos.len() > KEYS_REMEMBERED {
+            self.convos.clear();
+        }
+        if self.ids.len() > KEYS_REMEMBERED {
+            self.ids.clear();
+        }
+    }
+
+    fn id(&mut self, db: &Connection, id: &[u8; 16]) -> rusqlite::Result<Key> {
+        if let Some(&key) = self.ids.get(id) {
+            return Ok(key);
+        }
+        let found = db
+            .prepare_cached("SELECT key FROM ids WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))
+            .optional()?;
+        let key = match found {
+            Some(key) => key,
+            None => db.prepare_cached("INSERT INTO ids (id) VALUES (?1)")?.insert([id])?,
+        };
+        self.ids.insert(*id, key);
+        Ok(key)
+    }
+
+    /// The key of a conversation; its `created` makes the row.
+    fn convo(&mut self, db: &Connection, record: &Record) -> Result<Key, SettleError> {
+        let convo = record.convo();
+        if let Some(&key) = self.convos.get(&convo) {
+            return Ok(key);
+        }
+        let key = match (rows::convo_key(db, convo)?, record) {
+            (Some(key), _) => key,
+            (None, Record::Entry { entry, .. }) => {
+                create(db, entry)?.ok_or(SettleError::NeverCreated(convo))?
+            }
+            (None, _) => return Err(SettleError::NeverCreated(convo)),
+        };
+        self.convos.insert(convo, key);
+        Ok(key)
+    }
+}
+
+/// Makes the row of a conversation; its numbers come with the rest of the bite.
+fn create(db: &Connection, entry: &Entry) -> Result<Option<Key>, rusqlite::Error> {
+    let EntryKind::Created { conversation_type, title, history, .. } = &entry.kind else { return Ok(None) };
+    let key = db
+        .prepare_cached(
+            "INSERT INTO conversations (id, kind, title, history, created_at, member_count, last_joined_no,
+                last_seq, last_ts, last_message_no, last_message_seq, last_change_seq, last_commit)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, ?5, 0, 0, 0, 0)",
+        )?
+        .insert((
+            entry.convo_id.as_bytes(),
+            rows::kind(*conversation_type),
+            title,
+            rows::history(*history),
+            entry.ts.as_millis(),
+        ))?;
+    Ok(Some(key))
+}
+
+/// Folds `batches`, which follow on what is settled, into `db`, all or nothing.
+pub(super) fn settle(
+    db: &mut Connection,
+    keys: &mut Keys,
+    batches: &[Arc<Committed>],
+) -> Result<Commit, SettleError> {
+    let Some(last) = batches.last() else { return Ok(Commit::default()) };
+    let commit = last.commit;
+    keys.bound();
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut records = Vec::with_capacity(batches.iter().map(|batch| batch.records.len()).sum());
+    for batch in batches {
+        for record in &batch.records {
+            records.push((keys.convo(&tx, record)?, batch.commit, record));
+        }
+    }
+    // Stable: within a conversation the order of the log stays.
+    records.sort_by_key(|&(key, ..)| key);
+    let mut statements = Statements::prepare(&tx)?;
+    for of_one in records.chunk_by(|one, next| one.0 == next.0) {
+        Folding::new(&tx, keys, &mut statements, of_one[0].0).fold(of_one)?;
+    }
+    drop(statements);
+    tx.prepare_cached("UPDATE meta SET settled = ?1")?.execute([sql(commit)])?;
+    tx.commit()?;
+    Ok(commit)
+}
+
+/// The statements that nearly every message needs.
+struct Statements<'db> {
+    message: CachedStatement<'db>,
+    head: CachedStatement<'db>,
+    marks: CachedStatement<'db>,
+    receipt: CachedStatement<'db>,
+}
+
+impl<'db> Statements<'db> {
+    fn prepare(db: &'db Transaction<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            message: db.prepare_cached(
+                "INSERT INTO messages (convo, seq, kind, sender, device, client_seq, ts, commit_no, message_no,
+                    reply_to, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?,
+            head: db.prepare_cached(
+                "UPDATE conversations SET last_seq = ?2, last_ts = ?3, last_message_no = ?4,
+                    last_message_seq = max(last_message_seq, ?5), last_change_seq = max(last_change_seq, ?6),
+                    last_commit = ?7 WHERE key = ?1",
+            )?,
+            marks: db.prepare_cached(
+                "UPDATE participants SET delivered_seq = ?3, read_seq = ?4, read_no = ?5, marked_at = ?6,
+                    marked_commit = ?7 WHERE convo = ?1 AND user = ?2",
+            )?,
+            receipt: db.prepare_cached(
+                "INSERT OR IGNORE INTO receipts (convo, user, kind, seq, ts) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?,
+        })
+    }
+}
+
+/// A member's watermarks at the end of the bite; one row is written however often they moved.
+#[derive(Clone, Copy)]
+struct Marks {
+    delivered: Seq,
+    read: Seq,
+    read_no: u64,
+    at: Timestamp,
+    commit: Commit,
+}
+
+/// The head of the conversation at the end of the bite.
+struct Head {
+    seq: Seq,
+    ts: Timestamp,
+    message_no: u64,
+    message_seq: Seq,
+    change_seq: Seq,
+}
+
+/// Folds the records of one conversation.
+struct Folding<'a, 'db> {
+    db: &'a Connection,
+    keys: &'a mut Keys,
+    statements: &'a mut Statements<'db>,
+    convo: Key,
+    head: Option<Head>,
+    marks: HashMap<UserId, Marks>,
+}
+
+impl<'a, 'db> Folding<'a, 'db> {
+    fn new(db: &'a Connection, keys: &'a mut Keys, statements: &'a mut Statements<'db>, convo: Key) -> Self {
+        Self { db, keys, statements, convo, head: None, marks: HashMap::new() }
+    }
+
+    fn fold(mut self, records: &[(Key, Commit, &Record)]) -> Result<(), SettleError> {
+        for &(_, commit, record) in records {
+            match record {
+                Record::Entry { entry, message_no, effect } => {
+                    self.entry(entry, *message_no, effect, commit)?;
+                }
+                Record::Mark { receipt, read_no, passed } => {
+                    let (delivered, read, at) = (receipt.delivered, receipt.read, receipt.ts);
+                    let marks = Marks { delivered, read, read_no: *read_no, at, commit };
+                    self.mark(receipt.user, *passed, marks)?;
+                }
+                Record::Own { user, settings, .. } => {
+                    let user = self.keys.id(self.db, user.as_bytes())?;
+                    self.db
+                        .prepare_cached(
+                            "UPDATE participants SET muted = ?3, muted_until = ?4, pinned = ?5, archived = ?6,
+                                own_commit = ?7 WHERE convo = ?1 AND user = ?2",
+                        )?
+                        .execute((
+                            self.convo,
+                            user,
+                            settings.muted,
+                            settings.muted_until.map(Timestamp::as_millis),
+                            settings.pinned,
+                            settings.archived,
+                            sql(commit),
+                        ))?;
+                }
+                Record::Block { user, blocked, .. } => {
+                    let user = self.keys.id(self.db, user.as_bytes())?;
+                    self.db
+                        .prepare_cached("UPDATE participants SET blocks = ?3 WHERE convo = ?1 AND user = ?2")?
+                        .execute((self.convo, user, *blocked))?;
+                }
+            }
+        }
+        self.write_marks()?;
+        // There is a last one: `chunk_by` gives no empty chunks.
+        let last = records.last().map_or(Commit::default(), |&(_, commit, _)| commit);
+        self.write_head(last)?;
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        entry: &Entry,
+        message_no: u64,
+        effect: &Effect,
+        commit: Commit,
+    ) -> Result<(), SettleError> {
+        let sender = self.keys.id(self.db, entry.sender_id.as_bytes())?;
+        let (json, device);
+        let (kind, device, reply_to, body) = match &entry.kind {
+            EntryKind::Text { body, reply_to } => {
+                device = match effect {
+                    Effect::Sent { device, .. } => Some(self.keys.id(self.db, device.as_bytes())?),
+                    _ => None,
+                };
+                (TEXT, device, reply_to.map(rows::seq), body)
+            }
+            change => {
+                json = serde_json::to_string(change)?;
+                (CHANGE, None, None, &json)
+            }
+        };
+        self.statements.message.execute((
+            self.convo,
+            rows::seq(entry.seq),
+            kind,
+            sender,
+            device,
+            entry.client_seq.map(|number| rows::count(number.get())),
+            entry.ts.as_millis(),
+            sql(commit),
+            rows::count(message_no),
+            reply_to,
+            body,
+        ))?;
+        self.advance(entry, message_no);
+        match *effect {
+            Effect::None => {}
+            Effect::Sent { passed, .. } => {
+                let (seq, at) = (entry.seq, entry.ts);
+                let marks = Marks { delivered: seq, read: seq, read_no: message_no, at, commit };
+                self.mark(entry.sender_id, passed, marks)?;
+            }
+            Effect::Joined { first_joined_no, visible_from } => {
+                self.join(entry, message_no, first_joined_no, visible_from, commit)?;
+            }
+            Effect::Left { successor } => self.leave(entry, successor, commit)?,
+        }
+        self.change(entry, commit)
+    }
+
+    fn advance(&mut self, entry: &Entry, message_no: u64) {
+        let head = self.head.get_or_insert(Head {
+            seq: entry.seq,
+            ts: entry.ts,
+            message_no,
+            message_seq: Seq::default(),
+            change_seq: Seq::default(),
+        });
+        (head.seq, head.ts, head.message_no) = (entry.seq, entry.ts, message_no);
+        if entry.kind.is_message() {
+            head.message_seq = entry.seq;
+        } else {
+            head.change_seq = entry.seq;
+        }
+    }
+
+    /// What an entry changes beyond who is in the conversation.
+    fn change(&mut self, entry: &Entry, commit: Commit) -> Result<(), SettleError> {
+        match &entry.kind {
+            EntryKind::Renamed { title } => {
+                self.db
+                    .prepare_cached("UPDATE conversations SET title = ?2, shared_commit = ?3 WHERE key = ?1")?
+                    .execute((self.convo, title, sql(commit)))?;
+            }
+            EntryKind::SettingsChanged { about, posting, history } => {
+                self.db
+                    .prepare_cached(
+                        "UPDATE conversations SET about = coalesce(?2, about), posting = coalesce(?3, posting),
+                            history = coalesce(?4, history), shared_commit = ?5 WHERE key = ?1",
+                    )?
+                    .execute((
+                        self.convo,
+                        about,
+                        posting.map(rows::posting),
+                        history.map(rows::history),
+                        sql(commit),
+                    ))?;
+            }
+            EntryKind::RoleChanged { user_id, role } => self.set_role(*user_id, *role)?,
+            EntryKind::Text { .. }
+            | EntryKind::Created { .. }
+            | EntryKind::MemberAdded { .. }
+            | EntryKind::MemberRemoved { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn set_role(&mut self, user: UserId, role: Role) -> rusqlite::Result<()> {
+        let user = self.keys.id(self.db, user.as_bytes())?;
+        self.db
+            .prepare_cached("UPDATE participants SET role = ?3 WHERE convo = ?1 AND user = ?2")?
+            .execute((self.convo, user, rows::role(role)))?;
+        Ok(())
+    }
+
+    fn join(
+        &mut self,
+        entry: &Entry,
+        message_no: u64,
+        first_joined_no: u64,
+        visible_from: Seq,
+        commit: Commit,
+    ) -> Result<(), SettleError> {
+        let (users, owner) = match &entry.kind {
+            EntryKind::Created { user_ids, conversation_type, .. } => {
+                let is_group = *conversation_type == tertulia_protocol::entry::ConversationType::Group;
+                (user_ids, is_group.then_some(entry.sender_id))
+            }
+            EntryKind::MemberAdded { user_ids } => (user_ids, None),
+            _ => return Ok(()),
+        };
+        // Marks of an earlier membership are over.
+        self.write_marks()?;
+        let mut statement = self.db.prepare_cached(
+            // Whoever was here before starts anew: nothing of the old row stays.
+            "INSERT OR REPLACE INTO participants (convo, user, role, joined_no, joined_seq, joined_at,
+                joined_commit, visible_from, delivered_seq, read_seq, read_no, marked_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?5, ?5, ?9, ?6)",
+        )?;
+        for (joined_no, user) in (first_joined_no..).zip(users) {
+            let role = if owner == Some(*user) { Role::Owner } else { Role::Member };
+            statement.execute((
+                self.convo,
+                self.keys.id(self.db, user.as_bytes())?,
+                rows::role(role),
+                rows::count(joined_no),
+                rows::seq(entry.seq),
+                entry.ts.as_millis(),
+                sql(commit),
+                rows::seq(visible_from),
+                rows::count(message_no),
+            ))?;
+        }
+        let joined = i64::try_from(users.len()).unwrap_or(i64::MAX);
+        self.db
+            .prepare_cached(
+                "UPDATE conversations SET member_count = member_count + ?2, last_joined_no = ?3 WHERE key = ?1",
+            )?
+            .execute((self.convo, joined, rows::count(first_joined_no) + joined - 1))?;
+        Ok(())
+    }
+
+    fn leave(&mut self, entry: &Entry, successor: Option<UserId>, commit: Commit) -> Result<(), SettleError> {
+        let EntryKind::MemberRemoved { user_ids } = &entry.kind else { return Ok(()) };
+        self.write_marks()?;
+        let mut left = 0_i64;
+        for user in user_ids {
+            let user = self.keys.id(self.db, user.as_bytes())?;
+            self.db
+                .prepare_cached(
+                    "UPDATE participants SET left_seq = ?3, left_commit = ?4 WHERE convo = ?1 AND user = ?2",
+                )?
+                .execute((self.convo, user, rows::seq(entry.seq), sql(commit)))?;
+            left += 1;
+        }
+        self.db
+            .prepare_cached("UPDATE conversations SET member_count = member_count - ?2 WHERE key = ?1")?
+            .execute((self.convo, left))?;
+        if let Some(successor) = successor {
+            self.set_role(successor, Role::Owner)?;
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self, user: UserId, passed: Passed, marks: Marks) -> Result<(), SettleError> {
+        if passed.delivered || passed.read {
+            let user = self.keys.id(self.db, user.as_bytes())?;
+            let at = marks.at.as_millis();
+            if passed.delivered {
+                self.statements.receipt.execute((
+                    self.convo,
+                    user,
+                    DELIVERED,
+                    rows::seq(marks.delivered),
+                    at,
+                ))?;
+            }
+            if passed.read {
+                self.statements.receipt.execute((self.convo, user, READ, rows::seq(marks.read), at))?;
+            }
+        }
+        self.marks.insert(user, marks);
+        Ok(())
+    }
+
+    fn write_marks(&mut self) -> Result<(), SettleError> {
+        for (user, marks) in self.marks.drain() {
+            self.statements.marks.execute((
+                self.convo,
+                self.keys.id(self.db, user.as_bytes())?,
+                rows::seq(marks.delivered),
+                rows::seq(marks.read),
+                rows::count(marks.read_no),
+                marks.at.as_millis(),
+                sql(marks.commit),
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn write_head(&mut self, last: Commit) -> rusqlite::Result<()> {
+        match &self.head {
+            Some(head) => self.statements.head.execute((
+                self.convo,
+                rows::seq(head.seq),
+                head.ts.as_millis(),
+                rows::count(head.message_no),
+                rows::seq(head.message_seq),
+                rows::seq(head.change_seq),
+                sql(last),
+            ))?,
+            None => self
+                .db
+                .prepare_cached("UPDATE conversations SET last_commit = ?2 WHERE key = ?1")?
+                .execute((self.convo, sql(last)))?,
+        };
+        Ok(())
+    }
+}

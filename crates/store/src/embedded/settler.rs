@@ -1,0 +1,235 @@
+//! The thread that settles: the one writer of `tertulia.db`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+use tertulia_domain::log::Commit;
+use tertulia_protocol::EntryKind;
+
+use super::journal::sql;
+use super::settle::{self, Keys, SettleError};
+use super::sqlite::Durability;
+use super::tail::{Bite, Committed, Tail, Work};
+use super::{Faults, OpenError};
+
+/// Batches wait this long for company, unless somebody waits for them: rows of one conversation that are
+/// written together cost a fraction of rows written one by one.
+const LINGER: Duration = Duration::from_millis(100);
+/// A full bite. Larger ones share few more pages, and hold the memory of the tail longer.
+const BITE_RECORDS: usize = 20_000;
+/// A bite when a read waits for one of its batches.
+const BITE_RECORDS_HURRIED: usize = 2_000;
+/// What is settled is synced at least this often, and the journal can then be trimmed.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// And after this many bytes of bodies and rows, so that the journal stays small under load.
+const SYNC_BYTES: usize = 32 << 20;
+/// About what a record takes in the journal beside its body.
+const RECORD_BYTES: usize = 120;
+/// How long to wait before trying again what failed, at first and at most.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// What the settler tells of itself.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The newest commit that is settled and synced: the journal may forget it.
+    synced: AtomicU64,
+    /// What settling a record costs at present, in nanoseconds.
+    record_ns: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn synced(&self) -> Commit {
+        Commit::new(self.synced.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_synced(&self, commit: Commit) {
+        self.synced.store(commit.get(), Ordering::Release);
+    }
+
+    pub(super) fn record_cost(&self) -> Duration {
+        Duration::from_nanos(self.record_ns.load(Ordering::Relaxed))
+    }
+
+    fn observe(&self, records: usize, took: Duration) {
+        let nanos =
+            u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / u64::try_from(records.max(1)).unwrap_or(1);
+        let old = self.record_ns.load(Ordering::Relaxed);
+        self.record_ns.store(if old == 0 { nanos } else { old - old / 4 + nanos / 4 }, Ordering::Relaxed);
+    }
+}
+
+/// The settler's state; [`Settler::run`] is its thread.
+pub(super) struct Settler {
+    db: Connection,
+    dir: PathBuf,
+    keys: Keys,
+    tail: Arc<Tail>,
+    progress: Arc<Progress>,
+    faults: Faults,
+    settled: Commit,
+    /// The last commit was synced then.
+    synced_at: Instant,
+    bytes_since: usize,
+}
+
+impl Settler {
+    pub(super) fn new(
+        db: Connection,
+        dir: PathBuf,
+        tail: Arc<Tail>,
+        progress: Arc<Progress>,
+        faults: Faults,
+        settled: Commit,
+    ) -> Self {
+        progress.set_synced(settled);
+        Self {
+            db,
+            dir,
+            keys: Keys::default(),
+            tail,
+            progress,
+            faults,
+            settled,
+            synced_at: Instant::now(),
+            bytes_since: 0,
+        }
+    }
+
+    /// Settles until the tail is closed and empty, or abandoned.
+    pub(super) fn run(mut self) {
+        loop {
+            let unsynced = self.settled > self.progress.synced();
+            let patience = unsynced.then(|| SYNC_INTERVAL.saturating_sub(self.synced_at.elapsed()));
+            let bite = Bite {
+                linger: LINGER,
+                records_max: BITE_RECORDS,
+                hurried_max: BITE_RECORDS_HURRIED,
+                patience,
+            };
+            match self.tail.next_bite(&bite) {
+                Work::Settle(batches) => {
+                    if !self.insist(|settler| settler.settle(&batches)) {
+                        return;
+                    }
+                }
+                Work::Nothing => {
+                    if !self.insist(Self::sync) {
+                        return;
+                    }
+                }
+                Work::Closed => {
+                    if self.insist(Self::sync) {
+                        self.finish();
+                    }
+                    return;
+                }
+                Work::Abandoned => return,
+            }
+        }
+    }
+
+    /// Does it until it succeeds; `false`: it is to stop.
+    fn insist(&mut self, work: impl Fn(&mut Self) -> Result<(), SettleError>) -> bool {
+        let mut retry = RETRY_MIN;
+        loop {
+            let Err(error) = work(self) else { return true };
+            // What was interned in a transaction that is rolled back is not there.
+            self.keys.clear();
+            let is_full = matches!(&error, SettleError::Sqlite(e) if e.sqlite_error_code() == Some(ErrorCode::DiskFull));
+            if is_full {
+                tracing::warn!(%error, retry_ms = retry.as_millis(), "cannot settle: the disk is full; it goes on when there is room");
+            } else {
+                tracing::error!(%error, retry_ms = retry.as_millis(), "cannot settle; nothing is lost, it is in the journal");
+            }
+            self.tail.stuck(error.to_string());
+            if !self.tail.pause(retry) {
+                return false;
+            }
+            if self.tail.is_closing() && retry >= RETRY_MAX / 8 {
+                tracing::warn!("closing with an unsettled journal; the next start settles it");
+                return false;
+            }
+            retry = (retry * 2).min(RETRY_MAX);
+        }
+    }
+
+    fn settle(&mut self, batches: &[Arc<Committed>]) -> Result<(), SettleError> {
+        Faults::check(&self.faults.settled_full)?;
+        let begun = Instant::now();
+        let is_due = self.bytes_since >= SYNC_BYTES || self.synced_at.elapsed() >= SYNC_INTERVAL;
+        let durability = if is_due { Durability::Full } else { Durability::Normal };
+        durability.apply(&self.db)?;
+        self.settled = settle::settle(&mut self.db, &mut self.keys, batches)?;
+        if is_due {
+            self.is_synced();
+        } else {
+            self.bytes_since += batches.iter().map(|batch| size(batch)).sum::<usize>();
+        }
+        self.progress.observe(batches.iter().map(|batch| batch.records.len()).sum(), begun.elapsed());
+        self.tail.pop(self.settled);
+        Ok(())
+    }
+
+    /// A synced commit syncs all of the WAL, and so all commits before it.
+    fn sync(&mut self) -> Result<(), SettleError> {
+        Faults::check(&self.faults.settled_full)?;
+        if self.settled > self.progress.synced() {
+            Durability::Full.apply(&self.db)?;
+            // A commit that writes nothing syncs nothing: the same number again is a write.
+            self.db.prepare_cached("UPDATE meta SET settled = ?1")?.execute([sql(self.settled)])?;
+            self.is_synced();
+        }
+        Ok(())
+    }
+
+    fn is_synced(&mut self) {
+        self.progress.set_synced(self.settled);
+        (self.synced_at, self.bytes_since) = (Instant::now(), 0);
+    }
+
+    /// Brings the WAL into the file, so that a closed folder is one file a database.
+    fn finish(&self) {
+        if let Err(error) = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())) {
+            tracing::warn!(%error, file = %self.dir.join(super::settled::SCHEMA.file).display(), "the WAL stays; the next start reads it");
+        }
+    }
+
+    /// Syncs what [`Settler::replay`] has settled, and gives its end and the file.
+    pub(super) fn replayed(&mut self) -> Result<(Commit, &mut Connection), OpenError> {
+        let file = self.dir.join(super::settled::SCHEMA.file);
+        match self.sync() {
+            Ok(()) => Ok((self.settled, &mut self.db)),
+            Err(SettleError::Sqlite(source)) => Err(OpenError::Sqlite { file, source }),
+            Err(error) => Err(OpenError::Damaged(error.to_string())),
+        }
+    }
+
+    /// Settles what an earlier process left in the journal.
+    pub(super) fn replay(&mut self, batches: &[Arc<Committed>]) -> Result<(), OpenError> {
+        let file = || self.dir.join(super::settled::SCHEMA.file);
+        match settle::settle(&mut self.db, &mut self.keys, batches) {
+            Ok(settled) => {
+                self.settled = settled;
+                Ok(())
+            }
+            Err(SettleError::Sqlite(source)) => Err(OpenError::Sqlite { file: file(), source }),
+            Err(error) => Err(OpenError::Damaged(error.to_string())),
+        }
+    }
+}
+
+fn size(batch: &Committed) -> usize {
+    use tertulia_domain::conversation::Record;
+    let body = |record: &Record| match record {
+        Record::Entry { entry, .. } => match &entry.kind {
+            EntryKind::Text { body, .. } => body.len(),
+            _ => 0,
+        },
+        _ => 0,
+    };
+    batch.records.iter().map(|record| RECORD_BYTES + body(record)).sum()
+}

@@ -1,0 +1,219 @@
+//! The port, answered.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent};
+use tertulia_protocol::rest::{Conversation, MessageReceipt};
+use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
+use tokio::sync::oneshot;
+
+use super::cursor::{InboxCursor, MembersCursor};
+use super::journal::{self, Journal};
+use super::positions::Epochs;
+use super::queue::{Call, Queue};
+use super::readers::Readers;
+use super::reads::{changes, conversation, heads, history, inbox, members, receipts, sharing};
+use super::settled;
+use super::settler::Progress;
+use super::sqlite::FolderLock;
+use super::tail::{Stretch, Tail};
+use crate::{Batch, InboxPage, MemberPage, Slice, Store, StoreError};
+
+/// The store of one process, in a folder: see the [module](super).
+///
+/// Dropped without [`close`](Store::close) it stops where it is, as by a crash: nothing that was acked is lost,
+/// and the next opening settles what is left.
+pub struct Embedded {
+    pub(super) dir: PathBuf,
+    pub(super) queue: Arc<Queue>,
+    pub(super) tail: Arc<Tail>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) epochs: Epochs,
+    pub(super) readers: Readers,
+    pub(super) batches: Arc<AtomicU64>,
+    /// `None` once it is closed.
+    pub(super) threads: Mutex<Option<Threads>>,
+}
+
+/// The threads, and the lock that they work under.
+pub(super) struct Threads {
+    pub(super) writer: JoinHandle<Journal>,
+    pub(super) settler: JoinHandle<()>,
+    pub(super) lock: FolderLock,
+}
+
+impl Embedded {
+    fn take_threads(&self) -> Option<Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        let Some(Threads { writer, settler, lock }) = self.take_threads() else { return };
+        self.queue.abandon();
+        self.tail.abandon();
+        // Both end soon: after the commit, or the bite, that they are at. Only then may another open the folder.
+        let panicked = (writer.join().is_err(), settler.join().is_err());
+        drop(lock);
+        if panicked != (false, false) {
+            tracing::error!(?panicked, "the appender or the settler had panicked");
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Embedded {
+    async fn append(&self, intents: Vec<Intent>, now: Timestamp) -> Result<Batch, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.push(Call { intents, now, arrived: Instant::now(), answer }).await?;
+        // Without an answer the writer is gone: it was closed meanwhile, or it has panicked.
+        answered.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn horizon(&self) -> Commit {
+        self.tail.horizon()
+    }
+
+    fn position(&self, commit: Commit) -> String {
+        self.epochs.position(commit)
+    }
+
+    fn parse_position(&self, position: &str) -> Option<Commit> {
+        self.epochs.parse(position, self.tail.horizon())
+    }
+
+    async fn history(
+        &self,
+        user: UserId,
+        convo: ConvoId,
+        slice: Slice,
+        limit: usize,
+    ) -> Result<Option<HistorySlice>, StoreError> {
+        let stretch = match slice {
+            Slice::Newest => Stretch::Before(Seq::MAX),
+            Slice::After(seq) => Stretch::From(seq.next()),
+            Slice::Before(seq) => Stretch::Before(seq),
+        };
+        // The order matters. What the tail shows now is filtered by who is a member later: a removal that comes
+        // in between hides more, and nothing that is sequenced after it is in what was found before.
+        let found = self.tail.find(convo, stretch, limit);
+        if let Some(commit) = found.members {
+            self.tail.settled_to(commit).await?;
+        }
+        self.readers.read(move |db| history::read(db, user, convo, stretch, limit, found)).await
+    }
+
+    async fn conversation(&self, user: UserId, convo: ConvoId) -> Result<Option<Conversation>, StoreError> {
+        self.tail.convo_settled(convo).await?;
+        self.readers.read(move |db| conversation::read(db, user, convo)).await
+    }
+
+    async fn inbox(&self, user: UserId, cursor: Option<&str>, limit: usize) -> Result<InboxPage, StoreError> {
+        let cursor = cursor.map(InboxCursor::decode).transpose()?;
+        self.tail.all_settled().await?;
+        self.readers.read(move |db| inbox::read(db, user, cursor, limit)).await
+    }
+
+    async fn members(
+        &self,
+        user: UserId,
+        convo: ConvoId,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<MemberPage>, StoreError> {
+        let cursor = cursor.map(MembersCursor::decode).transpose()?;
+        self.tail.convo_settled(convo).await?;
+        self.readers.read(move |db| members::read(db, user, convo, cursor, limit)).await
+    }
+
+    async fn message_receipts(
+        &self,
+        user: UserId,
+        convo: ConvoId,
+        seq: Seq,
+    ) -> Result<Option<Vec<MessageReceipt>>, StoreError> {
+        self.tail.convo_settled(convo).await?;
+        self.readers.read(move |db| receipts::read(db, user, convo, seq)).await
+    }
+
+    async fn heads(&self, user: UserId) -> Result<Vec<Head>, StoreError> {
+        self.tail.all_settled().await?;
+        self.readers.read(move |db| heads::read(db, user)).await
+    }
+
+    async fn changes(
+        &self,
+        user: UserId,
+        since: Commit,
+        only: Option<ConvoId>,
+    ) -> Result<Vec<Change>, StoreError> {
+        self.tail.all_settled().await?;
+        self.readers.read(move |db| changes::read(db, user, since, only)).await
+    }
+
+    async fn sharing(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError> {
+        let others = others.to_vec();
+        self.tail.all_settled().await?;
+        self.readers.read(move |db| sharing::read(db, user, &others)).await
+    }
+
+    fn figures(&self) -> Vec<(&'static str, f64)> {
+        let bytes = |name: &str| {
+            let of = |file: String| fs::metadata(self.dir.join(file)).map_or(0, |meta| meta.len());
+            (of(name.to_owned()) + of(format!("{name}-wal"))) as f64
+        };
+        let (entries, records) = self.tail.unsettled();
+        let newest = self.tail.horizon().get().saturating_sub(1);
+        vec![
+            ("store_journal_bytes", bytes(journal::SCHEMA.file)),
+            ("store_settled_bytes", bytes(settled::SCHEMA.file)),
+            ("store_unsettled_entries", entries as f64),
+            ("store_unsettled_records", records as f64),
+            ("store_settle_lag_commits", newest.saturating_sub(self.tail.settled().get()) as f64),
+            ("store_unsynced_commits", newest.saturating_sub(self.progress.synced().get()) as f64),
+            ("store_append_queue_intents", self.queue.depth() as f64),
+            ("store_batches", self.batches.load(Ordering::Relaxed) as f64),
+        ]
+    }
+
+    async fn close(&self) {
+        let Some(threads) = self.take_threads() else { return };
+        self.queue.close();
+        let (tail, progress) = (self.tail.clone(), self.progress.clone());
+        // All of it on a thread that may block; it ends also if nobody waits for it any more.
+        let closing = tokio::task::spawn_blocking(move || threads.finish(&tail, &progress));
+        let lock = closing.await;
+        // The last reader is gone before the lock is: whoever opens the folder next is alone.
+        self.readers.close().await;
+        drop(lock);
+    }
+}
+
+impl Threads {
+    /// Lets both threads finish their work, the queue's being closed; tidies up the files.
+    fn finish(self, tail: &Tail, progress: &Progress) -> FolderLock {
+        let Self { writer, settler, lock } = self;
+        // First the writer: nothing comes into the tail after it.
+        let journal = writer.join();
+        tail.close();
+        match (journal, settler.join()) {
+            (Ok(mut journal), Ok(())) => {
+                if let Err(error) = journal.finish(progress.synced()) {
+                    tracing::warn!(%error, "the journal keeps settled rows; the next start removes them");
+                }
+            }
+            (journal, settler) => {
+                let panicked = (journal.is_err(), settler.is_err());
+                tracing::error!(?panicked, "the appender or the settler had panicked");
+            }
+        }
+        lock
+    }
+}
