@@ -1,0 +1,177 @@
+//! A login that keeps itself fresh.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tertulia_protocol::rest::{self, DeviceInfo};
+use tertulia_protocol::{Timestamp, UserId};
+use tokio::sync::{Mutex, watch};
+
+use crate::error::{Error, SessionLost};
+use crate::server::Server;
+
+/// A token that ends sooner than this is refreshed before it is used.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// What logs in again when a session is lost; only programs that know the password have it.
+#[derive(Clone)]
+pub struct Password {
+    /// The user.
+    pub username: String,
+    /// His password.
+    pub password: String,
+    /// What the new login calls itself.
+    pub device: DeviceInfo,
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Password({})", self.username)
+    }
+}
+
+/// A session of one device: gives an access token that is good now, and refreshes it when it is not.
+///
+/// However many tasks ask, one refresh is under way at a time, and all get its result. Refresh tokens work
+/// once, and a second use revokes the device. So a refresh whose answer is lost is never repeated: the session
+/// logs in again if it knows the password, and is [`SessionLost`] if not. Clones share one session.
+#[derive(Clone)]
+pub struct Session {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    server: Server,
+    password: Option<Password>,
+    tokens: watch::Sender<Arc<rest::Session>>,
+    /// Held for as long as a refresh takes.
+    refresh: Mutex<Refreshing>,
+}
+
+#[derive(Default)]
+struct Refreshing {
+    /// The refresh token was sent and no answer came: it may be spent.
+    uncertain: bool,
+    lost: Option<SessionLost>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({})", self.shared.tokens.borrow().user.username)
+    }
+}
+
+impl Session {
+    /// Goes on with what a registration, a login or an earlier run has left.
+    pub fn new(server: Server, tokens: rest::Session, password: Option<Password>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                server,
+                password,
+                tokens: watch::Sender::new(Arc::new(tokens)),
+                refresh: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The server that it is a session on.
+    pub fn server(&self) -> &Server {
+        &self.shared.server
+    }
+
+    /// Whose it is.
+    pub fn user_id(&self) -> UserId {
+        self.shared.tokens.borrow().user.id
+    }
+
+    /// The present tokens, and each new pair: whoever keeps them in a file watches here and writes at once,
+    /// because an old refresh token must not be used again.
+    pub fn watch(&self) -> watch::Receiver<Arc<rest::Session>> {
+        self.shared.tokens.subscribe()
+    }
+
+    /// An access token that is good for at least half a minute, as far as the clock of this machine can tell.
+    ///
+    /// # Errors
+    /// [`Error::SessionLost`] for good; other errors are those of the refresh and may pass.
+    pub async fn access_token(&self) -> Result<String, Error> {
+        let (token, ends) = self.present();
+        if ends > timestamp(SystemTime::now()).plus(MARGIN) {
+            return Ok(token);
+        }
+        self.renew(&token).await
+    }
+
+    /// Another access token than the one that the server has just refused.
+    ///
+    /// # Errors
+    /// As [`access_token`](Self::access_token).
+    pub async fn renew(&self, refused: &str) -> Result<String, Error> {
+        let mut state = self.shared.refresh.lock().await;
+        let (present, _) = self.present();
+        if present != refused {
+            return Ok(present);
+        }
+        if let Some(lost) = state.lost {
+            return Err(lost.into());
+        }
+        match self.fresh(&mut state).await {
+            Ok(tokens) => {
+                let token = tokens.access_token.clone();
+                self.shared.tokens.send_replace(Arc::new(tokens));
+                *state = Refreshing::default();
+                Ok(token)
+            }
+            Err(error) => {
+                if let Error::SessionLost(lost) = error {
+                    state.lost = Some(lost);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn present(&self) -> (String, Timestamp) {
+        let tokens = self.shared.tokens.borrow();
+        (tokens.access_token.clone(), tokens.expires_at)
+    }
+
+    async fn fresh(&self, state: &mut Refreshing) -> Result<rest::Session, Error> {
+        if state.uncertain {
+            return self.login(SessionLost::RefreshUncertain).await;
+        }
+        let refresh_token = self.shared.tokens.borrow().refresh_token.clone();
+        // Set before the call and cleared by a definite answer: whoever is dropped half-way leaves it set.
+        state.uncertain = true;
+        let outcome = self.shared.server.refresh(&refresh_token).await;
+        match outcome {
+            Ok(tokens) => Ok(tokens),
+            Err(error) if error.is_uncertain() => self.login(SessionLost::RefreshUncertain).await,
+            Err(error) if error.is_temporary() => {
+                state.uncertain = false;
+                Err(error)
+            }
+            Err(_) => self.login(SessionLost::Expired).await,
+        }
+    }
+
+    /// The last resort.
+    async fn login(&self, lost: SessionLost) -> Result<rest::Session, Error> {
+        let Some(Password { username, password, device }) = &self.shared.password else {
+            return Err(lost.into());
+        };
+        match self.shared.server.login(username, password, device.clone()).await {
+            Err(Error::Refused { code: tertulia_protocol::Code::Unauthenticated, .. }) => {
+                Err(SessionLost::LoginRefused.into())
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+/// A moment of the system's clock as the contract writes it.
+pub fn timestamp(time: SystemTime) -> Timestamp {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,188 @@
+//! One WebSocket: text frames in and out, small buffers, reading and writing at once.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::{Sink, Stream};
+use serde::Deserialize;
+use tertulia_protocol::event::{ClientEvent, CloseReason, ServerEvent};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::error::chain;
+use crate::event::Disconnect;
+use crate::machine::Closed;
+use crate::server::{CONNECT_TIMEOUT, Server, retry_after_header};
+
+/// What a socket reads into; it grows for larger frames and shrinks again.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// The largest frame that is taken: the largest body with every byte escaped, and more.
+const FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// How long an orderly goodbye may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An open socket. Frames that wait to be written are bounded by the machine: the messages in flight, a mark
+/// a conversation, and single frames.
+pub(crate) struct Socket {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    outgoing: VecDeque<Message>,
+    flushed: bool,
+}
+
+/// What a socket brings.
+pub(crate) enum Turn {
+    Event(Box<ServerEvent>),
+    /// A frame without news.
+    SignOfLife,
+    Closed(Closed),
+}
+
+impl Socket {
+    /// Connects and queues the first frame.
+    pub(crate) async fn open(server: &Server, hello: &ClientEvent) -> Result<Self, Closed> {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(FRAME_BYTES_MAX))
+            .max_frame_size(Some(FRAME_BYTES_MAX));
+        #[cfg(feature = "tls")]
+        let opening = tokio_tungstenite::connect_async_tls_with_config(
+            server.socket_url(),
+            Some(config),
+            true,
+            Some(tokio_tungstenite::Connector::Rustls(server.tls())),
+        );
+        #[cfg(not(feature = "tls"))]
+        let opening = tokio_tungstenite::connect_async_with_config(server.socket_url(), Some(config), true);
+
+        let broken = |text: String| Closed { reason: Disconnect::Broken(text), retry_after: None };
+        let (stream, _) = tokio::time::timeout(CONNECT_TIMEOUT, opening)
+            .await
+            .map_err(|_| broken("the server takes too long to answer".into()))?
+            .map_err(|error| closed_by_error(&error))?;
+        let mut socket = Self { stream, outgoing: VecDeque::new(), flushed: true };
+        socket.push(hello);
+        Ok(socket)
+    }
+
+    /// Queues a frame; [`turn`](Self::turn) writes it.
+    pub(crate) fn push(&mut self, frame: &ClientEvent) {
+        match serde_json::to_string(frame) {
+            Ok(text) => self.outgoing.push_back(Message::text(text)),
+            Err(error) => tracing::error!(%error, "an event of ours has no JSON"),
+        }
+    }
+
+    /// Writes what is queued and, if `read`, waits for a frame; safe to drop and call again.
+    pub(crate) async fn turn(&mut self, read: bool) -> Turn {
+        poll_fn(|cx| self.poll_turn(read, cx)).await
+    }
+
+    fn poll_turn(&mut self, read: bool, cx: &mut Context<'_>) -> Poll<Turn> {
+        if let Poll::Ready(Err(error)) = self.poll_write(cx) {
+            return Poll::Ready(Turn::Closed(closed_by_error(&error)));
+        }
+        if !read {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_next(cx).map(|frame| match frame {
+            Some(Ok(Message::Text(text))) => match serde_json::from_str(text.as_str()) {
+                Ok(event) => Turn::Event(Box::new(event)),
+                Err(error) => {
+                    // A later version may say more than we know; the contract has us ignore it.
+                    tracing::debug!(%error, "ignored an event");
+                    Turn::SignOfLife
+                }
+            },
+            Some(Ok(Message::Close(frame))) => {
+                let (code, reason) = frame
+                    .map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.to_string()));
+                Turn::Closed(closed_by_server(code, reason))
+            }
+            Some(Ok(_)) => Turn::SignOfLife,
+            Some(Err(error)) => Turn::Closed(closed_by_error(&error)),
+            None => Turn::Closed(Closed {
+                reason: Disconnect::Broken("the connection was closed".into()),
+                retry_after: None,
+            }),
+        })
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), tungstenite::Error>> {
+        let mut stream = Pin::new(&mut self.stream);
+        while !self.outgoing.is_empty() {
+            match stream.as_mut().poll_ready(cx)? {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) => {}
+            }
+            if let Some(message) = self.outgoing.pop_front() {
+                self.flushed = false;
+                stream.as_mut().start_send(message)?;
+            }
+        }
+        if !self.flushed {
+            match stream.poll_flush(cx)? {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) => self.flushed = true,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what is queued and says goodbye, within a second.
+    pub(crate) async fn close(mut self) {
+        let goodbye = async {
+            let written = poll_fn(|cx| self.poll_write(cx)).await;
+            written.is_ok() && self.stream.close(None).await.is_ok()
+        };
+        if tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await != Ok(true) {
+            tracing::debug!("the socket was closed without a goodbye");
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ComeBack {
+    retry_after_ms: u64,
+}
+
+fn closed_by_server(code: u16, reason: String) -> Closed {
+    let told = [CloseReason::Draining, CloseReason::RateLimited].iter().any(|reason| reason.code() == code);
+    let come_back = serde_json::from_str::<ComeBack>(&reason).ok().filter(|_| told);
+    Closed {
+        reason: Disconnect::Closed { code, reason },
+        retry_after: come_back.map(|come_back| Duration::from_millis(come_back.retry_after_ms)),
+    }
+}
+
+fn closed_by_error(error: &tungstenite::Error) -> Closed {
+    let tungstenite::Error::Http(response) = error else {
+        return Closed { reason: Disconnect::Broken(chain(error)), retry_after: None };
+    };
+    if response.status() == 401 {
+        return closed_by_server(CloseReason::Unauthenticated.code(), String::new());
+    }
+    Closed {
+        reason: Disconnect::Refused(format!("HTTP {}", response.status())),
+        retry_after: retry_after_header(response.headers()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draining_server_says_when_to_come_back() {
+        let closed = closed_by_server(4010, r#"{"retryAfterMs":1500}"#.into());
+        assert_eq!(closed.retry_after, Some(Duration::from_millis(1_500)));
+        assert_eq!(closed_by_server(1006, r#"{"retryAfterMs":1500}"#.into()).retry_after, None);
+        assert_eq!(closed_by_server(4010, "soon".into()).retry_after, None);
+    }
+}
