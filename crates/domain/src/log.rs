@@ -32,6 +32,12 @@ impl Commit {
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
+
+    /// The one before; zero has none and stays.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
 }
 
 /// Something that somebody wants to happen in a conversation.
@@ -272,7 +278,9 @@ pub enum Refusal {
     #[error("only {0} may do this here; ask one of them")]
     Role(&'static str),
     /// A direct conversation is never left, renamed or joined.
-    #[error("a direct conversation keeps its two members, and has no title, roles or policies; create a group for that")]
+    #[error(
+        "a direct conversation keeps its two members, and has no title, roles or policies; create a group for that"
+    )]
     Direct,
     /// One of the two blocks the other.
     #[error("one of you has blocked the other; this conversation can only be read")]

@@ -30,7 +30,8 @@ mod tests {
 
     #[track_caller]
     fn check(signs: &[(i64, bool)], expected: Presence) {
-        let signs = signs.iter().map(|&(ago, away)| Sign { last_life: Timestamp::from_millis(100_000 - ago), away });
+        let signs =
+            signs.iter().map(|&(ago, away)| Sign { last_life: Timestamp::from_millis(100_000 - ago), away });
         assert_eq!(merge(signs, Timestamp::from_millis(100_000), Duration::from_secs(60)), expected);
     }
 

@@ -1,6 +1,192 @@
-//! The server: gateway (HTTP, socket, long-poll), hub, append lanes and their wiring.
+//! The server: what a node is made of, from the socket to the store and back.
+//!
+//! The path of a message, by file names: [`gateway::socket`] reads it, [`gateway::incoming`] checks it,
+//! [`lane`] appends it, the store syncs it, the hub (`tertulia_domain::hub`) gives it to its readers, and
+//! [`gateway::socket`] writes it.
 
 pub mod accounts;
+pub mod app;
 pub mod clock;
+pub mod config;
+mod drain;
+pub mod gateway;
+pub mod lane;
 pub mod limits;
+pub mod messages;
+pub mod metrics;
+mod observe;
 pub mod rest;
+mod views;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tertulia_domain::hub::{self, Hub};
+use tertulia_store::Store;
+use tertulia_store::accounts::{EmbeddedAccounts, SigningKey};
+use tertulia_store::embedded::{AppendObserver, Embedded, OpenOptions};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accounts::{AccountsConfig, AccountsService, FLUSH_EVERY, PasswordConfig};
+use crate::app::{App, Parts, TellHub};
+use crate::clock::{Clock, Random};
+use crate::config::Config;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+
+/// The version that runs.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How often heartbeats, typing and presence are looked at.
+const SWEEP_MAX: Duration = Duration::from_secs(1);
+/// How often limits forget who has been quiet.
+const LIMITS_SWEEP: Duration = Duration::from_secs(60);
+/// How long the last writes may take once everybody has gone.
+const CLOSE_MAX: Duration = Duration::from_secs(30);
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] tertulia_store::embedded::OpenError),
+    /// The system gives no random bytes or no threads.
+    #[error("the system refuses what a node needs: {0}")]
+    System(String),
+}
+
+impl From<clock::RandomError> for StartError {
+    fn from(error: clock::RandomError) -> Self {
+        Self::System(error.to_string())
+    }
+}
+
+/// A node that has opened its data and is about to listen.
+pub struct Node {
+    app: App,
+    lane_end: lane::LaneEnd,
+}
+
+impl Node {
+    /// Opens the data folder.
+    ///
+    /// # Errors
+    /// If the data folder cannot be used: it belongs to another process, or to a newer version, or is damaged.
+    pub async fn open(config: Config, clock: Clock, random: Random) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new(VERSION));
+        let (store, accounts) = {
+            let (data, random, metrics) = (config.data.clone(), random.clone(), Arc::clone(&metrics));
+            let opened = tokio::task::spawn_blocking(move || open_data(&data, &random, &metrics)).await;
+            opened.map_err(|error| StartError::System(error.to_string()))??
+        };
+        let store: Arc<dyn Store> = store;
+        let positions = Arc::clone(&store);
+        let settings = hub::Settings {
+            position: Box::new(move |commit| positions.position(commit)),
+            presence_ttl: config.presence_ttl,
+            heartbeat: config.heartbeat,
+            outbox: hub::Limits::default(),
+        };
+        let hub = Arc::new(Hub::new(settings, store.horizon()));
+        let limits = config.limits.as_ref().map_or_else(Limits::off, Limits::new);
+        let accounts = AccountsService::start(AccountsConfig {
+            store: Arc::new(accounts),
+            events: Arc::new(TellHub(Arc::clone(&hub))),
+            limits: limits.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            passwords: PasswordConfig::default(),
+        })
+        .map_err(|error| StartError::System(error.to_string()))?;
+        let (lane, lane_end) =
+            lane::lane(Arc::clone(&store), Arc::clone(&hub), Arc::clone(&metrics), clock.clone());
+        let started = clock.now();
+        let app = App::new(Parts {
+            config,
+            accounts,
+            store,
+            lane,
+            hub,
+            limits,
+            metrics,
+            clock,
+            random,
+            started,
+            draining: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        Ok(Self { app, lane_end })
+    }
+
+    /// Serves on `listener` until `shutdown`, then drains: sockets are told to come back elsewhere, what was
+    /// taken is stored and answered, and the data is closed.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+        let Self { app, lane_end } = self;
+        let store = Arc::clone(&app.store);
+        let lane = app.tasks.spawn(lane_end.run());
+        let sweeper = app.tasks.spawn(sweep(app.clone()));
+        let router = rest::router(app.clone());
+        let listening = app.tasks.spawn(gateway::listener::listen(app.clone(), listener, router));
+        shutdown.cancelled().await;
+        drain::drain(&app).await;
+        for (name, task) in [("listener", listening), ("sweeper", sweeper)] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, name, "a task ended badly");
+            }
+        }
+        flush_accounts(&app.accounts).await;
+        // The last holder of the lane: now it finishes what waits, and ends.
+        drop(app);
+        match tokio::time::timeout(CLOSE_MAX, lane).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the lane ended badly"),
+            Err(_) => tracing::warn!("somebody still holds the lane; closing the store under it"),
+        }
+        store.close().await;
+    }
+}
+
+/// Opens the data folder: the log first, whose lock keeps other processes out of the accounts, too.
+fn open_data(
+    data: &Path,
+    random: &Random,
+    metrics: &Arc<Metrics>,
+) -> Result<(Arc<Embedded>, EmbeddedAccounts), StartError> {
+    let metrics = Arc::clone(metrics);
+    let on_append: AppendObserver = Arc::new(move |stats| metrics.appended(stats.intents, stats.commit));
+    let store = Embedded::open(data, OpenOptions { on_append: Some(on_append), ..OpenOptions::default() })?;
+    let accounts = EmbeddedAccounts::open(data, SigningKey::new(random.bytes()?))?;
+    Ok((store, accounts))
+}
+
+async fn sweep(app: App) {
+    let every = SWEEP_MAX.min(app.config.heartbeat / 4);
+    let mut limits_swept = app.clock.monotonic();
+    let mut accounts_flushed = limits_swept;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = app.draining.cancelled() => return,
+        }
+        let departed = app.hub.sweep(app.steady_now());
+        app.note_departed(departed);
+        let now = app.clock.monotonic();
+        if now.saturating_sub(limits_swept) >= LIMITS_SWEEP {
+            limits_swept = now;
+            app.limits.sweep(now);
+        }
+        if now.saturating_sub(accounts_flushed) >= FLUSH_EVERY {
+            accounts_flushed = now;
+            flush_accounts(&app.accounts).await;
+        }
+    }
+}
+
+async fn flush_accounts(accounts: &AccountsService) {
+    if let Err(error) = accounts.flush().await {
+        tracing::warn!(%error, "who was seen when could not be written; trying again later");
+    }
+}

@@ -1,2 +1,72 @@
-//! The `tertulia` binary.
-fn main() {}
+//! The `tertulia` binary: arguments, the log, signals; what it does is in the library crates.
+
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+// Gives memory back after a storm of connections; how it is set up stands in .cargo/config.toml.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// A real-time chat service.
+///
+/// Start a server with `tertulia serve`, talk on it with `tertulia chat`, and see it carry real conversations
+/// with `tertulia replay`.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+}
+
+fn main() -> ExitCode {
+    // Wrong usage ends here, with status 2.
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::anyhow!("no threads can be started: {error}")),
+    };
+    let result = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        shut_down_on_signal(&shutdown)?;
+        match cli.command {
+            Command::Serve(args) => serve::run(args, shutdown).await.map(|()| ExitCode::SUCCESS),
+        }
+    });
+    result.unwrap_or_else(|error| fail(&error))
+}
+
+/// SIGTERM and Ctrl-C begin the end; a second one does not wait for it.
+fn shut_down_on_signal(shutdown: &CancellationToken) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let shutdown = shutdown.clone();
+    #[expect(clippy::exit, reason = "whoever asks twice wants out at once; what was acked is synced")]
+    tokio::spawn(async move {
+        for again in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if again {
+                std::process::exit(1);
+            }
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "the one line that says why")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("tertulia: {error:#}");
+    ExitCode::FAILURE
+}

@@ -42,7 +42,12 @@ impl Hub {
     /// [`attach`](Hub::attach). From here on he is live where nothing changed, and lags where something did.
     ///
     /// `hiding` are those who hide what they have read.
-    pub fn finish_resume(&self, connection: &Arc<Connection>, changes: Vec<Change>, hiding: &HashSet<UserId>) {
+    pub fn finish_resume(
+        &self,
+        connection: &Arc<Connection>,
+        changes: Vec<Change>,
+        hiding: &HashSet<UserId>,
+    ) {
         let routes = self.routes();
         let reader_shows_read = routes.user(connection.user).is_some_and(|user| user.shows_read());
         let mut state = connection.state();
@@ -58,7 +63,8 @@ impl Hub {
                     if !joined && first_missed.is_none() {
                         // Nothing to read: what else changed is told at once, if there is room.
                         let reader = connection.user;
-                        let news = news_frames(convo, reader, shared, own, receipts, reader_shows_read, hiding);
+                        let news =
+                            news_frames(convo, reader, shared, own, receipts, reader_shows_read, hiding);
                         let fits = waiting.len() + news.len() <= connection.limits.frames / 2;
                         if fits && !lag.convos.contains_key(&convo) {
                             waiting.extend(news);
@@ -87,13 +93,25 @@ impl Hub {
     /// What the reader needs next; `None` if he is live everywhere, waits for the hub, or must first write what
     /// is in his outbox.
     pub fn next_step(&self, connection: &Arc<Connection>) -> Option<Step> {
-        let routes = self.routes();
+        let mut routes = self.routes();
         let mut state = connection.state();
         if !state.has_room(&connection.limits, connection.limits.bytes / 2) {
             return None;
         }
         let lag = state.lag.as_mut().filter(|lag| !lag.resuming)?;
-        let (convo, lagging) = lag.convos.iter_mut().find(|(_, lagging)| !lagging.ahead)?;
+        let delivered = self.position();
+        lag.convos.retain(|convo, lagging| {
+            let is_met = lagging.ahead.is_some_and(|commit| commit < delivered);
+            if is_met {
+                routes.passed(*convo, lagging.next);
+            }
+            !is_met
+        });
+        let next = lag.convos.iter_mut().find(|(_, lagging)| lagging.ahead.is_none());
+        let Some((convo, lagging)) = next else {
+            state.end_lag_if_over();
+            return None;
+        };
         let convo = *convo;
         if lagging.whole || lagging.news.is_some() {
             return Some(Step::News { convo, since: lagging.news, whole: lagging.whole });
@@ -129,7 +147,8 @@ impl Hub {
             push(&mut state, frames::news(ConversationNews::Whole(Box::new(whole))));
         }
         if let Some(Change::In { shared, own, receipts, .. }) = change {
-            for frame in news_frames(convo, connection.user, shared, own, receipts, reader_shows_read, hiding) {
+            for frame in news_frames(convo, connection.user, shared, own, receipts, reader_shows_read, hiding)
+            {
                 push(&mut state, frame);
             }
         }
@@ -139,7 +158,7 @@ impl Hub {
     ///
     /// The reader becomes live here exactly when the page reaches what the hub delivers next: no hole, no repeat.
     pub fn give_page(&self, connection: &Arc<Connection>, convo: ConvoId, page: &HistorySlice) {
-        let routes = self.routes();
+        let mut routes = self.routes();
         let mut state = connection.state();
         let Some(Lag { safe, convos, .. }) = state.lag.as_deref_mut() else { return };
         let safe = *safe;
@@ -158,8 +177,13 @@ impl Hub {
         lagging.own.retain(|seq| *seq >= next);
         let lacks_news = lagging.whole || lagging.news.is_some();
         if !page.has_more && !lacks_news {
+            // Where nothing was missed, all there is was committed before the reader began.
+            let read_to = page.entries.last().map_or(safe.previous(), |(_, commit)| *commit);
+            if read_to < self.position() {
+                routes.passed(convo, lagging.next);
+            }
             match routes.convo(convo) {
-                Some(route) if lagging.next > route.next => lagging.ahead = true,
+                Some(route) if lagging.next > route.next => lagging.ahead = Some(read_to),
                 Some(route) if lagging.next < route.next => {}
                 // Met, or nobody delivers here: live.
                 _ => {

@@ -118,15 +118,16 @@ pub(super) struct Lagging {
     pub(super) news: Option<Commit>,
     /// The conversation itself is still to be told: the user has just come into it.
     pub(super) whole: bool,
-    /// It has read further than the hub has delivered: it waits for the hub to come to `next`.
-    pub(super) ahead: bool,
+    /// It has read further than the hub has delivered, up to an entry of this commit: it waits for the hub to
+    /// come to `next`.
+    pub(super) ahead: Option<Commit>,
     /// Entries from `next` on that were acked to this very connection: the acks stand for them.
     pub(super) own: Vec<Seq>,
 }
 
 impl Lagging {
     pub(super) const fn from(next: Seq) -> Self {
-        Self { next, news: None, whole: false, ahead: false, own: Vec::new() }
+        Self { next, news: None, whole: false, ahead: None, own: Vec::new() }
     }
 
     /// Also lacks what `news` says.
@@ -136,7 +137,14 @@ impl Lagging {
 }
 
 impl Connection {
-    pub(super) fn new(id: u64, mode: Mode, limits: Limits, user: UserId, device: DeviceId, now: Timestamp) -> Self {
+    pub(super) fn new(
+        id: u64,
+        mode: Mode,
+        limits: Limits,
+        user: UserId,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id,
             mode,
@@ -190,6 +198,15 @@ impl Connection {
             return None;
         }
         Some(state.take())
+    }
+
+    /// Whether it is to be closed, while what was taken cannot be written; if not, `waker` is woken once it is.
+    pub fn poll_close(&self, waker: &Waker) -> Option<Close> {
+        let mut state = self.state();
+        if state.close.is_none() && state.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+            state.waker = Some(waker.clone());
+        }
+        state.close.take()
     }
 
     /// Takes all that waits to be written.

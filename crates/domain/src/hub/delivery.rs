@@ -173,7 +173,7 @@ impl Delivery<'_> {
                 lag.convos.entry(entry.convo_id).or_insert_with(|| Lagging::from(entry.seq));
             }
             if let Some(lagging) = lag.convos.get_mut(&entry.convo_id) {
-                if lagging.ahead && entry.seq < lagging.next {
+                if lagging.ahead.is_some() && entry.seq < lagging.next {
                     // He has read this one already; once the hub has come to where he is, he is live.
                     if entry.seq.next() == lagging.next {
                         lag.convos.remove(&entry.convo_id);
@@ -181,7 +181,7 @@ impl Delivery<'_> {
                     }
                     return false;
                 }
-                lagging.ahead = false;
+                lagging.ahead = None;
                 if is_sender {
                     lagging.own.push(entry.seq);
                 }

@@ -58,7 +58,8 @@ impl Hub {
     }
 
     pub(super) fn tell_typing(&self, routes: &Routes, user: UserId, convo: ConvoId, active: bool) {
-        let Some(convo) = routes.convo(convo).filter(|convo| convo.member_count <= CHATTER_MEMBERS_MAX) else {
+        let Some(convo) = routes.convo(convo).filter(|convo| convo.member_count <= CHATTER_MEMBERS_MAX)
+        else {
             return;
         };
         let mut frame = frames::Lazy::new(|| frames::typing(convo.id, user, active));

@@ -31,7 +31,6 @@ pub use delivery::{Committed, Origin};
 pub use ephemeral::{Departed, Status};
 pub use frames::encode;
 
-
 use crate::log::Commit;
 
 /// The most entries of a conversation that a reader may miss before the older ones become a `gap`.

@@ -55,7 +55,6 @@ pub(super) struct User {
     last_life: Option<Timestamp>,
 }
 
-
 impl Routes {
     pub(super) fn convo_slot(&self, convo: ConvoId) -> Option<u32> {
         self.convo_slots.get(&convo).copied()
@@ -97,13 +96,22 @@ impl Routes {
         (one.attached && other.attached).then(|| one.convos.iter().any(|slot| other.convos.contains(slot)))
     }
 
+    /// All before `next` was delivered here: perhaps before anybody was here to whom it mattered, so that the
+    /// conversation was not known yet.
+    pub(super) fn passed(&mut self, convo: ConvoId, next: Seq) {
+        if let Some(convo) = self.convo_slot(convo).and_then(|slot| self.convos.get_mut(slot as usize)) {
+            convo.next = convo.next.max(next);
+        }
+    }
+
     /// Puts a user who is here into a conversation.
     pub(super) fn join(&mut self, user: UserId, convo: ConvoId, next: Seq, member_count: u64) {
         let Some(user_slot) = self.user_slot(user) else { return };
         let slot = match self.convo_slot(convo) {
             Some(slot) => slot,
             None => {
-                let slot = self.convos.insert(Convo { id: convo, next, member_count, here: Vec::new() }) as u32;
+                let slot =
+                    self.convos.insert(Convo { id: convo, next, member_count, here: Vec::new() }) as u32;
                 self.convo_slots.insert(convo, slot);
                 slot
             }
@@ -254,7 +262,8 @@ impl Hub {
         let routes = self.routes();
         let Some(node) = routes.user(user) else { return };
         for connection in node.connections.iter().filter(|connection| connection.device == device) {
-            connection.close(Close { reason: CloseReason::Revoked, text: "this device was logged out".into() });
+            connection
+                .close(Close { reason: CloseReason::Revoked, text: "this device was logged out".into() });
         }
     }
 

@@ -1,0 +1,118 @@
+//! What every part of a node has in its hands.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::FromRef;
+use tertulia_domain::hub::{Departed, Hub};
+use tertulia_protocol::rest::Privacy;
+use tertulia_protocol::{DeviceId, Timestamp, UserId};
+use tertulia_store::Store;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accounts::{AccountsService, SessionEvents};
+use crate::clock::{Clock, Random};
+use crate::config::Config;
+use crate::lane::Lane;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+
+/// The node; cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of a node.
+pub struct Parts {
+    /// What it was told.
+    pub config: Config,
+    /// Users, devices, tokens.
+    pub accounts: AccountsService,
+    /// Conversations and their logs: for reads; writes go through the lane.
+    pub store: Arc<dyn Store>,
+    /// The way of everything durable.
+    pub lane: Lane,
+    /// Who gets which frame.
+    pub hub: Arc<Hub>,
+    /// How often somebody may do something.
+    pub limits: Limits,
+    /// Seen from outside.
+    pub metrics: Arc<Metrics>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Chance.
+    pub random: Random,
+    /// The time of day when the clock's monotonic time was zero.
+    pub started: Timestamp,
+    /// Cancelled when the node begins to go: it takes nothing new.
+    pub draining: CancellationToken,
+    /// The tasks of sockets and of what runs beside requests; waited for at the end.
+    pub tasks: TaskTracker,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Parts {
+    /// The time for heartbeats and presence: it does not jump when the machine's clock is set.
+    pub fn steady_now(&self) -> Timestamp {
+        self.started.plus(self.clock.monotonic())
+    }
+
+    /// A wait of `least` to twice that, by chance, so that those who wait do not come back together.
+    pub fn jitter(&self, least: Duration) -> Duration {
+        let part = self.random.bytes::<1>().map_or(128, |[byte]| u32::from(byte));
+        least + least * part / 256
+    }
+
+    /// Notes in the accounts when somebody was last here.
+    pub fn note_departed(&self, departed: impl IntoIterator<Item = Departed>) {
+        for Departed { user, last_seen } in departed {
+            self.accounts.set_last_seen(user, last_seen);
+        }
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl FromRef<App> for AccountsService {
+    fn from_ref(app: &App) -> Self {
+        app.accounts.clone()
+    }
+}
+
+impl FromRef<App> for Limits {
+    fn from_ref(app: &App) -> Self {
+        app.limits.clone()
+    }
+}
+
+impl FromRef<App> for Clock {
+    fn from_ref(app: &App) -> Self {
+        app.clock.clone()
+    }
+}
+
+/// Tells the hub what happens to sessions.
+pub struct TellHub(pub Arc<Hub>);
+
+impl SessionEvents for TellHub {
+    fn revoked(&self, user: UserId, device: DeviceId) {
+        self.0.revoke(user, device);
+    }
+
+    fn privacy_changed(&self, user: UserId, privacy: Privacy) {
+        self.0.set_privacy(user, privacy);
+    }
+}

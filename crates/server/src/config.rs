@@ -1,0 +1,44 @@
+//! What a node is told: flags, environment and file come together in the binary; here is what they come to.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::limits::LimitsConfig;
+
+/// The configuration of a node.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data folder; made if it is not there.
+    pub data: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How long a user counts as present after his last sign of life.
+    pub presence_ttl: Duration,
+    /// How often a silent connection is pinged.
+    pub heartbeat: Duration,
+    /// Rate limits; `None` lifts them all.
+    pub limits: Option<LimitsConfig>,
+    /// Web origins besides the server's own that browsers may come from, as in `https://chat.example.org`.
+    pub allowed_origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<std::net::IpAddr>,
+    /// How long a drain may take.
+    pub drain: Duration,
+}
+
+impl Config {
+    /// The defaults, for a data folder and an address.
+    pub fn new(data: PathBuf, listen: SocketAddr) -> Self {
+        Self {
+            data,
+            listen,
+            presence_ttl: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(25),
+            limits: Some(LimitsConfig::default()),
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            drain: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Going down without anybody noticing: not ready, sockets sent away in slices, the rest finished.
+
+use std::time::Duration;
+
+use tertulia_domain::hub::Close;
+use tertulia_protocol::event::CloseReason;
+
+use crate::app::App;
+
+/// Sockets are told to go in this many slices.
+const SLICES: usize = 10;
+/// The pause between two slices, at most: few sockets go at once.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The least wait before a client comes back.
+const COME_BACK_MIN: Duration = Duration::from_millis(250);
+/// How much more it is for every socket that comes back, too.
+const COME_BACK_PER_SOCKET: Duration = Duration::from_micros(200);
+
+/// Stops taking new work, sends the sockets away, and waits until they and all requests are done, at most as
+/// long as configured.
+pub(crate) async fn drain(app: &App) {
+    app.draining.cancel();
+    let connections = app.hub.connections();
+    tracing::info!(connections = connections.len(), "draining");
+    let least = COME_BACK_MIN + COME_BACK_PER_SOCKET * u32::try_from(connections.len()).unwrap_or(u32::MAX);
+    for slice in connections.chunks(connections.len().div_ceil(SLICES).max(100)) {
+        for connection in slice {
+            let text = format!(r#"{{"retryAfterMs":{}}}"#, app.jitter(least).as_millis());
+            connection.close(Close { reason: CloseReason::Draining, text });
+        }
+        if slice.len() < connections.len() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    // The lane is one of the tracked tasks: it goes on until the last of the others has let go of it.
+    let others_done = async {
+        while app.hub.present().sockets + app.hub.present().polls > 0 || app.lane.depth() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(app.config.drain, others_done).await.is_err() {
+        tracing::warn!("some connections did not end in time");
+    }
+}

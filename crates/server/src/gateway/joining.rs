@@ -1,0 +1,113 @@
+//! How a reader begins, whether it connects, resumes or polls: it is registered first, then reads what it
+//! missed, so that nothing falls between.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tertulia_domain::hub::{Connection, Mode, Step};
+use tertulia_domain::log::{Change, Commit};
+use tertulia_protocol::UserId;
+use tertulia_store::Slice;
+
+use crate::accounts::Identity;
+use crate::app::App;
+use crate::rest::problem::ApiError;
+use crate::views;
+
+/// How many entries one catch-up read takes.
+const PAGE: usize = 200;
+
+/// Registers a reader who has everything below `since`; follow it by [`catch_up_from`].
+///
+/// # Errors
+/// If the user's settings cannot be read.
+pub async fn register(
+    app: &App,
+    mode: Mode,
+    identity: Identity,
+    since: Commit,
+) -> Result<Arc<Connection>, ApiError> {
+    let privacy = app.accounts.privacy(identity.user).await?;
+    let who = (identity.user, identity.device);
+    let (connection, attach) = app.hub.register(mode, who, privacy, since, app.steady_now());
+    if attach {
+        match app.store.heads(identity.user).await {
+            Ok(heads) => app.hub.attach(identity.user, &heads),
+            Err(error) => {
+                unregister(app, &connection);
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(connection)
+}
+
+/// Lets a reader go.
+pub fn unregister(app: &App, connection: &Arc<Connection>) {
+    let departed = app.hub.unregister(connection, app.steady_now());
+    app.note_departed(departed);
+}
+
+/// Reads what changed since the reader was registered with `since`, or was last here; then he is live, or lags.
+///
+/// # Errors
+/// If the store does not answer; the reader cannot be served then.
+pub async fn catch_up_from(app: &App, connection: &Arc<Connection>, since: Commit) -> Result<(), ApiError> {
+    // Nothing was committed meanwhile: nothing to read.
+    let changes = if app.store.horizon() > since {
+        app.store.changes(connection.user, since, None).await?
+    } else {
+        Vec::new()
+    };
+    let hiding = hiding(app, &changes).await?;
+    app.hub.finish_resume(connection, changes, &hiding);
+    Ok(())
+}
+
+/// Reads one piece of what a lagging reader lacks, and gives it to him.
+///
+/// # Errors
+/// If the store does not answer; the piece is still lacking then.
+pub async fn catch_up_step(app: &App, connection: &Arc<Connection>, step: Step) -> Result<(), ApiError> {
+    match step {
+        Step::News { convo, since, whole } => {
+            let conversation = if whole {
+                let Some(conversation) = app.store.conversation(connection.user, convo).await? else {
+                    app.hub.forget(connection, convo);
+                    return Ok(());
+                };
+                Some(views::masked(app, connection.user, conversation).await?)
+            } else {
+                None
+            };
+            let change = match since {
+                Some(since) => {
+                    app.store.changes(connection.user, since, Some(convo)).await?.into_iter().next()
+                }
+                None => None,
+            };
+            let hiding = hiding(app, change.as_slice()).await?;
+            app.hub.give_news(connection, convo, conversation, change, &hiding);
+        }
+        Step::Page { convo, after } => {
+            match app.store.history(connection.user, convo, Slice::After(after), PAGE).await? {
+                Some(page) => app.hub.give_page(connection, convo, &page),
+                None => app.hub.forget(connection, convo),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Those among the owners of moved watermarks who hide what they have read.
+async fn hiding(app: &App, changes: &[Change]) -> Result<HashSet<UserId>, ApiError> {
+    let receipts = changes.iter().flat_map(|change| match change {
+        Change::In { receipts, .. } => receipts.as_slice(),
+        Change::Left(_) => &[],
+    });
+    let users: Vec<UserId> = receipts.map(|receipt| receipt.user).collect();
+    if users.is_empty() {
+        return Ok(HashSet::new());
+    }
+    Ok(app.accounts.hiding_read(&users).await?)
+}

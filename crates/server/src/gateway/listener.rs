@@ -1,0 +1,129 @@
+//! TCP and HTTP/1.1: connections in, requests to the router, nothing unbounded.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tower_service::Service as _;
+
+use crate::app::App;
+use crate::rest::extract::ClientAddress;
+
+/// How long the head of a request may take.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+/// The most bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 32 * 1_024;
+/// The most header fields of a request.
+const HEADERS_MAX: usize = 64;
+/// The most TCP connections that are HTTP at one time; sockets that were upgraded do not count.
+const HTTP_CONNECTIONS_MAX: usize = 8_192;
+/// How long to wait after `accept` failed, for instance because no file descriptor is left.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Accepts and serves until the node drains; what is under way then is finished by its own task.
+pub async fn listen(app: App, listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+    loop {
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = app.draining.cancelled() => return,
+        };
+        // The semaphore is never closed.
+        let Ok(place) = place else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = app.draining.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let served = serve(app.clone(), stream, peer, router.clone());
+                app.tasks.spawn(async move {
+                    served.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+async fn serve(app: App, stream: TcpStream, peer: SocketAddr, router: Router) {
+    // A message is a small write that somebody waits for.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection was over before it began");
+        return;
+    }
+    let trusted = app.config.trusted_proxies.clone();
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        let address = client_address(&request, peer.ip(), &trusted);
+        request.extensions_mut().insert(ClientAddress(address));
+        let mut router = router.clone();
+        async move { router.call(request.map(Body::new)).await }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = app.draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "an HTTP connection ended badly");
+    }
+}
+
+/// The client's address: the peer's, or, behind proxies that are trusted, the last one in `X-Forwarded-For` that
+/// is none of them.
+fn client_address<B>(request: &Request<B>, peer: IpAddr, trusted: &[IpAddr]) -> IpAddr {
+    if !trusted.contains(&peer) {
+        return peer;
+    }
+    let lines = request.headers().get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+    let hops = hops.iter().rev().map_while(|hop| hop.parse().ok());
+    hops.into_iter().find(|hop| !trusted.contains(hop)).unwrap_or(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(peer: &str, forwarded: Option<&str>, expected: &str) {
+        let trusted = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+        let mut request = Request::builder();
+        if let Some(forwarded) = forwarded {
+            request = request.header("x-forwarded-for", forwarded);
+        }
+        let address = client_address(&request.body(()).unwrap(), peer.parse().unwrap(), &trusted);
+        assert_eq!(address, expected.parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_where_a_client_is() {
+        check("1.2.3.4", Some("9.9.9.9"), "1.2.3.4");
+        check("10.0.0.1", None, "10.0.0.1");
+        check("10.0.0.1", Some("9.9.9.9"), "9.9.9.9");
+        check("10.0.0.1", Some("6.6.6.6, 9.9.9.9, 10.0.0.2"), "9.9.9.9");
+        check("10.0.0.1", Some("9.9.9.9, nonsense"), "10.0.0.1");
+    }
+}

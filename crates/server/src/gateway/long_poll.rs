@@ -1,0 +1,291 @@
+//! `GET /api/events`: the events of the socket for clients that cannot keep one.
+//!
+//! A cursor is a position, and while a long list of events is given in pieces also how far it was given; the
+//! server keeps nothing between two calls. What is durable is read from the store, as a resume does it;
+//! waiting is a reader in the hub that is only told that there is something.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use tertulia_domain::hub::{Connection, MISSED_KEPT, MISSED_MAX, Mode, Taken};
+use tertulia_domain::log::{Change, Commit};
+use tertulia_protocol::event::{ConversationNews, ServerEvent};
+use tertulia_protocol::rest::EventsPage;
+use tertulia_protocol::{Code, ConvoId, Seq, UserId};
+use tertulia_store::Slice;
+
+use super::joining;
+use crate::app::App;
+use crate::rest::extract::{Auth, Json, Query};
+use crate::rest::problem::ApiError;
+use crate::{accounts::Identity, views};
+
+/// The longest wait, in seconds.
+const WAIT_MAX: u64 = 60;
+/// How many entries one answer holds, about.
+const ENTRIES_MAX: usize = 500;
+/// How many bytes of bodies one answer holds, about.
+const BYTES_MAX: usize = 2 * 1_024 * 1_024;
+
+/// `?cursor=&wait=`.
+#[derive(Deserialize)]
+pub struct EventsQuery {
+    cursor: Option<String>,
+    wait: Option<u64>,
+}
+
+/// How far a long-poll is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cursor {
+    /// Everything below it has been given.
+    since: Commit,
+    /// In the middle of a list: what was committed from here on belongs to the next one.
+    until: Option<Part>,
+}
+
+/// A list of events that is given in pieces, ordered by conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    until: Commit,
+    convo: ConvoId,
+    /// The next entry of it to give; 0: nothing of it has been given.
+    next: Seq,
+}
+
+impl Cursor {
+    fn parse(app: &App, text: &str) -> Option<Self> {
+        let mut fields = text.split('~');
+        let since = app.store.parse_position(fields.next()?)?;
+        let until = match (fields.next(), fields.next(), fields.next()) {
+            (None, None, None) => None,
+            (Some(until), Some(convo), Some(next)) => Some(Part {
+                until: app.store.parse_position(until)?,
+                convo: convo.parse().ok()?,
+                next: Seq::new(next.parse().ok()?),
+            }),
+            _ => return None,
+        };
+        fields.next().is_none().then_some(Self { since, until })
+    }
+
+    fn write(self, app: &App) -> String {
+        let since = app.store.position(self.since);
+        match self.until {
+            None => since,
+            Some(Part { until, convo, next }) => {
+                format!("{since}~{}~{convo}~{next}", app.store.position(until))
+            }
+        }
+    }
+}
+
+/// The events since `cursor`, or, if there are none, the first that come within `wait` seconds.
+///
+/// # Errors
+/// `invalid` for a cursor that was not given out here: begin without one, and read the inbox.
+pub async fn events(
+    State(app): State<App>,
+    Auth(identity): Auth,
+    Query(query): Query<EventsQuery>,
+) -> Result<impl IntoResponse, ApiError> {
+    let Some(text) = query.cursor else {
+        let cursor = app.store.position(app.hub.position());
+        return Ok(Json(EventsPage { events: Vec::new(), cursor }));
+    };
+    let cursor = Cursor::parse(&app, &text).ok_or_else(|| {
+        let detail = "this cursor is not known here; begin without one, and read the inbox anew";
+        ApiError::new(Code::Invalid, detail)
+    })?;
+    app.accounts.touch_device(identity.device);
+    let page = read(&app, identity.user, cursor).await?;
+    if !page.events.is_empty() {
+        return Ok(Json(page));
+    }
+    let wait = Duration::from_secs(query.wait.unwrap_or(25).min(WAIT_MAX));
+    Ok(Json(wait_for_events(&app, identity, cursor, wait).await?))
+}
+
+/// Takes the reader out of the hub however the call ends, also when the client goes away.
+struct Waiter {
+    app: App,
+    connection: Arc<Connection>,
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        joining::unregister(&self.app, &self.connection);
+    }
+}
+
+async fn wait_for_events(
+    app: &App,
+    identity: Identity,
+    cursor: Cursor,
+    wait: Duration,
+) -> Result<EventsPage, ApiError> {
+    let connection = joining::register(app, Mode::Poll, identity, cursor.since).await?;
+    let waiter = Waiter { app: app.clone(), connection };
+    app.hub.finish_resume(&waiter.connection, Vec::new(), &HashSet::new());
+    // What came before the reader was in the hub did not wake it.
+    let page = read(app, identity.user, cursor).await?;
+    if !page.events.is_empty() {
+        return Ok(page);
+    }
+    let something = std::future::poll_fn(|cx| match waiter.connection.poll_taken(cx.waker()) {
+        Some(taken) => std::task::Poll::Ready(taken),
+        None => std::task::Poll::Pending,
+    });
+    let taken = tokio::select! {
+        taken = something => taken,
+        () = tokio::time::sleep(wait) => Taken::default(),
+        () = app.draining.cancelled() => Taken::default(),
+    };
+    if taken.close.is_some() {
+        return Err(ApiError::new(Code::Unauthenticated, "this device was logged out; log in again"));
+    }
+    let mut page = if taken.hint {
+        read(app, identity.user, cursor).await?
+    } else {
+        EventsPage { events: Vec::new(), cursor: cursor.write(app) }
+    };
+    for frame in taken.frames {
+        match serde_json::from_slice(frame.payload()) {
+            Ok(event) => page.events.push(event),
+            Err(error) => tracing::error!(%error, "an event of our own cannot be read"),
+        }
+    }
+    Ok(page)
+}
+
+/// A list of events that grows to about a page.
+struct Gathering {
+    events: Vec<ServerEvent>,
+    entries: usize,
+    bytes: usize,
+}
+
+impl Gathering {
+    const fn is_full(&self) -> bool {
+        self.entries >= ENTRIES_MAX || self.bytes >= BYTES_MAX
+    }
+
+    fn entry(&mut self, entry: &tertulia_protocol::Entry) {
+        self.entries += 1;
+        self.bytes += match &entry.kind {
+            tertulia_protocol::EntryKind::Text { body, .. } => body.len(),
+            _ => 64,
+        };
+        self.events.push(ServerEvent::Message { entry: entry.clone(), position: None });
+    }
+}
+
+async fn read(app: &App, user: UserId, cursor: Cursor) -> Result<EventsPage, ApiError> {
+    // Taken before anything is read: what is committed later belongs to the next cursor.
+    let until = cursor.until.map_or_else(|| app.store.horizon(), |part| part.until);
+    let mut gathering = Gathering { events: Vec::new(), entries: 0, bytes: 0 };
+    let changes =
+        if until > cursor.since { app.store.changes(user, cursor.since, None).await? } else { Vec::new() };
+    let shows_read = crate::messages::shows_read(app, user).await?;
+    for change in changes {
+        let Change::In { convo, joined, first_missed, last_seq, shared, own, receipts } = change else {
+            let Change::Left(convo) = change else { continue };
+            if cursor.until.is_none_or(|part| convo >= part.convo) {
+                let conversation = ConversationNews::Left { id: convo, left: true };
+                gathering.events.push(ServerEvent::ConversationUpdate { conversation });
+            }
+            continue;
+        };
+        let begun = match cursor.until {
+            Some(part) if convo < part.convo => continue,
+            Some(part) if convo == part.convo && part.next > Seq::default() => Some(part.next),
+            _ => None,
+        };
+        if begun.is_none() {
+            if gathering.is_full() {
+                return Ok(partial(app, cursor, gathering, Part { until, convo, next: Seq::default() }));
+            }
+            if joined && let Some(conversation) = app.store.conversation(user, convo).await? {
+                let conversation = views::masked(app, user, conversation).await?;
+                let conversation = ConversationNews::Whole(Box::new(conversation));
+                gathering.events.push(ServerEvent::ConversationUpdate { conversation });
+            }
+        }
+        let mut next = begun.or(first_missed).unwrap_or(last_seq.next());
+        let missed = (last_seq.get() + 1).saturating_sub(next.get());
+        if begun.is_none() && missed > MISSED_MAX {
+            let to_seq = Seq::new(last_seq.get() - MISSED_KEPT);
+            gathering.events.push(ServerEvent::Gap { convo_id: convo, from_seq: next, to_seq });
+            next = to_seq.next();
+        }
+        while next <= last_seq {
+            if gathering.is_full() {
+                return Ok(partial(app, cursor, gathering, Part { until, convo, next }));
+            }
+            let Some(slice) = app.store.history(user, convo, Slice::After(next.previous()), 200).await?
+            else {
+                break;
+            };
+            let more = slice.has_more;
+            let within = slice.entries.into_iter().take_while(|(_, commit)| *commit < until);
+            let before = next;
+            for (entry, _) in within {
+                next = entry.seq.next();
+                gathering.entry(&entry);
+            }
+            if !more || next == before {
+                break;
+            }
+        }
+        changed_besides(app, user, shows_read, convo, (shared, own, receipts), &mut gathering.events).await?;
+    }
+    let cursor = Cursor { since: until, until: None }.write(app);
+    Ok(EventsPage { events: gathering.events, cursor })
+}
+
+fn partial(app: &App, cursor: Cursor, gathering: Gathering, part: Part) -> EventsPage {
+    let cursor = Cursor { since: cursor.since, until: Some(part) }.write(app);
+    EventsPage { events: gathering.events, cursor }
+}
+
+type Besides = (
+    Option<Arc<tertulia_protocol::event::SharedSettings>>,
+    Option<tertulia_protocol::rest::MemberSettings>,
+    Vec<tertulia_domain::log::Receipt>,
+);
+
+/// What changed in a conversation besides entries, as events.
+async fn changed_besides(
+    app: &App,
+    user: UserId,
+    shows_read: bool,
+    convo: ConvoId,
+    (shared, own, receipts): Besides,
+    events: &mut Vec<ServerEvent>,
+) -> Result<(), ApiError> {
+    if let Some(shared) = shared {
+        let conversation = ConversationNews::Shared(shared.as_ref().clone());
+        events.push(ServerEvent::ConversationUpdate { conversation });
+    }
+    if let Some(settings) = own {
+        let conversation = ConversationNews::Own { id: convo, settings };
+        events.push(ServerEvent::ConversationUpdate { conversation });
+    }
+    let owners: Vec<UserId> = receipts.iter().map(|receipt| receipt.user).collect();
+    let hiding = app.accounts.hiding_read(&owners).await?;
+    for receipt in receipts {
+        let is_own = receipt.user == user;
+        let shown = is_own || (shows_read && !hiding.contains(&receipt.user));
+        events.push(ServerEvent::Receipt {
+            convo_id: receipt.convo,
+            user_id: receipt.user,
+            delivered_seq: receipt.delivered,
+            read_seq: shown.then_some(receipt.read),
+            ts: receipt.ts,
+        });
+    }
+    Ok(())
+}

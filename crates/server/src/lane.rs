@@ -1,0 +1,243 @@
+//! The way of everything durable: intents wait here, are appended in batches, and are handed to the hub.
+//!
+//! While one batch is being synced the next one gathers, and while a batch is handed to its readers the next
+//! one is being synced: group commit without a timer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tertulia_domain::hub::{Committed, Connection, Hub, Origin, encode};
+use tertulia_domain::log::{Intent, Outcome};
+use tertulia_protocol::event::ServerEvent;
+use tertulia_protocol::{ClientSeq, Code, ConvoId};
+use tertulia_store::{Batch, Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// How many intents may wait. When it is full, sockets are not read and calls wait: TCP pushes back.
+const QUEUE_INTENTS_MAX: usize = 16_384;
+/// The most intents of one batch.
+const BATCH_INTENTS_MAX: usize = 4_096;
+
+/// Something to append, and who waits for what comes of it.
+struct Submission {
+    intent: Intent,
+    reply: Reply,
+    /// For a mark: whether its owner shows what he has read.
+    shows_read: bool,
+    /// When it was submitted, by the clock's monotonic time.
+    at: Duration,
+}
+
+enum Reply {
+    /// The connection that sent it; the hub tells it.
+    Connection { connection: Arc<Connection>, convo: ConvoId, client_seq: Option<ClientSeq> },
+    /// A call that waits. If it no longer does, what was stored is stored all the same.
+    Call(oneshot::Sender<Result<Outcome, StoreError>>),
+}
+
+/// Submits intents; cheap to clone. When the last clone is gone, the lane finishes what waits and ends.
+#[derive(Clone)]
+pub struct Lane {
+    queue: mpsc::Sender<Submission>,
+    clock: Clock,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The other end of a [`Lane`]: [`run`](LaneEnd::run) it.
+pub struct LaneEnd {
+    queue: mpsc::Receiver<Submission>,
+    waiting: Arc<AtomicUsize>,
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+/// Makes a lane into a store and out to a hub.
+pub fn lane(store: Arc<dyn Store>, hub: Arc<Hub>, metrics: Arc<Metrics>, clock: Clock) -> (Lane, LaneEnd) {
+    let (sender, receiver) = mpsc::channel(QUEUE_INTENTS_MAX);
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let lane = Lane { queue: sender, clock: clock.clone(), waiting: Arc::clone(&waiting) };
+    (lane, LaneEnd { queue: receiver, waiting, store, hub, metrics, clock })
+}
+
+impl Lane {
+    /// Submits what a connection sent; the hub answers it there. Waits while the queue is full.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] when the node is going down.
+    pub async fn submit(
+        &self,
+        intent: Intent,
+        connection: &Arc<Connection>,
+        client_seq: Option<ClientSeq>,
+        shows_read: bool,
+    ) -> Result<(), StoreError> {
+        let connection = Arc::clone(connection);
+        let reply = Reply::Connection { connection, convo: intent.convo(), client_seq };
+        self.enqueue(intent, reply, shows_read).await
+    }
+
+    /// Appends an intent and waits for what comes of it.
+    ///
+    /// # Errors
+    /// As [`Store::append`]: nobody knows whether it is stored.
+    pub async fn append(&self, intent: Intent, shows_read: bool) -> Result<Outcome, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        self.enqueue(intent, Reply::Call(sender), shows_read).await?;
+        receiver.await.map_err(|_| StoreError::Closed)?
+    }
+
+    async fn enqueue(&self, intent: Intent, reply: Reply, shows_read: bool) -> Result<(), StoreError> {
+        let at = self.clock.monotonic();
+        let permit = self.queue.reserve().await.map_err(|_| StoreError::Closed)?;
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        permit.send(Submission { intent, reply, shows_read, at });
+        Ok(())
+    }
+
+    /// How many intents wait.
+    pub fn depth(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+impl LaneEnd {
+    /// Appends and hands over until all [`Lane`]s are gone and nothing waits.
+    pub async fn run(mut self) {
+        let store = Arc::clone(&self.store);
+        let mut under_way = None;
+        loop {
+            let Some(batch) = under_way.take() else {
+                let mut gathered = Vec::new();
+                if self.queue.recv_many(&mut gathered, BATCH_INTENTS_MAX).await == 0 {
+                    return;
+                }
+                under_way = Some(self.begin(store.as_ref(), gathered).await);
+                continue;
+            };
+            let (result, waiting) = batch.finish().await;
+            // What has gathered meanwhile is on its way to the disk while this batch goes to its readers.
+            let gathered = self.gathered();
+            if !gathered.is_empty() {
+                under_way = Some(self.begin(store.as_ref(), gathered).await);
+            }
+            self.hand_over(result, waiting);
+            if under_way.is_none() {
+                // Nothing committed is on its way to the hub: this lane is the only one that appends.
+                self.hub.caught_up(store.horizon());
+            }
+        }
+    }
+
+    fn gathered(&mut self) -> Vec<Submission> {
+        let mut gathered = Vec::new();
+        while gathered.len() < BATCH_INTENTS_MAX
+            && let Ok(submission) = self.queue.try_recv()
+        {
+            gathered.push(submission);
+        }
+        gathered
+    }
+
+    /// Hands a batch to the store, and does not wait for it.
+    async fn begin<'s>(&self, store: &'s dyn Store, gathered: Vec<Submission>) -> UnderWay<'s> {
+        self.waiting.fetch_sub(gathered.len(), Ordering::Relaxed);
+        let mut intents = Vec::with_capacity(gathered.len());
+        let mut waiting = Vec::with_capacity(gathered.len());
+        for Submission { intent, reply, shows_read, at } in gathered {
+            intents.push(intent);
+            waiting.push(Waiting { reply, shows_read, at });
+        }
+        let mut append = store.append(intents, self.clock.now());
+        // The first poll is what hands it over, and fixes its place in the order.
+        match futures_util::poll!(&mut append) {
+            Poll::Ready(result) => UnderWay::Done(result, waiting),
+            Poll::Pending => UnderWay::Pending(append, waiting),
+        }
+    }
+
+    fn hand_over(&self, result: Result<Batch, StoreError>, waiting: Vec<Waiting>) {
+        let now = self.clock.monotonic();
+        let batch = match result {
+            Ok(batch) => batch,
+            Err(error) => return self.hand_over_failure(&error, waiting),
+        };
+        let pairs = batch.outcomes.iter().zip(&waiting);
+        self.hub.deliver(batch.commit, pairs.map(|(outcome, waiting)| waiting.committed(outcome)));
+        for (outcome, waiting) in batch.outcomes.into_iter().zip(waiting) {
+            if matches!(outcome, Outcome::Appended { .. } | Outcome::Duplicate(_)) {
+                self.metrics.acked(now.saturating_sub(waiting.at));
+            }
+            if let Reply::Call(sender) = waiting.reply {
+                // Whoever asked may have gone; what is stored is stored.
+                drop(sender.send(Ok(outcome)));
+            }
+        }
+    }
+
+    fn hand_over_failure(&self, error: &StoreError, waiting: Vec<Waiting>) {
+        tracing::error!(%error, intents = waiting.len(), "a batch could not be appended");
+        self.metrics.append_failed();
+        for waiting in waiting {
+            match waiting.reply {
+                Reply::Call(sender) => drop(sender.send(Err(error.clone()))),
+                Reply::Connection { connection, convo, client_seq } => {
+                    let retry_after = match error {
+                        StoreError::Unavailable { retry_after, .. } => *retry_after,
+                        _ => Duration::from_secs(1),
+                    };
+                    let event = ServerEvent::Error {
+                        code: Code::Unavailable,
+                        detail: "the message could not be stored now; send it again with the same clientSeq"
+                            .into(),
+                        convo_id: Some(convo),
+                        client_seq,
+                        retry_after_ms: u64::try_from(retry_after.as_millis()).ok(),
+                    };
+                    connection.push(encode(&event));
+                }
+            }
+        }
+    }
+}
+
+/// Who waits for an intent that is being appended.
+struct Waiting {
+    reply: Reply,
+    shows_read: bool,
+    at: Duration,
+}
+
+impl Waiting {
+    fn committed<'a>(&'a self, outcome: &'a Outcome) -> Committed<'a> {
+        let origin = match &self.reply {
+            Reply::Connection { connection, convo, client_seq } => {
+                Some(Origin { connection, convo: *convo, client_seq: *client_seq })
+            }
+            Reply::Call(_) => None,
+        };
+        Committed { outcome, origin, shows_read: self.shows_read }
+    }
+}
+
+/// A batch that the store has.
+enum UnderWay<'s> {
+    Pending(BoxFuture<'s, Result<Batch, StoreError>>, Vec<Waiting>),
+    Done(Result<Batch, StoreError>, Vec<Waiting>),
+}
+
+impl UnderWay<'_> {
+    async fn finish(self) -> (Result<Batch, StoreError>, Vec<Waiting>) {
+        match self {
+            Self::Pending(append, waiting) => (append.await, waiting),
+            Self::Done(result, waiting) => (result, waiting),
+        }
+    }
+}

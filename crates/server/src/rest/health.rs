@@ -1,0 +1,43 @@
+//! Liveness, readiness, metrics, and the two descriptions.
+
+use std::sync::LazyLock;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+
+use crate::app::App;
+use crate::metrics;
+
+static OPENAPI: LazyLock<String> =
+    LazyLock::new(|| tertulia_protocol::describe::openapi(crate::VERSION).to_string());
+static ASYNCAPI: LazyLock<String> =
+    LazyLock::new(|| tertulia_protocol::describe::asyncapi(crate::VERSION).to_string());
+
+/// The process runs.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The node takes new clients.
+pub(super) async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
+    if app.draining.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    let text = app.metrics.encode(&app.hub, app.store.as_ref(), app.lane.depth());
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
+}
+
+pub(super) async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], OPENAPI.as_str())
+}
+
+pub(super) async fn asyncapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], ASYNCAPI.as_str())
+}

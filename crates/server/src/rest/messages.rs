@@ -1,0 +1,81 @@
+//! Messages, history and receipts.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use tertulia_domain::log::Refusal;
+use tertulia_protocol::rest::{HistoryPage, Mark, MessageAnswer, MessageReceipt, Page, SendMessage};
+use tertulia_protocol::rules::{self, Violation};
+use tertulia_protocol::{Code, ConvoId, Seq, UserId};
+use tertulia_store::Slice;
+
+use super::extract::{Auth, Json, Path, Query};
+use super::problem::ApiError;
+use crate::app::App;
+use crate::messages;
+use crate::views::Mask;
+
+/// `?after=seq` or `?before=seq`, `&limit=`.
+#[derive(Deserialize)]
+pub(super) struct HistoryQuery {
+    after: Option<Seq>,
+    before: Option<Seq>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn send(
+    State(app): State<App>,
+    Auth(identity): Auth,
+    Path(convo): Path<ConvoId>,
+    Json(message): Json<SendMessage>,
+) -> Result<impl IntoResponse, ApiError> {
+    let now = app.clock.monotonic();
+    app.limits.sends.check(identity.device, now).map_err(ApiError::rate_limited)?;
+    let sent = messages::send(&app, identity, convo, message).await?;
+    let status = if sent.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(MessageAnswer { message: sent.message.as_ref().clone() })))
+}
+
+pub(super) async fn history(
+    State(app): State<App>,
+    Auth(identity): Auth,
+    Path(convo): Path<ConvoId>,
+    Query(query): Query<HistoryQuery>,
+) -> Result<Json<HistoryPage>, ApiError> {
+    let limit = rules::page_limit(query.limit)?;
+    let slice = match (query.after, query.before) {
+        (None, None) => Slice::Newest,
+        (Some(after), None) => Slice::After(after),
+        (None, Some(before)) => Slice::Before(before),
+        (Some(_), Some(_)) => return Err(Violation::invalid("name after or before, not both").into()),
+    };
+    let Some(page) = app.store.history(identity.user, convo, slice, limit).await? else {
+        return Err(Refusal::NotFound.into());
+    };
+    let items = page.entries.into_iter().map(|(entry, _)| entry.as_ref().clone()).collect();
+    Ok(Json(HistoryPage { items, has_more: page.has_more }))
+}
+
+pub(super) async fn mark(
+    State(app): State<App>,
+    Auth(identity): Auth,
+    Path(convo): Path<ConvoId>,
+    Json(mark): Json<Mark>,
+) -> Result<StatusCode, ApiError> {
+    messages::append(&app, messages::mark_intent(identity.user, convo, mark)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn receipts(
+    State(app): State<App>,
+    Auth(identity): Auth,
+    Path((convo, seq)): Path<(ConvoId, Seq)>,
+) -> Result<Json<Page<MessageReceipt>>, ApiError> {
+    let Some(mut items) = app.store.message_receipts(identity.user, convo, seq).await? else {
+        return Err(ApiError::new(Code::NotFound, "there is no such message, or you may not see it"));
+    };
+    let users: Vec<UserId> = items.iter().map(|receipt| receipt.user_id).collect();
+    Mask::new(&app, identity.user, &users).await?.receipts(&mut items);
+    Ok(Json(Page { items, next_cursor: None }))
+}

@@ -1,0 +1,183 @@
+//! `tertulia serve`: runs a node.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use tertulia_server::Node;
+use tertulia_server::clock::{Clock, Random};
+use tertulia_server::config::Config;
+use tertulia_server::limits::LimitsConfig;
+use tokio_util::sync::CancellationToken;
+
+/// Runs a server: everything in this one process, with its data in one folder.
+///
+/// It prints one line when it is ready. On SIGTERM or Ctrl-C it drains: sockets are told when to come back,
+/// what was taken is stored and answered, and it exits with 0.
+///
+/// Each option can also stand in the environment (TERTULIA_LISTEN, …) or, with the same name, in the file of
+/// --config; an option wins over the environment, and the environment over the file.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// A TOML file with any of these options and the rate limits.
+    #[arg(long, env = "TERTULIA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Where to listen [default: 127.0.0.1:8080]
+    #[arg(long, env = "TERTULIA_LISTEN", value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+
+    /// The data folder; made if it is not there [default: data]
+    #[arg(long, env = "TERTULIA_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Rate limits: on, as configured, or off, for load tests [default: on]
+    #[arg(long, env = "TERTULIA_LIMITS", value_name = "on|off")]
+    limits: Option<Switch>,
+
+    /// How long a user counts as present after his last sign of life, in seconds [default: 60]
+    #[arg(long, env = "TERTULIA_PRESENCE_TTL", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    presence_ttl: Option<u64>,
+
+    /// How often a silent connection is pinged, in seconds; after two silent ones it is closed
+    /// [default: 25, or less where the presence TTL asks for it]
+    #[arg(long, env = "TERTULIA_HEARTBEAT", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    heartbeat: Option<u64>,
+
+    /// What to log: error, warn, info, debug or trace, also by module, as in tertulia_server=debug
+    #[arg(long, env = "TERTULIA_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+
+    /// How to log, on stderr: text for people, json for collectors
+    #[arg(long, env = "TERTULIA_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The file of `--config`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    listen: Option<SocketAddr>,
+    data: Option<PathBuf>,
+    presence_ttl: Option<u64>,
+    heartbeat: Option<u64>,
+    /// Web origins besides the server's own.
+    allowed_origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    trusted_proxies: Vec<IpAddr>,
+    /// How long a drain may take, in seconds.
+    drain: Option<u64>,
+    limits: LimitsSection,
+}
+
+/// `limits = "off"`, or a table of rates.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum LimitsSection {
+    Switch(Switch),
+    Rates(Box<LimitsConfig>),
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self::Switch(Switch::On)
+    }
+}
+
+/// Runs a node until `shutdown`.
+///
+/// # Errors
+/// If it cannot start: one line says why.
+pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    init_log(&args.log, args.log_format)?;
+    let config = merge(&args)?;
+    if config.limits.is_none() {
+        tracing::warn!("rate limits are off: anybody may ask for as much as he likes; for load tests only");
+    }
+    if config.presence_ttl < 2 * config.heartbeat {
+        tracing::warn!(
+            presence_ttl = config.presence_ttl.as_secs(),
+            heartbeat = config.heartbeat.as_secs(),
+            "the presence TTL is less than two heartbeats: users who are silent but here will seem to come and go"
+        );
+    }
+    let data = config.data.clone();
+    let node = Node::open(config.clone(), Clock::system(), Random::system()).await.context("cannot start")?;
+    let listener = tokio::net::TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; is something else there?", config.listen))?;
+    let address = listener.local_addr().context("cannot listen")?;
+    say_ready(address, &data);
+    node.serve(listener, shutdown).await;
+    tracing::info!("drained and closed");
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the ready line is what scripts wait for")]
+fn say_ready(address: SocketAddr, data: &Path) {
+    println!(
+        "tertulia {} is ready on http://{address} with data in {}",
+        tertulia_server::VERSION,
+        data.display()
+    );
+}
+
+/// Options over environment (both in `args`) over file over defaults.
+fn merge(args: &ServeArgs) -> anyhow::Result<Config> {
+    let file: File = match &args.config {
+        None => File::default(),
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))?
+        }
+    };
+    let data = args.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from("data"));
+    let listen = args.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
+    let mut config = Config::new(data, listen);
+    if let Some(seconds) = args.presence_ttl.or(file.presence_ttl) {
+        config.presence_ttl = Duration::from_secs(seconds);
+        // Whoever is here answers a heartbeat before he seems to be gone.
+        config.heartbeat = config.heartbeat.min(config.presence_ttl * 2 / 5);
+    }
+    if let Some(seconds) = args.heartbeat.or(file.heartbeat) {
+        config.heartbeat = Duration::from_secs(seconds);
+    }
+    if let Some(seconds) = file.drain {
+        config.drain = Duration::from_secs(seconds);
+    }
+    config.allowed_origins = file.allowed_origins;
+    config.trusted_proxies = file.trusted_proxies;
+    config.limits = match (args.limits, file.limits) {
+        (Some(Switch::Off), _) | (None, LimitsSection::Switch(Switch::Off)) => None,
+        (_, LimitsSection::Rates(rates)) => Some(*rates),
+        (_, LimitsSection::Switch(_)) => Some(LimitsConfig::default()),
+    };
+    Ok(config)
+}
+
+fn init_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).context("--log does not name a filter")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let done = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    done.map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))
+}
