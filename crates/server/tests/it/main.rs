@@ -1,0 +1,6 @@
+//! The contract over real sockets, row by row, against a node in this process.
+
+#![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::expect_used, reason = "tests say what they check by their names")]
+
+mod harness;
+mod basics;
