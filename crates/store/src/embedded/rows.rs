@@ -16,11 +16,6 @@ pub(super) const TEXT: i64 = 0;
 /// `messages.kind` of an entry that records a change; what it records is JSON.
 pub(super) const CHANGE: i64 = 1;
 
-/// `receipts.kind`.
-pub(super) const DELIVERED: i64 = 0;
-/// `receipts.kind`.
-pub(super) const READ: i64 = 1;
-
 /// The key of a conversation, user or device in one data folder.
 pub(super) type Key = i64;
 

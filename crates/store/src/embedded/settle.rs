@@ -13,7 +13,7 @@ use tertulia_protocol::entry::Role;
 use tertulia_protocol::{ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
 
 use super::journal::sql;
-use super::rows::{self, CHANGE, DELIVERED, Key, READ, TEXT};
+use super::rows::{self, CHANGE, Key, TEXT};
 use super::tail::Committed;
 
 /// How many keys are remembered of each kind; then all are forgotten and looked up again.
@@ -160,7 +160,9 @@ impl<'db> Statements<'db> {
                     marked_commit = ?7 WHERE convo = ?1 AND user = ?2",
             )?,
             receipt: db.prepare_cached(
-                "INSERT OR IGNORE INTO receipts (convo, user, kind, seq, ts) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO receipts (convo, user, seq, delivered_at, seen_at) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET delivered_at = coalesce(delivered_at, excluded.delivered_at),
+                    seen_at = coalesce(seen_at, excluded.seen_at)",
             )?,
         })
     }
@@ -419,23 +421,33 @@ impl<'a, 'db> Folding<'a, 'db> {
     }
 
     fn mark(&mut self, user: UserId, passed: Passed, marks: Marks) -> Result<(), SettleError> {
-        if passed.delivered || passed.read {
-            let user = self.keys.id(self.db, user.as_bytes())?;
-            let at = marks.at.as_millis();
-            if passed.delivered {
-                self.statements.receipt.execute((
-                    self.convo,
-                    user,
-                    DELIVERED,
-                    rows::seq(marks.delivered),
-                    at,
-                ))?;
-            }
-            if passed.read {
-                self.statements.receipt.execute((self.convo, user, READ, rows::seq(marks.read), at))?;
+        let at = Some(marks.at.as_millis());
+        match (passed.delivered.then_some(marks.delivered), passed.read.then_some(marks.read)) {
+            (None, None) => {}
+            // Mostly both reach one place: one row.
+            (Some(seq), Some(read)) if seq == read => self.receipt(user, seq, at, at)?,
+            (delivered, read) => {
+                if let Some(seq) = delivered {
+                    self.receipt(user, seq, at, None)?;
+                }
+                if let Some(seq) = read {
+                    self.receipt(user, seq, None, at)?;
+                }
             }
         }
         self.marks.insert(user, marks);
+        Ok(())
+    }
+
+    fn receipt(
+        &mut self,
+        user: UserId,
+        seq: Seq,
+        delivered_at: Option<i64>,
+        seen_at: Option<i64>,
+    ) -> rusqlite::Result<()> {
+        let user = self.keys.id(self.db, user.as_bytes())?;
+        self.statements.receipt.execute((self.convo, user, rows::seq(seq), delivered_at, seen_at))?;
         Ok(())
     }
 

@@ -17,11 +17,11 @@ use super::{Faults, OpenError};
 
 /// Batches wait this long for company, unless somebody waits for them: rows of one conversation that are
 /// written together cost a fraction of rows written one by one.
-const LINGER: Duration = Duration::from_millis(100);
+const LINGER: Duration = Duration::from_millis(500);
 /// A full bite. Larger ones share few more pages, and hold the memory of the tail longer.
 const BITE_RECORDS: usize = 20_000;
 /// A bite when a read waits for one of its batches.
-const BITE_RECORDS_HURRIED: usize = 2_000;
+const BITE_RECORDS_HURRIED: usize = 10_000;
 /// What is settled is synced at least this often, and the journal can then be trimmed.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// And after this many bytes of bodies and rows, so that the journal stays small under load.
@@ -176,8 +176,8 @@ impl Settler {
 
     /// A synced commit syncs all of the WAL, and so all commits before it.
     fn sync(&mut self) -> Result<(), SettleError> {
-        Faults::check(&self.faults.settled_full)?;
         if self.settled > self.progress.synced() {
+            Faults::check(&self.faults.settled_full)?;
             Durability::Full.apply(&self.db)?;
             // A commit that writes nothing syncs nothing: the same number again is a write.
             self.db.prepare_cached("UPDATE meta SET settled = ?1")?.execute([sql(self.settled)])?;

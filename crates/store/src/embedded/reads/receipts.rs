@@ -2,10 +2,10 @@
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use tertulia_protocol::rest::MessageReceipt;
-use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
+use tertulia_protocol::{ConvoId, Seq, UserId};
 
 use super::super::readers::ReadError;
-use super::super::rows::{self, DELIVERED, Key, READ, TEXT, get_seq, get_time};
+use super::super::rows::{self, Key, TEXT, get_seq, get_time};
 use super::history::access;
 
 /// Those who may see the message but its sender. Who joined after it counts as having received and read it when
@@ -27,9 +27,13 @@ pub(in super::super) fn read(
         .query_row((key, rows::seq(seq), TEXT), |row| row.get(0))
         .optional()?;
     let Some(sender) = sender else { return Ok(None) };
-    let mut first_passed = db.prepare_cached(
-        "SELECT ts FROM receipts WHERE convo = ?1 AND user = ?2 AND kind = ?3 AND seq >= ?4
-         ORDER BY seq LIMIT 1",
+    let mut delivered_at = db.prepare_cached(
+        "SELECT delivered_at FROM receipts WHERE convo = ?1 AND user = ?2 AND seq >= ?3
+            AND delivered_at IS NOT NULL ORDER BY seq LIMIT 1",
+    )?;
+    let mut seen_at = db.prepare_cached(
+        "SELECT seen_at FROM receipts WHERE convo = ?1 AND user = ?2 AND seq >= ?3
+            AND seen_at IS NOT NULL ORDER BY seq LIMIT 1",
     )?;
     let mut members = db.prepare_cached(
         "SELECT p.user, u.id, p.joined_seq, p.joined_at, p.delivered_seq, p.read_seq
@@ -42,30 +46,21 @@ pub(in super::super) fn read(
     while let Some(row) = found.next()? {
         let member: Key = row.get(0)?;
         let (joined_seq, joined_at) = (get_seq(row, 2)?, get_time(row, 3)?);
-        let mut passed_at = |kind, watermark: Seq| {
+        let passed_at = |statement: &mut CachedStatement<'_>, watermark: Seq| {
             if watermark < seq {
                 Ok(None)
             } else if joined_seq > seq {
                 Ok(Some(joined_at))
             } else {
-                passed(&mut first_passed, key, member, kind, seq)
+                let found = statement.query_row((key, member, rows::seq(seq)), |row| get_time(row, 0));
+                found.optional()
             }
         };
         receipts.push(MessageReceipt {
             user_id: rows::get_user_id(row, 1)?,
-            delivered_at: passed_at(DELIVERED, get_seq(row, 4)?)?,
-            seen_at: passed_at(READ, get_seq(row, 5)?)?,
+            delivered_at: passed_at(&mut delivered_at, get_seq(row, 4)?)?,
+            seen_at: passed_at(&mut seen_at, get_seq(row, 5)?)?,
         });
     }
     Ok(Some(receipts))
-}
-
-fn passed(
-    statement: &mut CachedStatement<'_>,
-    convo: Key,
-    user: Key,
-    kind: i64,
-    seq: Seq,
-) -> Result<Option<Timestamp>, ReadError> {
-    Ok(statement.query_row((convo, user, kind, rows::seq(seq)), |row| get_time(row, 0)).optional()?)
 }

@@ -91,12 +91,13 @@ CREATE TABLE messages (
 -- One number of one device is one message for as long as the message lives.
 CREATE UNIQUE INDEX messages_by_client_seq ON messages (convo, device, client_seq) WHERE device IS NOT NULL;
 
--- When a watermark reached where. A message was delivered, or seen, at the first row at or above its seq.
+-- One row a place that a member's watermarks reached. A message was delivered, or seen, at the first row at or
+-- above its seq that has the time of it.
 CREATE TABLE receipts (
-    convo INTEGER NOT NULL,
-    user  INTEGER NOT NULL,
-    kind  INTEGER NOT NULL,                      -- 0 delivered, 1 read
-    seq   INTEGER NOT NULL,
-    ts    INTEGER NOT NULL,
-    PRIMARY KEY (convo, user, kind, seq)
+    convo        INTEGER NOT NULL,
+    user         INTEGER NOT NULL,
+    seq          INTEGER NOT NULL,
+    delivered_at INTEGER,
+    seen_at      INTEGER,
+    PRIMARY KEY (convo, user, seq)
 ) STRICT, WITHOUT ROWID;

@@ -1,7 +1,18 @@
 //! The embedded store against the suite of its port, and what it alone promises.
 
+mod crash;
+mod full;
+mod kill;
+mod open;
 mod support;
 
-use support::UnderTest;
+use support::{Tiny, UnderTest};
 
 crate::store_suite!(UnderTest);
+
+/// All of it again where everything is forgotten, settled and waited for all the time.
+mod tiny {
+    use super::Tiny;
+
+    crate::store_suite!(Tiny);
+}

@@ -1,0 +1,148 @@
+//! Opening, closing, and what a folder looks like in between.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use super::support::*;
+use crate::Store;
+use crate::embedded::{AppendStats, Embedded, Faults, OpenError, OpenOptions};
+use crate::testsuite::world::{ANA, convo, send};
+
+#[tokio::test]
+async fn a_folder_that_is_open_is_not_opened_again() {
+    let under_test = UnderTest::with(OpenOptions::default());
+    let refused = Embedded::open(under_test.dir.path(), OpenOptions::default());
+    assert!(matches!(&refused, Err(OpenError::InUse { .. })), "{:?}", refused.err());
+    under_test.store.close().await;
+    Embedded::open(under_test.dir.path(), OpenOptions::default()).unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_of_a_newer_version_is_refused_and_left_as_it_is() {
+    for file in ["journal.db", "tertulia.db"] {
+        let under_test = UnderTest::with(OpenOptions::default());
+        under_test.store.close().await;
+        let path = under_test.dir.path().join(file);
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute("INSERT INTO migrations VALUES (99, 'of the future', 0)", ()).unwrap();
+        drop(db);
+        let before = std::fs::read(&path).unwrap();
+        let refused = Embedded::open(under_test.dir.path(), OpenOptions::default());
+        assert!(matches!(&refused, Err(OpenError::Newer { found: 99, known: 1, .. })), "{:?}", refused.err());
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+}
+
+#[tokio::test]
+async fn a_closed_folder_is_a_file_a_database_and_an_empty_journal() {
+    let under_test = UnderTest::with(OpenOptions::default());
+    group(&under_test.store, convo(1)).await;
+    say(&under_test.store, convo(1), 1..=20).await;
+    under_test.store.close().await;
+    drop(under_test.store);
+    for file in ["journal.db-wal", "tertulia.db-wal"] {
+        let length = std::fs::metadata(under_test.dir.path().join(file)).map_or(0, |meta| meta.len());
+        assert_eq!(length, 0, "{file}");
+    }
+    let db = rusqlite::Connection::open(under_test.dir.path().join("journal.db")).unwrap();
+    let rows: i64 = db.query_row("SELECT count(*) FROM journal", (), |row| row.get(0)).unwrap();
+    assert_eq!(rows, 0);
+}
+
+#[tokio::test]
+async fn what_is_queued_when_it_is_closed_is_done() {
+    let under_test = UnderTest::with(OpenOptions::default());
+    let store = &under_test.store;
+    group(store, convo(1)).await;
+    let calls: Vec<_> = (1..=100)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move { say(&store, convo(1), number..=number).await })
+        })
+        .collect();
+    // On a single thread they are polled between these, and are in the queue then, or done.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    store.close().await;
+    for call in calls {
+        call.await.unwrap();
+    }
+    let under_test = UnderTest::at(under_test.dir, OpenOptions::default());
+    assert_messages(&under_test.store, convo(1), 100).await;
+}
+
+#[tokio::test]
+async fn calls_that_come_while_a_batch_is_synced_are_one_commit() {
+    let seen: Arc<Mutex<Vec<AppendStats>>> = Arc::default();
+    let told = seen.clone();
+    let under_test = UnderTest::with(OpenOptions {
+        on_append: Some(Arc::new(move |stats| told.lock().unwrap().push(stats))),
+        ..OpenOptions::default()
+    });
+    let store = &under_test.store;
+    group(store, convo(1)).await;
+    let calls: Vec<_> = (1..=500)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let intents = vec![send(convo(1), ANA, number, &number.to_string())];
+                store.append(intents, tertulia_protocol::Timestamp::from_millis(0)).await.unwrap()
+            })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert_messages(store, convo(1), 500).await;
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.iter().map(|stats| stats.intents).sum::<usize>(), 501);
+    assert!(seen.len() < 400, "{} commits for 501 intents", seen.len());
+    assert_eq!(figure(store, "store_batches") as usize, seen.len());
+}
+
+#[tokio::test]
+async fn figures_say_what_waits() {
+    let faults = Faults::default();
+    faults.settled_full.store(true, Relaxed);
+    let under_test = UnderTest::with(OpenOptions { faults, ..OpenOptions::default() });
+    group(&under_test.store, convo(1)).await;
+    say(&under_test.store, convo(1), 1..=9).await;
+    assert_eq!(figure(&under_test.store, "store_unsettled_entries"), 10.0);
+    assert_eq!(figure(&under_test.store, "store_settle_lag_commits"), 10.0);
+    assert!(figure(&under_test.store, "store_journal_bytes") > 4_096.0);
+    assert!(figure(&under_test.store, "store_settled_bytes") > 4_096.0);
+}
+
+/// Reads and writes of many tasks at once, on few readers: none is starved, none sees a hole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_beside_writes_never_see_a_hole() {
+    let under_test = UnderTest::with(OpenOptions { readers: 2, ..OpenOptions::default() });
+    let store = &under_test.store;
+    group(store, convo(1)).await;
+    let done = Arc::new(AtomicUsize::new(0));
+    let readers: Vec<_> = (0..6)
+        .map(|_| {
+            let (store, done) = (store.clone(), done.clone());
+            tokio::spawn(async move {
+                let mut newest = 0;
+                while done.load(Relaxed) == 0 {
+                    let page =
+                        store.history(ANA, convo(1), crate::Slice::Newest, 500).await.unwrap().unwrap();
+                    let seqs: Vec<_> = page.entries.iter().map(|(entry, _)| entry.seq.get()).collect();
+                    assert!(seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seqs:?}");
+                    let last = seqs.last().copied().unwrap_or(0);
+                    assert!(last >= newest, "{newest} was seen, then {last}");
+                    newest = last;
+                    store.inbox(ANA, None, 5).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    say(store, convo(1), 1..=800).await;
+    done.store(1, Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert_messages(store, convo(1), 800).await;
+}
