@@ -33,7 +33,7 @@ fn guarantees_1_to_6_hold_in_every_interleaving() {
     let seeds: Vec<u64> = match number("TERTULIA_SIM_SEED") {
         Some(seed) => vec![seed],
         // The first seeds always, so that a failure of tomorrow is not one of chance alone.
-        None => (0..number("TERTULIA_SIM_RUNS").unwrap_or(24)).collect(),
+        None => (0..number("TERTULIA_SIM_RUNS").unwrap_or(40)).collect(),
     };
     for seed in seeds {
         let result = std::panic::catch_unwind(|| {

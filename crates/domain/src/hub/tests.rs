@@ -1,1 +1,317 @@
-//! Hub tests.
+//! The hub by itself: a world of two users in one conversation, whose log is a list.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tertulia_protocol::event::{CloseReason, OwnPresence, ServerEvent};
+use tertulia_protocol::rest::{Audience, Privacy};
+use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq, Timestamp, UserId};
+
+use super::{
+    Committed, Connection, Hub, Limits, MISSED_KEPT, MISSED_MAX, Mode, Origin, Settings, Status, Step,
+};
+use crate::log::{Change, Commit, Head, HistorySlice, Outcome, Receipt};
+
+const ANA: UserId = UserId::from_bytes([1; 16]);
+const BO: UserId = UserId::from_bytes([2; 16]);
+const CONVO: ConvoId = ConvoId::from_bytes([3; 16]);
+
+struct World {
+    hub: Hub,
+    log: Vec<(Arc<Entry>, Commit)>,
+    now: Timestamp,
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        let settings = Settings {
+            position: Box::new(|commit| commit.get().to_string()),
+            presence_ttl: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(25),
+            outbox: limits,
+        };
+        Self {
+            hub: Hub::new(settings, Commit::new(1)),
+            log: Vec::new(),
+            now: Timestamp::from_millis(1_000_000),
+        }
+    }
+
+    /// A live connection.
+    fn connect(&mut self, user: UserId) -> Arc<Connection> {
+        self.connect_with(user, Privacy::default())
+    }
+
+    fn connect_with(&mut self, user: UserId, privacy: Privacy) -> Arc<Connection> {
+        let device = DeviceId::from_bytes([9; 16]);
+        let since = self.hub.position();
+        let (connection, attach) = self.hub.register(Mode::Socket, (user, device), privacy, since, self.now);
+        if attach {
+            let last_seq = Seq::new(self.log.len() as u64);
+            self.hub.attach(user, &[Head { convo: CONVO, last_seq, member_count: 2 }]);
+        }
+        self.hub.finish_resume(&connection, Vec::new(), &HashSet::new());
+        connection
+    }
+
+    fn text(&mut self, body: &str) -> (Outcome, Commit) {
+        let number = self.log.len() as u64 + 1;
+        let entry = Arc::new(Entry {
+            convo_id: CONVO,
+            seq: Seq::new(number),
+            sender_id: ANA,
+            client_seq: Some(ClientSeq::new(number)),
+            ts: self.now,
+            kind: EntryKind::Text { body: body.into(), reply_to: None },
+        });
+        let commit = Commit::new(number);
+        self.log.push((Arc::clone(&entry), commit));
+        (Outcome::Appended { entry, shared: None }, commit)
+    }
+
+    /// Ana's message is committed and handed over.
+    fn send(&mut self, body: &str, origin: Option<&Arc<Connection>>) {
+        let (outcome, commit) = self.text(body);
+        let origin =
+            origin.map(|connection| Origin { connection, convo: CONVO, client_seq: Some(ClientSeq::new(7)) });
+        self.hub.deliver(commit, [Committed { outcome: &outcome, origin, shows_read: true }]);
+        self.hub.caught_up(commit.next());
+    }
+
+    /// Does what a lagging connection's task does, until there is nothing to do.
+    fn catch_up(&self, connection: &Arc<Connection>) {
+        while let Some(step) = self.hub.next_step(connection) {
+            let Step::Page { convo, after } = step else { panic!("no news here: {step:?}") };
+            let entries: Vec<_> =
+                self.log.iter().filter(|(entry, _)| entry.seq > after).take(2).cloned().collect();
+            let has_more = entries.last().is_some_and(|(entry, _)| entry.seq.get() < self.log.len() as u64);
+            self.hub.give_page(connection, convo, &HistorySlice { entries, has_more });
+        }
+    }
+}
+
+/// What a connection got, in short.
+fn got(connection: &Connection) -> Vec<String> {
+    let frames = connection.take().frames;
+    let events = frames.iter().filter_map(|frame| serde_json::from_slice(frame.payload()).ok());
+    events
+        .map(|event| match event {
+            ServerEvent::Message { entry, position } => {
+                let EntryKind::Text { body, .. } = entry.kind else { panic!("only texts here") };
+                format!(
+                    "{} {body}{}",
+                    entry.seq,
+                    position.map_or(String::new(), |position| format!(" @{position}"))
+                )
+            }
+            ServerEvent::MessageAck { client_seq, server_seq, .. } => {
+                format!("ack {client_seq}={server_seq}")
+            }
+            ServerEvent::Gap { from_seq, to_seq, .. } => format!("gap {from_seq}-{to_seq}"),
+            ServerEvent::Receipt { delivered_seq, read_seq, .. } => {
+                format!("receipt {delivered_seq} {}", read_seq.map_or("hidden".into(), |seq| seq.to_string()))
+            }
+            ServerEvent::Typing { active, .. } => format!("typing {active}"),
+            ServerEvent::PresenceUpdate { status, last_seen, .. } => {
+                format!("{status:?}{}", if last_seen.is_some() { " with last seen" } else { "" })
+            }
+            other => format!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn the_sender_gets_the_ack_and_everybody_else_the_entry() {
+    let mut world = World::new(Limits::default());
+    let (ana, anas_other, bo) = (world.connect(ANA), world.connect(ANA), world.connect(BO));
+    world.send("hola", Some(&ana));
+    assert_eq!(got(&ana), ["ack 7=1"]);
+    assert_eq!(got(&anas_other), ["1 hola @1"]);
+    assert_eq!(got(&bo), ["1 hola @1"]);
+}
+
+#[test]
+fn a_full_outbox_makes_its_reader_lag_and_nobody_else() {
+    let mut world = World::new(Limits { frames: 2, ..Limits::default() });
+    let (quick, slow) = (world.connect(BO), world.connect(BO));
+    for body in ["a", "b", "c", "d"] {
+        world.send(body, None);
+        assert_eq!(got(&quick).len(), 1);
+    }
+    assert_eq!(got(&slow), ["1 a @1", "2 b @2"]);
+    assert!(slow.is_lagging() && !quick.is_lagging());
+    world.catch_up(&slow);
+    // The last of what was missed says how far the reader is; before it there is no position.
+    assert_eq!(got(&slow), ["3 c", "4 d @5"]);
+    world.send("e", None);
+    assert_eq!(got(&slow), ["5 e @5"]);
+}
+
+#[test]
+fn while_a_reader_lags_its_position_stands_still() {
+    let mut world = World::new(Limits { frames: 1, ..Limits::default() });
+    let slow = world.connect(BO);
+    world.send("a", None);
+    world.send("b", None);
+    world.send("c", None);
+    assert_eq!(world.hub.position_of(&slow), "2", "everything below commit 2 is in the outbox");
+    assert_eq!(world.hub.position(), Commit::new(4));
+}
+
+#[test]
+fn a_hole_in_what_comes_is_read_from_the_log() {
+    let mut world = World::new(Limits::default());
+    let bo = world.connect(BO);
+    world.send("a", None);
+    let _lost = world.text("lost on its way here");
+    world.send("c", None);
+    world.catch_up(&bo);
+    assert_eq!(got(&bo), ["1 a @1", "2 lost on its way here", "3 c @4"]);
+}
+
+#[test]
+fn what_comes_twice_is_delivered_once() {
+    let mut world = World::new(Limits::default());
+    let bo = world.connect(BO);
+    let (outcome, commit) = world.text("a");
+    for _ in 0..2 {
+        world.hub.deliver(commit, [Committed { outcome: &outcome, origin: None, shows_read: true }]);
+    }
+    assert_eq!(got(&bo), ["1 a @1"]);
+}
+
+#[test]
+fn who_missed_more_than_a_thousand_gets_the_newest_and_a_gap() {
+    let mut world = World::new(Limits { frames: 4_096, ..Limits::default() });
+    let (connection, _) = {
+        let who = (BO, DeviceId::from_bytes([9; 16]));
+        world.hub.register(Mode::Socket, who, Privacy::default(), Commit::new(1), world.now)
+    };
+    world.hub.attach(BO, &[Head { convo: CONVO, last_seq: Seq::default(), member_count: 2 }]);
+    let missed = MISSED_MAX + 1;
+    for _ in 0..missed {
+        world.send("x", None);
+    }
+    let change = Change::In {
+        convo: CONVO,
+        joined: false,
+        first_missed: Some(Seq::new(1)),
+        last_seq: Seq::new(missed),
+        shared: None,
+        own: None,
+        receipts: Vec::new(),
+    };
+    world.hub.finish_resume(&connection, vec![change], &HashSet::new());
+    world.catch_up(&connection);
+    let got = got(&connection);
+    assert_eq!(got[0], format!("gap 1-{}", missed - MISSED_KEPT));
+    assert_eq!(got.len() as u64, 1 + MISSED_KEPT);
+    assert!(!connection.is_lagging());
+}
+
+#[test]
+fn who_hides_what_he_has_read_shows_none_and_sees_none() {
+    let hides = Privacy { read_receipts: Audience::Nobody, ..Privacy::default() };
+    let receipt = |user| Receipt {
+        convo: CONVO,
+        user,
+        delivered: Seq::new(2),
+        read: Seq::new(1),
+        ts: Timestamp::default(),
+    };
+    let mut world = World::new(Limits::default());
+    let (ana, bo) = (world.connect(ANA), world.connect_with(BO, hides));
+    for (user, shows_read) in [(ANA, true), (BO, false)] {
+        let outcome = Outcome::Marked(receipt(user));
+        world.hub.deliver(Commit::new(1), [Committed { outcome: &outcome, origin: None, shows_read }]);
+    }
+    assert_eq!(got(&ana), ["receipt 2 1", "receipt 2 hidden"]);
+    assert_eq!(got(&bo), ["receipt 2 hidden", "receipt 2 1"]);
+}
+
+#[test]
+fn typing_goes_to_the_others_and_ends_by_itself() {
+    let mut world = World::new(Limits::default());
+    let (ana, bo) = (world.connect(ANA), world.connect(BO));
+    assert!(world.hub.typing(&ana, CONVO, true, world.now));
+    assert!(
+        !world.hub.typing(&ana, ConvoId::from_bytes([4; 16]), true, world.now),
+        "not where one is no member"
+    );
+    assert_eq!((got(&ana), got(&bo)), (vec![], vec!["typing true".to_owned()]));
+    world.now = world.now.plus(Duration::from_secs(9));
+    world.hub.sweep(world.now);
+    assert_eq!(got(&bo), ["typing false"]);
+}
+
+#[test]
+fn of_what_may_be_dropped_the_latest_stays_and_the_oldest_goes() {
+    let mut world = World::new(Limits { ephemeral: 1, ..Limits::default() });
+    let (ana, bo) = (world.connect(ANA), world.connect(BO));
+    world.hub.typing(&ana, CONVO, true, world.now);
+    world.hub.typing(&ana, CONVO, false, world.now);
+    assert_eq!(got(&bo), ["typing false"], "the newer value took the place of the older");
+    world.hub.watch(&bo, &[Status { user: ANA, allowed: true, last_seen: None }]);
+    got(&bo);
+    world.hub.typing(&ana, CONVO, true, world.now);
+    world.hub.set_presence(&ana, OwnPresence::Away, world.now);
+    assert_eq!(got(&bo), ["Away"], "there was room for one");
+}
+
+#[test]
+fn a_message_is_written_before_what_may_be_dropped() {
+    let mut world = World::new(Limits::default());
+    let (ana, bo) = (world.connect(ANA), world.connect(BO));
+    world.hub.typing(&ana, CONVO, true, world.now);
+    world.send("hola", Some(&ana));
+    assert_eq!(got(&bo), ["1 hola @1", "typing true"]);
+}
+
+#[test]
+fn presence_is_told_to_those_who_watch_and_ends_with_the_last_connection() {
+    let mut world = World::new(Limits::default());
+    let bo = world.connect(BO);
+    let status = Status { user: ANA, allowed: true, last_seen: Some(world.now) };
+    assert!(world.hub.watch(&bo, &[status]));
+    assert_eq!(got(&bo), ["Offline with last seen"]);
+    let (phone, laptop) = (world.connect(ANA), world.connect(ANA));
+    assert_eq!(got(&bo), ["Online"]);
+    assert_eq!(world.hub.unregister(&phone, world.now), None);
+    world.hub.set_presence(&laptop, OwnPresence::Away, world.now);
+    assert_eq!(got(&bo), ["Away"]);
+    let departed = world.hub.unregister(&laptop, world.now).map(|departed| departed.user);
+    assert_eq!((departed, got(&bo)), (Some(ANA), vec!["Offline with last seen".to_owned()]));
+}
+
+#[test]
+fn a_silent_connection_is_pinged_then_closed_and_its_user_is_gone_within_the_ttl() {
+    let mut world = World::new(Limits::default());
+    let ana = world.connect(ANA);
+    world.now = world.now.plus(Duration::from_secs(25));
+    world.hub.sweep(world.now);
+    let taken = ana.take();
+    assert_eq!((taken.frames.len(), taken.close), (1, None), "a ping");
+    world.now = world.now.plus(Duration::from_secs(25));
+    world.hub.sweep(world.now);
+    assert_eq!(ana.take().close.map(|close| close.reason), Some(CloseReason::HeartbeatMissed));
+    world.now = world.now.plus(Duration::from_secs(10));
+    let departed = world.hub.sweep(world.now);
+    assert_eq!(
+        departed.iter().map(|departed| departed.user).collect::<Vec<_>>(),
+        [ANA],
+        "60 s after the last sign"
+    );
+    assert_eq!(world.hub.present().users, 1, "the connection itself is for its task to end");
+}
+
+#[test]
+fn nothing_remains_of_those_who_have_gone() {
+    let mut world = World::new(Limits::default());
+    let (ana, bo) = (world.connect(ANA), world.connect(BO));
+    world.hub.watch(&ana, &[Status { user: BO, allowed: true, last_seen: None }]);
+    world.hub.unregister(&ana, world.now);
+    world.hub.unregister(&bo, world.now);
+    let routes = world.hub.routes();
+    assert_eq!((routes.users.len(), routes.convos.len(), routes.watchers.len()), (0, 0, 0));
+}
