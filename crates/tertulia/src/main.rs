@@ -1,9 +1,12 @@
 //! The `tertulia` binary: arguments, the log, signals; what it does is in the library crates.
 
+mod histogram;
+mod replay;
 mod serve;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
@@ -25,11 +28,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Replay(replay::ReplayArgs),
 }
 
 fn main() -> ExitCode {
-    // Wrong usage ends here, with status 2.
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::anyhow!("no threads can be started: {error}")),
@@ -39,9 +45,28 @@ fn main() -> ExitCode {
         shut_down_on_signal(&shutdown)?;
         match cli.command {
             Command::Serve(args) => serve::run(args, shutdown).await.map(|()| ExitCode::SUCCESS),
+            Command::Replay(args) => replay::run(args, shutdown).await.map(|outcome| match outcome {
+                replay::Outcome::Right => ExitCode::SUCCESS,
+                replay::Outcome::Different => ExitCode::FAILURE,
+            }),
         }
     });
     result.unwrap_or_else(|error| fail(&error))
+}
+
+/// Help and version are answers; wrong usage is told in one line, with status 2.
+#[expect(clippy::print_stderr, reason = "the one line that says why")]
+fn explain(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Where even that cannot be written, there is nobody to tell.
+        drop(error.print());
+        return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+    }
+    let text = error.to_string();
+    let what: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let what = what.join(" ");
+    eprintln!("tertulia: {}; see tertulia --help", what.strip_prefix("error: ").unwrap_or(&what));
+    ExitCode::from(2)
 }
 
 /// SIGTERM and Ctrl-C begin the end; a second one does not wait for it.

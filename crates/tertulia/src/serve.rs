@@ -181,3 +181,33 @@ fn init_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     };
     done.map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_says_what_holds_without_it() {
+        let file: File = toml::from_str(include_str!("../../../docs/tertulia.example.toml")).unwrap();
+        let default = Config::new(PathBuf::from("data"), SocketAddr::from(([127, 0, 0, 1], 8080)));
+        assert_eq!(file.listen, Some(default.listen));
+        assert_eq!(file.data, Some(default.data));
+        assert_eq!(file.presence_ttl, Some(default.presence_ttl.as_secs()));
+        assert_eq!(file.heartbeat, Some(default.heartbeat.as_secs()));
+        assert_eq!(file.drain, Some(default.drain.as_secs()));
+        let LimitsSection::Rates(rates) = file.limits else { panic!("the example has a table of limits") };
+        let quotas = |limits: &LimitsConfig| {
+            [limits.sends, limits.reads, limits.writes, limits.events, limits.bytes, limits.logins_per_user]
+                .into_iter()
+                .chain([limits.logins_per_address, limits.registrations, limits.connections])
+                .map(tertulia_server::limits::Rate::quota)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(quotas(&rates), quotas(&LimitsConfig::default()));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert!(toml::from_str::<File>("lisen = \"127.0.0.1:1\"").is_err());
+    }
+}
