@@ -63,9 +63,14 @@ impl<'a> Listener<'a> {
                 watch.told_to_wait("sending", &code.as_str(), retry_in);
             }
             Event::SendFailed { detail, .. } => watch.break_off(format!("a line was refused: {detail}")),
-            Event::SessionLost(why) => watch.break_off(format!("{}: {why}", self.stage.people[self.person].username)),
+            Event::SessionLost(why) => {
+                watch.break_off(format!("{}: {why}", self.stage.people[self.person].username))
+            }
             Event::Refused { code, detail, .. } => watch.say(format_args!("{detail} ({})", code.as_str())),
-            Event::Receipt { .. } | Event::Typing { .. } | Event::Presence { .. } | Event::Conversation(_) => {}
+            Event::Receipt { .. }
+            | Event::Typing { .. }
+            | Event::Presence { .. }
+            | Event::Conversation(_) => {}
         }
     }
 

@@ -128,7 +128,10 @@ async fn replay(args: &ReplayArgs, watch: &Arc<Watch>) -> anyhow::Result<Report>
     let tag = args.tag.clone().unwrap_or_else(random_tag);
     let logs = args.files.iter().map(|file| read(file)).collect::<anyhow::Result<Vec<_>>>()?;
     let plan = Plan::new(logs, &tag);
-    ensure!(plan.lines() > 0, "no line of these files can be sent; a log has lines like `[12:34] <nick> text`");
+    ensure!(
+        plan.lines() > 0,
+        "no line of these files can be sent; a log has lines like `[12:34] <nick> text`"
+    );
     let cast = Cast {
         tag,
         files: args.files.len(),
@@ -206,7 +209,7 @@ async fn connect(
                 in_flight_per_convo_max: in_flight.into(),
                 ..Config::new(Start::Beginning, first_client_seq(timestamp(SystemTime::now())))
             };
-            let (client, events) = Client::connect(session, config);
+            let (client, events) = Client::connect(session, &config);
             listeners.spawn(listen::listen(Arc::clone(stage), clients.len(), user, events));
             clients.push(client);
         }
@@ -224,12 +227,7 @@ async fn connect(
 }
 
 /// Sends all lines of all groups, and waits until every member has them all.
-async fn send_all(
-    stage: &Stage,
-    clients: &[Client],
-    pace: Pace,
-    memberships: usize,
-) -> anyhow::Result<()> {
+async fn send_all(stage: &Stage, clients: &[Client], pace: Pace, memberships: usize) -> anyhow::Result<()> {
     let sending = async {
         try_join_all(stage.groups.iter().map(|group| conduct(stage, group, clients, pace))).await?;
         stage.tally.complete.subscribe().wait_for(|complete| *complete >= memberships).await?;
@@ -248,7 +246,8 @@ async fn show_progress(stage: &Stage) -> std::convert::Infallible {
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     loop {
         ticks.tick().await;
-        let received = [&tally.live, &tally.caught_up, &tally.own].map(|counter| counter.load(Relaxed)).iter().sum();
+        let received =
+            [&tally.live, &tally.caught_up, &tally.own].map(|counter| counter.load(Relaxed)).iter().sum();
         let elapsed = began.elapsed().as_secs_f64().max(0.001);
         let rate = |number: u64| number as f64 / elapsed;
         let (ack, receive) = (tally.send_to_ack.summary(), tally.send_to_receive.summary());
@@ -287,7 +286,10 @@ fn tag(text: &str) -> anyhow::Result<String> {
 
 fn speed(text: &str) -> anyhow::Result<f64> {
     let times: f64 = text.parse()?;
-    ensure!(times.is_finite() && times > 0.0, "a speed is a number above 0; 1 is as fast as the lines were written");
+    ensure!(
+        times.is_finite() && times > 0.0,
+        "a speed is a number above 0; 1 is as fast as the lines were written"
+    );
     Ok(times)
 }
 

@@ -1,81 +1,108 @@
-//! Usernames for nicks: valid, the same in every run, and no two nicks share one.
+//! Nicks become usernames: valid, as like the nick as can be, and never two nicks with one name.
 
 use std::collections::{BTreeSet, HashSet};
 
-use tertulia_protocol::rules;
-
-/// The longest tag, in characters.
-pub(super) const TAG_CHARS_MAX: usize = 12;
-/// The longest username.
+/// The longest username of the contract.
 const USERNAME_CHARS_MAX: usize = 32;
-/// What is kept of a nick beside its mark, so that with the longest tag both fit into a username.
-const PART_CHARS_MAX: usize = 12;
+/// The longest display name of the contract.
+const DISPLAY_NAME_CHARS_MAX: usize = 64;
+/// The longest tag: it leaves room for a nick, and for a number where nicks look alike.
+pub(super) const TAG_CHARS_MAX: usize = 12;
 
-/// The usernames of these nicks, in their order; each ends in `.tag`, so that runs do not meet each other's users.
+/// Gives each nick a username: what is valid of it in lower case, a number where that is taken, and the tag.
 ///
-/// A nick that is valid as it is stays readable. Of others, what is not allowed becomes `-`, and a mark made
-/// of the whole nick keeps them apart: `zcat[1]` and `zcat{1}`, `Ana` and `ana`.
+/// The same nicks with the same tag always get the same names; they come in the order of the nicks.
 pub(super) fn assign(nicks: &BTreeSet<String>, tag: &str) -> Vec<String> {
-    let room = USERNAME_CHARS_MAX - 1 - tag.len();
     let mut taken = HashSet::new();
     let mut name = |nick: &String| {
-        let folded = nick.to_ascii_lowercase();
-        let valid: String = folded.chars().map(|c| if is_allowed(c) { c } else { '-' }).collect();
-        let plain = format!("{valid}.{tag}");
-        if valid == folded && valid.len() <= room && taken.insert(plain.clone()) {
-            return plain;
-        }
-        let part: String = valid.chars().take(PART_CHARS_MAX).collect();
-        let mut salt = 0;
+        let folded: String = nick.chars().map(fold).collect();
+        let mut end = format!(".{tag}");
+        let mut number = 1;
         loop {
-            let marked = format!("{part}-{:06x}.{tag}", mark(nick, salt));
-            if taken.insert(marked.clone()) {
-                return marked;
+            let room = USERNAME_CHARS_MAX.saturating_sub(end.len());
+            let name = format!("{}{end}", &folded[..folded.len().min(room)]);
+            if taken.insert(name.clone()) {
+                return name;
             }
-            salt += 1;
+            number += 1;
+            end = format!("-{number}.{tag}");
         }
     };
     nicks.iter().map(&mut name).collect()
 }
 
-/// A nick as a display name: at most 64 characters, none of them control characters.
+/// The nick for people to see: its first 64 characters, control characters replaced.
 pub(super) fn display_name(nick: &str) -> String {
-    let name: String = nick.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(64).collect();
-    if rules::display_name(&name).is_ok() { name } else { "nobody".into() }
+    let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    nick.chars().map(visible).take(DISPLAY_NAME_CHARS_MAX).collect()
 }
 
-fn is_allowed(c: char) -> bool {
-    matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-')
-}
-
-/// 24 bits of FNV-1a; two nicks that share one are told apart by the salt.
-fn mark(nick: &str, salt: u32) -> u32 {
-    let bytes = nick.bytes().chain(salt.to_le_bytes());
-    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    (hash >> 8) ^ (hash & 0xff)
+/// One character of a username for one of a nick; always ASCII.
+fn fold(c: char) -> char {
+    match c.to_ascii_lowercase() {
+        valid @ ('a'..='z' | '0'..='9' | '.' | '_' | '-') => valid,
+        _ => '-',
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use tertulia_protocol::rules;
+
     use super::*;
 
-    #[test]
-    fn every_nick_gets_a_valid_name_of_its_own_and_always_the_same() {
-        let long = "x".repeat(200);
-        let odd = ["Ana", "ana", "zcat[1]", "zcat{1}", "|", "||", "a", "ümlaut", "юзер", "юзар", &long, "_", "^^"];
-        let nicks: BTreeSet<String> = odd.iter().map(|nick| (*nick).to_owned()).collect();
-        let names = assign(&nicks, "longesttag12");
-        assert_eq!(names, assign(&nicks, "longesttag12"));
-        assert_eq!(names.iter().collect::<HashSet<_>>().len(), nicks.len(), "{names:?}");
-        for name in &names {
-            assert_eq!(rules::username(name).as_ref(), Ok(name));
-        }
-        assert_eq!(names[0], "ana.longesttag12");
+    fn assign_to(nicks: &[&str], tag: &str) -> HashMap<String, String> {
+        let nicks = nicks.iter().map(|&nick| nick.to_owned()).collect();
+        let names = assign(&nicks, tag);
+        nicks.into_iter().zip(names).collect()
     }
 
     #[test]
-    fn the_nick_stays_as_the_display_name() {
-        assert_eq!(display_name("[A]ndy80"), "[A]ndy80");
-        assert_eq!(display_name("a\u{1b}b"), "a\u{fffd}b");
+    fn a_name_is_the_nick_in_lower_case_with_the_tag() {
+        let names = assign_to(&["Seveas", "a", "ShapeShifter499|", "Müller"], "abcdef");
+        assert_eq!(names["Seveas"], "seveas.abcdef");
+        assert_eq!(names["a"], "a.abcdef");
+        assert_eq!(names["ShapeShifter499|"], "shapeshifter499-.abcdef");
+        assert_eq!(names["Müller"], "m-ller.abcdef");
+    }
+
+    #[test]
+    fn nicks_that_look_alike_are_numbered_in_the_same_way_every_time() {
+        let names = assign_to(&["james", "James", "JAMES", "james-2"], "x");
+        assert_eq!(names, assign_to(&["james-2", "JAMES", "james", "James"], "x"));
+        let of = |nick: &str| names[nick].as_str();
+        assert_eq!(
+            [of("JAMES"), of("James"), of("james"), of("james-2")],
+            ["james.x", "james-2.x", "james-3.x", "james-2-2.x"]
+        );
+    }
+
+    #[test]
+    fn every_nick_gets_a_valid_name_of_its_own() {
+        let alphabet = ["a", "A", "|", "^", "-", "2", "é", "\u{1}", "日"];
+        let mut nicks: BTreeSet<String> = alphabet.iter().map(|&letter| letter.to_owned()).collect();
+        for _ in 0..2 {
+            let longer =
+                nicks.iter().flat_map(|nick| alphabet.iter().map(move |letter| format!("{nick}{letter}")));
+            nicks = nicks.iter().cloned().chain(longer).collect();
+        }
+        nicks.extend((0..500).map(|number| format!("{}{number}", "long".repeat(30))));
+        for tag in ["x", "abcdef", &"z".repeat(TAG_CHARS_MAX)] {
+            let names = assign(&nicks, tag);
+            assert_eq!(names.iter().collect::<HashSet<_>>().len(), nicks.len());
+            for (nick, name) in nicks.iter().zip(&names) {
+                assert_eq!(rules::username(name).as_ref(), Ok(name), "{nick:?}");
+                assert_eq!(rules::display_name(&display_name(nick)), Ok(()), "{nick:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_display_name_is_the_nick_as_far_as_the_contract_allows() {
+        assert_eq!(display_name("|Müller|"), "|Müller|");
+        assert_eq!(display_name("a\u{1}b"), "a\u{fffd}b");
+        assert_eq!(display_name(&"ü".repeat(70)).chars().count(), 64);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use std::time::Duration;
 use tertulia_client::api::Api;
 use tertulia_client::backoff::{Backoff, retry};
 use tertulia_client::error::Error;
@@ -13,7 +14,6 @@ use tertulia_protocol::entry::{ConversationType, HistoryPolicy};
 use tertulia_protocol::rest::{Conversation, DeviceInfo, NewConversation, Register};
 use tertulia_protocol::rules::{MEMBERS_PER_CALL_MAX, PAGE_MAX};
 use tertulia_protocol::{ConvoId, UserId};
-use std::time::Duration;
 
 use super::plan::{Person, Script};
 use super::view::Expected;
@@ -95,7 +95,8 @@ pub(super) async fn make_group(
         Some(made_before) => Ok(made_before),
         None => owner.create_conversation(&new).await.map(|conversation| conversation.id),
     };
-    let convo = retry(BACKOFF, on_wait, make).await.with_context(|| format!("cannot make {}", script.title))?;
+    let convo =
+        retry(BACKOFF, on_wait, make).await.with_context(|| format!("cannot make {}", script.title))?;
     let mut opening = vec![begin.to_vec()];
     for added in others.chunks(MEMBERS_PER_CALL_MAX) {
         // Adding who is a member already makes no entry: safe to repeat.

@@ -54,15 +54,16 @@ impl Plan {
         let nicks: BTreeSet<String> =
             logs.iter().flat_map(|log| &log.lines).map(|line| line.nick.clone()).collect();
         let usernames = names::assign(&nicks, tag);
-        let people = nicks.iter().zip(usernames).map(|(nick, username)| Person {
-            username,
-            display_name: names::display_name(nick),
-        });
+        let people = nicks
+            .iter()
+            .zip(usernames)
+            .map(|(nick, username)| Person { username, display_name: names::display_name(nick) });
         let mut plan = Self { people: people.collect(), scripts: Vec::new(), counts: Counts::default() };
         let places: HashMap<&str, usize> = nicks.iter().map(String::as_str).zip(0..).collect();
         for (number, log) in (1..).zip(logs) {
             plan.counts += log.counts;
-            let mut script = Script { title: title(&log, tag, number), members: Vec::new(), cues: Vec::new() };
+            let mut script =
+                Script { title: title(&log, tag, number), members: Vec::new(), cues: Vec::new() };
             let times = times(&log.lines);
             for (Line { nick, body, .. }, at) in log.lines.into_iter().zip(times) {
                 let speaker = places[nick.as_str()];

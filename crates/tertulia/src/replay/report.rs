@@ -104,7 +104,8 @@ impl Report {
         let tally = &stage.tally;
         let count = |counter: &AtomicU64| counter.load(Relaxed);
         let (live, caught_up, acked) = (count(&tally.live), count(&tally.caught_up), count(&tally.acked));
-        let each_second = |number: u64| if seconds.sending > 0.0 { number as f64 / seconds.sending } else { 0.0 };
+        let each_second =
+            |number: u64| if seconds.sending > 0.0 { number as f64 / seconds.sending } else { 0.0 };
         let differences = tally.differences();
         Self {
             tag: cast.tag,
@@ -144,8 +145,17 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = HumanCount;
-        let Counts { speech, actions, notices, status, blank, nameless, refused, repaired_lines, repaired_bytes } =
-            self.lines;
+        let Counts {
+            speech,
+            actions,
+            notices,
+            status,
+            blank,
+            nameless,
+            refused,
+            repaired_lines,
+            repaired_bytes,
+        } = self.lines;
         let Seconds { registering, connecting, sending, reading_back } = self.seconds;
         writeln!(
             f,
@@ -159,20 +169,39 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "  lines         {} speech, {} actions, {} notices, {} status",
-            n(speech), n(actions), n(notices), n(status)
+            n(speech),
+            n(actions),
+            n(notices),
+            n(status)
         )?;
-        writeln!(f, "  not sent      {blank} blank, {nameless} that name nobody, {refused} that the contract refuses")?;
+        writeln!(
+            f,
+            "  not sent      {blank} blank, {nameless} that name nobody, {refused} that the contract refuses"
+        )?;
         writeln!(f, "  not UTF-8     {repaired_bytes} bytes in {repaired_lines} lines, replaced by U+FFFD")?;
-        writeln!(f, "  sent          {}, acked {}, doubled {}", n(self.sent), n(self.acked), n(self.doubled))?;
+        writeln!(
+            f,
+            "  sent          {} of {}, acked {}, doubled {}",
+            n(self.sent),
+            n(self.lines.sent()),
+            n(self.acked),
+            n(self.doubled)
+        )?;
         writeln!(
             f,
             "  delivered     {} of {}: {} live, {} caught up from history; own lines {}",
-            n(self.live + self.caught_up), n(self.deliveries), n(self.live), n(self.caught_up), n(self.own)
+            n(self.live + self.caught_up),
+            n(self.deliveries),
+            n(self.live),
+            n(self.caught_up),
+            n(self.own)
         )?;
         writeln!(
             f,
             "  connections   {} reconnects ({} resumed), {} waits as told",
-            n(self.reconnects), n(self.resumed), n(self.waits)
+            n(self.reconnects),
+            n(self.resumed),
+            n(self.waits)
         )?;
         writeln!(
             f,
@@ -181,7 +210,8 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "  rate          {} lines/s, {} deliveries/s",
-            n(self.lines_per_second as u64), n(self.deliveries_per_second as u64)
+            n(self.lines_per_second as u64),
+            n(self.deliveries_per_second as u64)
         )?;
         writeln!(f, "  send→ack      {}", Latency(self.send_to_ack))?;
         writeln!(f, "  send→receive  {}", Latency(self.send_to_receive))?;

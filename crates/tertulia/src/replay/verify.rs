@@ -86,7 +86,8 @@ impl Membership<'_> {
     /// What the inbox counts, before and after reading everything.
     async fn check_inbox(self, stage: &Stage, api: &Api) -> Result<(), Error> {
         let expected = &self.group.expected;
-        self.compare_counts(stage, api, expected.last_of(self.person), expected.unread_of(self.person)).await?;
+        self.compare_counts(stage, api, expected.last_of(self.person), expected.unread_of(self.person))
+            .await?;
         let last = expected.last();
         let mark = Mark { delivered_seq: Some(last), read_seq: self.reads_all.then_some(last) };
         persist(stage, || api.mark(expected.convo, &mark)).await?;

@@ -73,14 +73,20 @@ impl Expected {
             EntryKind::Text { body, .. } => {
                 Err(Difference::Altered { seq, sent: excerpt(&cue.body), seen: excerpt(body) })
             }
-            other => Err(Difference::Altered { seq, sent: excerpt(&cue.body), seen: excerpt(&format!("{other:?}")) }),
+            other => Err(Difference::Altered {
+                seq,
+                sent: excerpt(&cue.body),
+                seen: excerpt(&format!("{other:?}")),
+            }),
         }
     }
 
     fn compare_opening(&self, entry: &Entry) -> Result<(), Difference> {
         let place = usize::try_from(entry.seq.previous().get()).unwrap_or(usize::MAX);
         let named = match &entry.kind {
-            EntryKind::Created { title, user_ids, .. } if title.as_ref() == Some(&self.script.title) && place == 0 => {
+            EntryKind::Created { title, user_ids, .. }
+                if title.as_ref() == Some(&self.script.title) && place == 0 =>
+            {
                 user_ids
             }
             EntryKind::MemberAdded { user_ids } if place > 0 => user_ids,
@@ -95,7 +101,11 @@ impl Expected {
     }
 
     fn sent_by(&self, person: usize, entry: &Entry) -> Result<(), Difference> {
-        if entry.sender_id == self.users[person] { Ok(()) } else { Err(Difference::Sender { seq: entry.seq }) }
+        if entry.sender_id == self.users[person] {
+            Ok(())
+        } else {
+            Err(Difference::Sender { seq: entry.seq })
+        }
     }
 }
 

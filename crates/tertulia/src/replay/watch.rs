@@ -35,7 +35,9 @@ impl Watch {
     /// Begins to watch; `shutdown` is the user's wish to end.
     pub(super) fn new(shutdown: CancellationToken) -> Self {
         let bar = ProgressBar::no_length();
-        if let Ok(style) = ProgressStyle::with_template("{prefix:>12} [{bar:30}] {human_pos}/{human_len} {wide_msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{prefix:>12} [{bar:30}] {human_pos}/{human_len} {wide_msg}")
+        {
             bar.set_style(style.progress_chars("=> "));
         }
         Self {

@@ -71,7 +71,10 @@ fn what_is_not_sent_is_counted_by_its_reason() {
 
 #[test]
 fn what_is_not_utf_8_is_replaced_once_and_counted() {
-    let log = parse("log".into(), b"[00:01] <a> caf\xe9 \xe2\x82 \xc3\xbc\n[00:02] <\xff> hi\n[00:03] <b> \xef\xbf\xbd\n");
+    let log = parse(
+        "log".into(),
+        b"[00:01] <a> caf\xe9 \xe2\x82 \xc3\xbc\n[00:02] <\xff> hi\n[00:03] <b> \xef\xbf\xbd\n",
+    );
     let read: Vec<_> = log.lines.iter().map(|line| (line.nick.as_str(), line.body.as_str())).collect();
     assert_eq!(read, [("a", "caf\u{fffd} \u{fffd} ü"), ("\u{fffd}", "hi"), ("b", "\u{fffd}")]);
     assert_eq!((log.counts.repaired_lines, log.counts.repaired_bytes), (2, 4));

@@ -14,7 +14,8 @@ const CY: UserId = UserId::from_bytes([3; 16]);
 
 /// Ana begins a group with Bo, adds Cy, and these are the lines at 3 to 7.
 fn expected() -> Expected {
-    let text = "[10:00] <ana> one\n[10:00] <bo> two\n[10:00] <bo> three\n[10:00] <cy> four\n[10:00] <ana> five\n";
+    let text =
+        "[10:00] <ana> one\n[10:00] <bo> two\n[10:00] <bo> three\n[10:00] <cy> four\n[10:00] <ana> five\n";
     let mut plan = Plan::new(vec![parse("log".into(), text.as_bytes())], "tag");
     Expected::new(CONVO, plan.scripts.remove(0), Arc::new([ANA, BO, CY]), vec![vec![BO, ANA], vec![CY]])
 }
@@ -51,7 +52,8 @@ fn all() -> Vec<Entry> {
 #[track_caller]
 fn check(seen: &[Entry], differences: &[&str]) {
     let (expected, mut view, mut found) = (expected(), View::new(), Vec::new());
-    seen.iter().for_each(|entry| view.take(&expected, entry, |difference| found.push(difference.to_string())));
+    seen.iter()
+        .for_each(|entry| view.take(&expected, entry, |difference| found.push(difference.to_string())));
     found.extend(view.finish(&expected).err().map(|difference| difference.to_string()));
     assert_eq!(found, differences);
 }
@@ -88,7 +90,10 @@ fn what_came_in_another_order_is_found() {
 fn lines_that_were_stored_in_another_order_are_found() {
     let mut seen = all();
     (seen[3], seen[4]) = (said(4, BO, "three"), said(5, BO, "two"));
-    check(&seen, &["entry 4 is \"three\" where \"two\" was sent", "entry 5 is \"two\" where \"three\" was sent"]);
+    check(
+        &seen,
+        &["entry 4 is \"three\" where \"two\" was sent", "entry 5 is \"two\" where \"three\" was sent"],
+    );
 }
 
 #[test]
