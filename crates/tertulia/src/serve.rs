@@ -1,5 +1,6 @@
 //! `tertulia serve`: runs a node.
 
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -174,7 +175,9 @@ fn merge(args: &ServeArgs) -> anyhow::Result<Config> {
 
 fn init_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter).context("--log does not name a filter")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let done = match format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().try_init(),
