@@ -51,6 +51,7 @@ impl Embedded {
         let epochs = settled::begin_epoch(db, u32::from_be_bytes([a, b, c, d]), settled.next())?;
         let readers = Readers::open(dir, options.readers)?;
         let conversations = Conversations::open(dir, options.conversations_weight_max)?;
+        sync_folder(dir)?;
         let queue = Arc::new(Queue::new(options.queue_intents_max, options.queue_bytes_max));
         let batches = Arc::default();
         let writer = Writer {
@@ -63,9 +64,17 @@ impl Embedded {
             batches: Arc::clone(&batches),
         };
         let spawned = |source| OpenError::Folder { dir: dir.to_owned(), source };
-        let settler =
-            thread::Builder::new().name("settler".into()).spawn(move || settler.run()).map_err(spawned)?;
-        let writer = thread::Builder::new().name("appender".into()).spawn(move || writer.run());
+        let guard = Guard { queue: None, tail: tail.clone() };
+        let settler = thread::Builder::new().name("settler".into()).spawn(move || {
+            let _guard = guard;
+            settler.run();
+        });
+        let settler = settler.map_err(spawned)?;
+        let guard = Guard { queue: Some(queue.clone()), tail: tail.clone() };
+        let writer = thread::Builder::new().name("appender".into()).spawn(move || {
+            let _guard = guard;
+            writer.run()
+        });
         let writer = match writer {
             Ok(writer) => writer,
             Err(source) => {
@@ -85,6 +94,32 @@ impl Embedded {
             threads: Mutex::new(Some(threads)),
         }))
     }
+}
+
+/// If a thread panics, whoever waits for it is told, and so is whoever comes: nobody waits for ever.
+struct Guard {
+    /// The appender's.
+    queue: Option<Arc<Queue>>,
+    tail: Arc<Tail>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            match &self.queue {
+                Some(queue) => queue.abandon(),
+                None => self.tail.stuck("the settler has panicked; restart the service".into()),
+            }
+        }
+    }
+}
+
+/// What is synced in the files is found again only if the folder that names them is synced, too.
+fn sync_folder(dir: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Folder { dir: dir.to_owned(), source };
+    #[cfg(unix)]
+    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+    Ok(())
 }
 
 fn random(dir: &Path) -> Result<[u8; 16], OpenError> {

@@ -19,6 +19,8 @@ pub(in super::super) fn read(
     only: Option<ConvoId>,
 ) -> Result<Vec<Change>, ReadError> {
     let Some(user) = rows::user_key(db, user)? else { return Ok(Vec::new()) };
+    // Commits begin at 1; in the rows 0 says never.
+    let since = since.max(Commit::new(1));
     let only = match only {
         None => None,
         Some(convo) => match rows::convo_key(db, convo)? {
@@ -48,9 +50,11 @@ fn stayed(db: &Connection, user: Key, since: Commit, only: Option<Key>) -> Resul
         "SELECT c.key, c.id, c.last_seq, c.member_count, c.shared_commit, c.title, c.about, c.posting, c.history,
             p.joined_commit, p.joined_seq, p.own_commit, p.muted, p.muted_until, p.pinned, p.archived
          FROM participants p INDEXED BY participants_by_user JOIN conversations c ON c.key = p.convo
-         WHERE p.user = ?1 AND p.left_commit IS NULL AND c.last_commit >= ?2 AND (?3 IS NULL OR p.convo = ?3)",
+         WHERE p.user = ?1 AND p.convo BETWEEN ?3 AND ?4 AND p.left_commit IS NULL AND c.last_commit >= ?2",
     )?;
-    let mut found = statement.query((user, sql(since), only))?;
+    // A range, so that one conversation is found by the index as well as all are.
+    let (first, last) = only.map_or((Key::MIN, Key::MAX), |key| (key, key));
+    let mut found = statement.query((user, sql(since), first, last))?;
     let mut changes = Vec::new();
     while let Some(row) = found.next()? {
         if let Some(change) = change(db, row, user, since)? {
@@ -133,12 +137,12 @@ fn receipts(
     let mut statement = db.prepare_cached(
         "SELECT u.id, p.delivered_seq, p.read_seq, p.marked_at
          FROM participants p JOIN ids u ON u.key = p.user
-         WHERE p.convo = ?1 AND p.left_commit IS NULL AND p.marked_commit >= ?2 AND p.marked_commit > 0",
+         WHERE p.convo = ?1 AND p.left_commit IS NULL AND p.marked_commit >= ?2",
     )?;
     let mut one = db.prepare_cached(
         "SELECT u.id, p.delivered_seq, p.read_seq, p.marked_at
          FROM participants p JOIN ids u ON u.key = p.user
-         WHERE p.convo = ?1 AND p.left_commit IS NULL AND p.marked_commit >= ?2 AND p.marked_commit > 0
+         WHERE p.convo = ?1 AND p.left_commit IS NULL AND p.marked_commit >= ?2
             AND p.user = ?3",
     )?;
     let get = |row: &Row<'_>| {
