@@ -158,7 +158,7 @@ impl Metrics {
         registry.register("problems", "Problems told to clients, by code", self.problems.clone());
         registry.register(
             "connections_refused",
-            "TCP connections refused by a limit",
+            "Sockets refused because their address opened too many",
             self.refused_connections.clone(),
         );
         registry.register(
@@ -230,7 +230,7 @@ impl Metrics {
         self.problems.get_or_create(&CodeLabel { code: code.as_str() }).inc();
     }
 
-    /// A connection was refused before anything was read.
+    /// A socket was refused: too many from its address.
     pub fn connection_refused(&self) {
         self.refused_connections.inc();
     }

@@ -14,13 +14,19 @@ use tokio::net::TcpStream;
 
 use super::socket;
 use crate::app::App;
+use crate::rest::extract::ClientAddress;
 use crate::rest::problem::ApiError;
 
 /// Answers the handshake of RFC 6455 section 4.2, and serves the socket once the answer is out.
 ///
 /// # Errors
-/// 426 or 400 if it is no handshake; 403 for an `Origin` that is not allowed; 503 while draining.
-pub async fn upgrade(State(app): State<App>, mut request: Request) -> Result<Response, Response> {
+/// 426 or 400 if it is no handshake; 403 for an `Origin` that is not allowed; 429 for too many handshakes from
+/// one address; 503 while draining.
+pub async fn upgrade(
+    State(app): State<App>,
+    ClientAddress(from): ClientAddress,
+    mut request: Request,
+) -> Result<Response, Response> {
     check_origin(&app, request.headers()).map_err(IntoResponse::into_response)?;
     if app.draining.is_cancelled() {
         let wait = app.jitter(std::time::Duration::from_secs(1));
@@ -36,6 +42,10 @@ pub async fn upgrade(State(app): State<App>, mut request: Request) -> Result<Res
     let Ok(accept) = HeaderValue::from_str(&accept) else {
         return Err(refuse(HandshakeError::BadKey));
     };
+    if let Err(wait) = app.limits.connections.check(from, app.clock.monotonic()) {
+        app.metrics.connection_refused();
+        return Err(ApiError::rate_limited(wait).into_response());
+    }
     let upgraded = hyper::upgrade::on(&mut request);
     let tasks = app.tasks.clone();
     tasks.spawn(async move {
@@ -54,9 +64,9 @@ pub async fn upgrade(State(app): State<App>, mut request: Request) -> Result<Res
 }
 
 fn refuse(error: HandshakeError) -> Response {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let problem = ApiError::new(Code::Invalid, format!("no WebSocket handshake: {error}"));
-    let mut response = problem.into_response();
-    *response.status_mut() = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = problem.with_status(status).into_response();
     if response.status() == StatusCode::UPGRADE_REQUIRED {
         response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));

@@ -56,6 +56,12 @@ impl ApiError {
         Self::new(Code::Unauthenticated, detail)
     }
 
+    /// The same refusal under a status that only HTTP has.
+    #[must_use]
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status: Some(status), ..self }
+    }
+
     /// For programs.
     pub const fn code(&self) -> Code {
         self.code
@@ -123,7 +129,7 @@ pub async fn not_found(uri: Uri) -> ApiError {
 /// Answers a call by a method that its path does not know; `Allow` says which it does.
 pub async fn method_not_allowed(method: Method) -> ApiError {
     let detail = format!("{} is not possible here; see the Allow header", shortened(method.as_str()));
-    ApiError { status: Some(StatusCode::METHOD_NOT_ALLOWED), ..ApiError::new(Code::Invalid, detail) }
+    ApiError::new(Code::Invalid, detail).with_status(StatusCode::METHOD_NOT_ALLOWED)
 }
 
 fn shortened(text: &str) -> Cow<'_, str> {
