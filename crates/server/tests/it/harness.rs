@@ -14,6 +14,7 @@ use tertulia_server::config::Config;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
@@ -93,8 +94,23 @@ impl Server {
     /// Opens a socket, and says nothing yet.
     pub async fn socket(&self) -> Socket {
         let url = format!("ws://{}/api/ws", self.address);
-        let (stream, _) = tokio::time::timeout(DEADLINE, tokio_tungstenite::connect_async(url)).await.unwrap().unwrap();
+        let (stream, _) =
+            tokio::time::timeout(DEADLINE, tokio_tungstenite::connect_async(url)).await.unwrap().unwrap();
         Socket { stream }
+    }
+
+    /// Opens a socket over a TCP stream that the caller has connected, and says nothing yet.
+    pub async fn socket_over(&self, stream: TcpStream) -> Socket {
+        let (url, stream) = (format!("ws://{}/api/ws", self.address), MaybeTlsStream::Plain(stream));
+        let opening = tokio_tungstenite::client_async(url, stream);
+        let (stream, _) = tokio::time::timeout(DEADLINE, opening).await.unwrap().unwrap();
+        Socket { stream }
+    }
+
+    /// Logs a user of [`user`](Self::user) in on another device.
+    pub async fn another_device(&self, name: &str) -> User {
+        let body = json!({ "username": name, "password": "correct horse battery" });
+        User::of(&self.call(Method::POST, "/api/sessions", None, Some(body)).await.expect(201))
     }
 
     /// A ready socket of a user, and what `ready` said.
@@ -193,7 +209,8 @@ impl User {
     /// Sends over REST; the message.
     pub async fn send(&self, server: &Server, convo: &str, client_seq: u64, body: &str) -> Value {
         let path = format!("/api/conversations/{convo}/messages");
-        let answer = self.post(server, &path, json!({ "clientSeq": client_seq, "body": body })).await.expect(201);
+        let answer =
+            self.post(server, &path, json!({ "clientSeq": client_seq, "body": body })).await.expect(201);
         answer.body["message"].clone()
     }
 }
@@ -236,6 +253,23 @@ impl Socket {
         event
     }
 
+    /// The next event of this type; others that come before are passed over.
+    pub async fn wait_for(&mut self, kind: &str) -> Value {
+        loop {
+            let event = self.next().await;
+            if event["type"] == kind {
+                return event;
+            }
+        }
+    }
+
+    /// Closes it as a client does who leaves, and waits for the answer: its code.
+    pub async fn close(mut self, code: u16) -> u16 {
+        let frame = CloseFrame { code: code.into(), reason: "".into() };
+        self.stream.close(Some(frame)).await.unwrap();
+        self.closed().await.0
+    }
+
     /// The next frame as it is; pings are answered by tungstenite.
     pub async fn frame(&mut self) -> Message {
         let next = tokio::time::timeout(DEADLINE, self.stream.next()).await;
@@ -270,8 +304,11 @@ impl Socket {
 fn check_answer(method: &Method, path: &str, status: StatusCode, body: &Value) {
     let path = path.split('?').next().unwrap_or(path);
     let Some(schema) = describe::schema_for_answer(method.as_str(), path, status.as_u16()) else { return };
-    let errors: Vec<String> =
-        jsonschema::validator_for(&schema).unwrap().iter_errors(body).map(|error| error.to_string()).collect();
+    let errors: Vec<String> = jsonschema::validator_for(&schema)
+        .unwrap()
+        .iter_errors(body)
+        .map(|error| error.to_string())
+        .collect();
     assert!(errors.is_empty(), "{method} {path} {status} is not as described: {errors:?}\n{body:#}");
 }
 
@@ -279,7 +316,33 @@ fn check_answer(method: &Method, path: &str, status: StatusCode, body: &Value) {
 fn check_event(event: &Value) {
     let kind = event["type"].as_str().expect("an event has a type");
     let schema = describe::schema_for_event(kind).unwrap_or_else(|| panic!("{kind} is not described"));
-    let errors: Vec<String> =
-        jsonschema::validator_for(&schema).unwrap().iter_errors(event).map(|error| error.to_string()).collect();
+    let errors: Vec<String> = jsonschema::validator_for(&schema)
+        .unwrap()
+        .iter_errors(event)
+        .map(|error| error.to_string())
+        .collect();
     assert!(errors.is_empty(), "{kind} is not as described: {errors:?}\n{event:#}");
+}
+
+impl Server {
+    /// A call with any headers and any bytes; its answer is checked against the description.
+    pub async fn call_raw(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
+        let mut request = self.http.request(method.clone(), format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = tokio::time::timeout(DEADLINE, request.body(body).send()).await.unwrap().unwrap();
+        let status = response.status();
+        let headers = response.headers().clone();
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        check_answer(&method, path, status, &body);
+        Answer { status, headers, body, text }
+    }
 }

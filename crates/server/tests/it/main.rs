@@ -2,5 +2,7 @@
 
 #![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::expect_used, reason = "tests say what they check by their names")]
 
-mod harness;
+mod asking;
 mod basics;
+mod harness;
+mod rest_accounts;
