@@ -15,6 +15,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How long a user counts as present after his last sign of life.
     pub presence_ttl: Duration,
+    /// How long a new socket may take to say who it is.
+    pub handshake: Duration,
     /// How often a silent connection is pinged.
     pub heartbeat: Duration,
     /// Rate limits; `None` lifts them all.
@@ -34,6 +36,7 @@ impl Config {
             data,
             listen,
             presence_ttl: Duration::from_secs(60),
+            handshake: Duration::from_secs(10),
             heartbeat: Duration::from_secs(25),
             limits: Some(LimitsConfig::default()),
             allowed_origins: Vec::new(),

@@ -29,8 +29,6 @@ use crate::rest::problem::ApiError;
 const SCRATCH_BYTES: usize = 64 * 1_024;
 /// How many frames one system call writes.
 const SLICES_MAX: usize = 64;
-/// How long a client may take to say who it is.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How long a close waits for the other side.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// How long to wait before a failed catch-up read is tried again, at least.
@@ -44,9 +42,9 @@ thread_local! {
 pub async fn serve(app: App, stream: TcpStream, first: Bytes) {
     let mut wire = Wire::new(stream);
     wire.hear(&mut first.to_vec());
-    let joined = match tokio::time::timeout(HANDSHAKE_MAX, join(&app, &mut wire)).await {
+    let joined = match tokio::time::timeout(app.config.handshake, join(&app, &mut wire)).await {
         Ok(joined) => joined,
-        Err(_) => Err(End::close(CloseReason::Unauthenticated, "say connect or resume within 10 s")),
+        Err(_) => Err(End::close(CloseReason::Unauthenticated, "say connect or resume sooner")),
     };
     let (end, connection) = match joined {
         Ok(connection) => {
@@ -253,8 +251,10 @@ async fn act_on_heard(
     connection: &Arc<Connection>,
     pace: &mut Pace,
 ) -> ControlFlow<End> {
-    if !wire.heard.is_empty() {
+    if std::mem::take(&mut wire.is_alive) {
         app.hub.alive(connection, app.steady_now());
+    }
+    if !wire.heard.is_empty() {
         // Taken whole, so that an idle socket holds no buffer.
         for heard in std::mem::take(&mut wire.heard) {
             if let Err(reason) = incoming::handle(app, connection, pace, heard).await {
@@ -303,6 +303,8 @@ fn poll_wake(
 struct Wire {
     stream: TcpStream,
     decoder: Decoder,
+    /// Something was read, if only a part of a frame: over a slow network a long one takes its time.
+    is_alive: bool,
     /// What was read and is to be dealt with.
     heard: VecDeque<Heard>,
     /// Why to end once that is done.
@@ -318,6 +320,7 @@ impl Wire {
         Self {
             stream,
             decoder: Decoder::new(FRAME_BYTES_MAX),
+            is_alive: false,
             heard: VecDeque::new(),
             end: None,
             pending: VecDeque::new(),
@@ -329,7 +332,10 @@ impl Wire {
     fn read(&mut self) {
         SCRATCH.with_borrow_mut(|scratch| match self.stream.try_read(scratch) {
             Ok(0) => self.end = Some(End::Gone),
-            Ok(count) => self.hear(&mut scratch[..count]),
+            Ok(count) => {
+                self.is_alive = true;
+                self.hear(&mut scratch[..count]);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.end = Some(End::Gone),
         });

@@ -6,3 +6,8 @@ mod asking;
 mod basics;
 mod harness;
 mod rest_accounts;
+mod rest_conversations;
+mod rest_members;
+mod socket_close;
+mod socket_handshake;
+mod wire;
