@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::error::Error;
 
+/// No number of the server is taken for longer: one that is wrong does not silence a client for ever.
+pub(crate) const TOLD_MAX: Duration = Duration::from_secs(3_600);
+
 /// Waits that double from `base` to `cap`; the one taken is drawn evenly from zero to that.
 ///
 /// Full jitter spreads the clients of a server that has come back over the whole wait. Randomness comes in
@@ -61,7 +64,7 @@ pub async fn retry<T, F: Future<Output = Result<T, Error>>>(
 /// The server's number, and up to a tenth more so that not everybody comes back at once; without one, ours.
 pub fn wait_for(error: &Error, backoff: Backoff, attempt: u32, roll: f64) -> Duration {
     match error.retry_after() {
-        Some(told) => told + told.mul_f64(0.1 * roll.clamp(0.0, 1.0)),
+        Some(told) => told.min(TOLD_MAX).mul_f64(1.0 + 0.1 * roll.clamp(0.0, 1.0)),
         None => backoff.delay(attempt, roll),
     }
 }
@@ -94,5 +97,11 @@ mod tests {
         };
         assert_eq!(wait_for(&error, Backoff::CONNECT, 0, 0.0), Duration::from_secs(60));
         assert_eq!(wait_for(&error, Backoff::CONNECT, 0, 1.0), Duration::from_secs(66));
+        let error = Error::Refused {
+            code: tertulia_protocol::Code::RateLimited,
+            detail: String::new(),
+            retry_after: Some(Duration::MAX),
+        };
+        assert_eq!(wait_for(&error, Backoff::CONNECT, 0, 0.0), TOLD_MAX, "but only so far");
     }
 }

@@ -23,7 +23,7 @@ use crate::backoff::roll;
 use crate::error::Error;
 use crate::event::{Disconnect, Event};
 pub use crate::machine::Start;
-use crate::machine::{Action, Closed, Hello, Machine, ReadFailure, Settings};
+use crate::machine::{Action, Closed, Hello, InboxRead, Machine, ReadFailure, Settings};
 use crate::outbox::Outgoing;
 use crate::session::Session;
 use crate::socket::{Socket, Turn};
@@ -260,7 +260,7 @@ enum OpenFailure {
 
 enum ReadOutcome {
     History(ConvoId, Result<HistoryPage, Error>),
-    Inbox(Result<Page<Conversation>, Error>),
+    Inbox(u64, Result<Page<Conversation>, Error>),
 }
 
 type Opening = Pin<Box<dyn Future<Output = Result<Box<Socket>, OpenFailure>> + Send>>;
@@ -324,10 +324,10 @@ impl Driver {
                     ReadOutcome::History(convo_id, page)
                 }));
             }
-            Action::ReadInbox(cursor) => {
+            Action::ReadInbox(InboxRead { round, cursor }) => {
                 let api = self.api.clone();
                 self.reads.push(Box::pin(async move {
-                    ReadOutcome::Inbox(api.inbox(cursor.as_deref(), INBOX_PAGE).await)
+                    ReadOutcome::Inbox(round, api.inbox(cursor.as_deref(), INBOX_PAGE).await)
                 }));
             }
             Action::Emit(event) => {
@@ -340,7 +340,8 @@ impl Driver {
     async fn wait(&mut self) -> Input {
         let timeout = self.machine.poll_timeout(now());
         let (busy, over) = (!self.backlog.is_empty(), self.machine.is_over());
-        let takes_commands = self.machine.takes_commands() && !over;
+        let congested = self.socket.as_ref().is_some_and(|socket| socket.is_congested());
+        let takes_commands = self.machine.takes_commands() && !over && !congested;
         let Self { commands, events, stop, socket, opening, reads, .. } = self;
         tokio::select! {
             () = stop.cancelled() => Input::Stop,
@@ -387,6 +388,7 @@ impl Driver {
             Input::Socket(Turn::SignOfLife) => self.machine.handle_sign_of_life(now),
             Input::Socket(Turn::Closed(closed)) => {
                 self.socket = None;
+                self.machine.handle_device(self.api.session().device_id());
                 self.machine.handle_closed(closed, now, roll());
             }
             Input::Read(outcome) => self.read(outcome, now),
@@ -412,9 +414,9 @@ impl Driver {
             ReadOutcome::History(id, Err(error)) => {
                 self.machine.handle_history_failed(id, &failure(&error), now, roll());
             }
-            ReadOutcome::Inbox(Ok(page)) => self.machine.handle_inbox(&page.items, page.next_cursor, now),
-            ReadOutcome::Inbox(Err(error)) => {
-                self.machine.handle_inbox_failed(&failure(&error), now, roll());
+            ReadOutcome::Inbox(round, Ok(page)) => self.machine.handle_inbox(round, page, now),
+            ReadOutcome::Inbox(round, Err(error)) => {
+                self.machine.handle_inbox_failed(round, &failure(&error), now, roll());
             }
         }
     }
@@ -437,10 +439,11 @@ impl Driver {
         Box::pin(async move {
             let hello = match hello {
                 Hello::Resume { resume_token, position } => ClientEvent::Resume { resume_token, position },
-                Hello::Connect { renewed } => {
-                    let refused = used.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    let token = match refused {
-                        Some(refused) if renewed => session.renew(&refused).await,
+                Hello::Connect { refusals } => {
+                    let last = used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let token = match (refusals, last) {
+                        (1, Some(refused)) => session.renew(&refused).await,
+                        (2.., Some(refused)) => session.log_in_again(&refused).await,
                         _ => session.access_token().await,
                     };
                     let token = token.map_err(OpenFailure::Session)?;

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use tertulia_protocol::entry::EntryKind;
 use tertulia_protocol::event::{ClientEvent, CloseReason, ConversationNews, OwnPresence, ServerEvent};
-use tertulia_protocol::rest::{Conversation, HistoryPage};
+use tertulia_protocol::rest::{Conversation, HistoryPage, Page};
+use tertulia_protocol::rules::{FRAME_BYTES_MAX, PRESENCE_SUBSCRIPTIONS_MAX};
 use tertulia_protocol::{ClientSeq, Code, ConvoId, DeviceId, Entry, Seq, Timestamp, UserId};
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, TOLD_MAX};
 use crate::error::SessionLost;
 use crate::event::{Disconnect, Event, Via};
 use crate::marks::Marks;
@@ -33,6 +34,8 @@ const TYPING_EVERY: Duration = Duration::from_secs(5);
 const READS_MAX: usize = 2;
 /// The waits of reads that failed without a number from the server.
 const READ_BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(15) };
+/// After one refused token a refreshed one is tried, then a new login; then it is over.
+const REFUSALS_MAX: u32 = 2;
 /// The wait after a refusal that names none.
 const REFUSED_WAIT: Duration = Duration::from_millis(500);
 
@@ -65,16 +68,24 @@ pub(crate) enum Action {
     /// Read a page of history.
     ReadHistory(ConvoId, Read),
     /// Read a page of the inbox.
-    ReadInbox(Option<String>),
+    ReadInbox(InboxRead),
     /// Tell the application.
     Emit(Event),
+}
+
+/// A page of the inbox to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InboxRead {
+    /// Which reading it is part of; the answer names it again.
+    pub(crate) round: u64,
+    pub(crate) cursor: Option<String>,
 }
 
 /// The first frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Hello {
-    /// `connect` with the session's access token; `renewed`: one that the server has not refused yet.
-    Connect { renewed: bool },
+    /// `connect` with the session's access token, of which the server has refused so many in a row.
+    Connect { refusals: u32 },
     /// `resume`.
     Resume { resume_token: String, position: String },
 }
@@ -93,6 +104,25 @@ pub(crate) enum ReadFailure {
     Temporary(Option<Duration>),
     /// It will not.
     Final,
+}
+
+impl ReadFailure {
+    /// The server's number.
+    fn told(&self) -> Option<Duration> {
+        match self {
+            Self::Temporary(told) => told.map(|told| told.min(TOLD_MAX)),
+            Self::Final => None,
+        }
+    }
+}
+
+/// Who tells of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// If a position was lost, what it has and we have not will not be pushed.
+    ByInbox,
+    /// What is new in it is pushed too.
+    ByEvent,
 }
 
 #[derive(Debug)]
@@ -136,12 +166,19 @@ pub(crate) struct Machine {
     /// Retries since the last good connection.
     attempt: u32,
     resume: Option<Resume>,
-    /// The server has refused who we are; once more and it is over.
-    refused: bool,
+    /// How often in a row the server has refused who we are.
+    refusals: u32,
+    /// The session is another device's by now than the connection.
+    moved: bool,
     user: Option<UserId>,
     device: Option<DeviceId>,
     inbox: Inbox,
+    inbox_round: u64,
     inbox_failures: u32,
+    /// The inbox was read to its end once: a conversation that is not known has begun since.
+    inbox_known: bool,
+    /// Since the inbox was read, a position was not known: entries were missed that nobody names.
+    missed: bool,
     timelines: HashMap<ConvoId, Timeline>,
     /// Conversations of which something is missing.
     incomplete: BTreeSet<ConvoId>,
@@ -163,11 +200,15 @@ impl Machine {
             phase: Phase::Waiting { until: now },
             attempt: 0,
             resume: None,
-            refused: false,
+            refusals: 0,
+            moved: false,
             user: None,
             device: None,
             inbox: Inbox::Known,
+            inbox_round: 0,
             inbox_failures: 0,
+            inbox_known: false,
+            missed: false,
             timelines: HashMap::new(),
             incomplete: BTreeSet::new(),
             reads: 0,
@@ -231,7 +272,7 @@ impl Machine {
                 Some(Resume { token, position }) => {
                     Hello::Resume { resume_token: token.clone(), position: position.clone() }
                 }
-                None => Hello::Connect { renewed: self.refused },
+                None => Hello::Connect { refusals: self.refusals },
             }));
         }
         if !matches!(self.phase, Phase::Ready(_)) {
@@ -242,7 +283,7 @@ impl Machine {
         {
             let cursor = cursor.clone();
             self.inbox = Inbox::Reading;
-            return Some(Action::ReadInbox(cursor));
+            return Some(Action::ReadInbox(InboxRead { round: self.inbox_round, cursor }));
         }
         if self.reads < READS_MAX {
             for id in &self.incomplete {
@@ -282,8 +323,14 @@ impl Machine {
     // Commands.
 
     pub(crate) fn send(&mut self, message: Outgoing) {
-        self.typing.remove(&message.convo_id);
-        self.outbox.push(message);
+        let Outgoing { convo_id, client_seq, .. } = message;
+        self.typing.remove(&convo_id);
+        if message.fits_a_frame() {
+            return self.outbox.push(message);
+        }
+        // The server would close the connection over it, and over its repetition on the next one.
+        let detail = format!("as JSON the message is over {FRAME_BYTES_MAX} bytes: split it into several");
+        self.emit(Event::SendFailed { convo_id, client_seq, code: Code::TooLarge, detail });
     }
 
     pub(crate) fn mark(&mut self, convo_id: ConvoId, delivered: Option<Seq>, read: Option<Seq>) {
@@ -312,9 +359,20 @@ impl Machine {
         self.say(ClientEvent::PresenceSet { status }, now);
     }
 
-    pub(crate) fn watch(&mut self, user_ids: Vec<UserId>, now: Instant) {
-        self.watched.extend(&user_ids);
-        self.say(ClientEvent::PresenceSubscribe { user_ids }, now);
+    /// Watches as many as the server takes; the others are refused as it would refuse them.
+    pub(crate) fn watch(&mut self, mut user_ids: Vec<UserId>, now: Instant) {
+        let asked = user_ids.len();
+        user_ids.retain(|id| {
+            let room = self.watched.len() < PRESENCE_SUBSCRIPTIONS_MAX;
+            self.watched.contains(id) || (room && self.watched.insert(*id))
+        });
+        if user_ids.len() < asked {
+            let detail = format!("at most {PRESENCE_SUBSCRIPTIONS_MAX} users can be watched");
+            self.emit(Event::Refused { code: Code::Invalid, detail, convo_id: None });
+        }
+        if !user_ids.is_empty() {
+            self.say(ClientEvent::PresenceSubscribe { user_ids }, now);
+        }
     }
 
     pub(crate) fn unwatch(&mut self, user_ids: Vec<UserId>, now: Instant) {
@@ -349,20 +407,29 @@ impl Machine {
             return;
         }
         match &closed.reason {
-            Disconnect::Closed { code, .. } if *code == CloseReason::Revoked.code() => {
+            // A revoked device that the session has left behind is no loss.
+            Disconnect::Closed { code, .. } if *code == CloseReason::Revoked.code() && !self.moved => {
                 return self.end(SessionLost::Revoked);
             }
             Disconnect::Closed { code, .. } if *code == CloseReason::Unauthenticated.code() => {
-                if self.refused {
+                self.refusals += 1;
+                if self.refusals > REFUSALS_MAX {
                     return self.end(SessionLost::Expired);
                 }
-                self.refused = true;
-                // The token of a resume may have been too old; with a fresh login the inbox tells the rest.
+                // The token of a resume may have been too old; with a fresh one the inbox tells the rest.
                 self.resume = None;
             }
             _ => {}
         }
         self.lose(closed.reason, closed.retry_after, now, roll);
+    }
+
+    /// The session is `device`'s now: after a new login the next connection is that one's.
+    pub(crate) fn handle_device(&mut self, device: DeviceId) {
+        if self.device.is_some_and(|connected| connected != device) {
+            self.moved = true;
+            self.resume = None;
+        }
     }
 
     /// There is no session any more.
@@ -427,7 +494,7 @@ impl Machine {
             }
             ServerEvent::ConversationUpdate { conversation } => {
                 if let ConversationNews::Whole(conversation) = &conversation {
-                    self.meet(conversation, false, now);
+                    self.meet(conversation, Told::ByEvent, now);
                 }
                 self.emit(Event::Conversation(conversation));
             }
@@ -436,39 +503,40 @@ impl Machine {
                 self.moved_to(Some(position));
             }
             ServerEvent::Error { code, detail, convo_id, client_seq, retry_after_ms } => {
-                let wait = retry_after_ms.map_or(REFUSED_WAIT.mul_f64(0.5 + roll), Duration::from_millis);
+                let told = retry_after_ms.map(|told| Duration::from_millis(told).min(TOLD_MAX));
+                let wait = told.unwrap_or_else(|| REFUSED_WAIT.mul_f64(0.5 + roll));
                 self.refused(code, detail, convo_id, client_seq, wait, now);
             }
         }
     }
 
     /// A page of the inbox has been read.
-    pub(crate) fn handle_inbox(
-        &mut self,
-        conversations: &[Conversation],
-        next: Option<String>,
-        now: Instant,
-    ) {
+    pub(crate) fn handle_inbox(&mut self, round: u64, page: Page<Conversation>, now: Instant) {
+        if round != self.inbox_round {
+            return;
+        }
         self.inbox_failures = 0;
-        for conversation in conversations {
-            self.meet(conversation, true, now);
+        for conversation in &page.items {
+            self.meet(conversation, Told::ByInbox, now);
         }
-        // Another connection may have come in between; then its own reading is due already.
-        if self.inbox == Inbox::Reading {
-            self.inbox = next.map_or(Inbox::Known, |cursor| Inbox::Due(Some(cursor), now));
-        }
+        self.inbox = match page.next_cursor {
+            Some(cursor) => Inbox::Due(Some(cursor), now),
+            None => {
+                self.inbox_known = true;
+                self.missed = false;
+                Inbox::Known
+            }
+        };
     }
 
     /// A page of the inbox could not be read: it begins anew.
-    pub(crate) fn handle_inbox_failed(&mut self, failure: &ReadFailure, now: Instant, roll: f64) {
-        let wait = match failure {
-            ReadFailure::Temporary(Some(told)) => *told,
-            _ => READ_BACKOFF.delay(self.inbox_failures, roll),
-        };
-        self.inbox_failures = self.inbox_failures.saturating_add(1);
-        if self.inbox == Inbox::Reading {
-            self.inbox = Inbox::Due(None, now + wait);
+    pub(crate) fn handle_inbox_failed(&mut self, round: u64, failure: &ReadFailure, now: Instant, roll: f64) {
+        if round != self.inbox_round {
+            return;
         }
+        let wait = failure.told().unwrap_or_else(|| READ_BACKOFF.delay(self.inbox_failures, roll));
+        self.inbox_failures = self.inbox_failures.saturating_add(1);
+        self.inbox = Inbox::Due(None, now + wait);
     }
 
     /// A page of history has been read.
@@ -491,8 +559,8 @@ impl Machine {
         self.reads -= 1;
         let Some(timeline) = self.timelines.get_mut(&convo_id) else { return };
         match failure {
-            ReadFailure::Temporary(told) => {
-                let wait = told.unwrap_or_else(|| READ_BACKOFF.delay(timeline.failures(), roll));
+            ReadFailure::Temporary(_) => {
+                let wait = failure.told().unwrap_or_else(|| READ_BACKOFF.delay(timeline.failures(), roll));
                 timeline.failed(now + wait);
             }
             ReadFailure::Final => {
@@ -513,13 +581,16 @@ impl Machine {
         now: Instant,
     ) {
         self.phase = Phase::Ready(Ready { device: device_id, heartbeat, since: now, heard: now, spoke: now });
-        self.refused = false;
-        self.user = Some(user_id);
+        self.refusals = 0;
+        self.moved = false;
+        let again = self.user.replace(user_id).is_some();
         self.device = Some(device_id);
         for timeline in self.timelines.values_mut() {
             timeline.connected(now);
         }
+        self.missed |= again && !resumed;
         if !resumed || self.inbox != Inbox::Known {
+            self.inbox_round += 1;
             self.inbox = Inbox::Due(None, now);
         }
         if let Some(status) = self.presence {
@@ -530,6 +601,7 @@ impl Machine {
             self.say(ClientEvent::PresenceSubscribe { user_ids }, now);
         }
         self.emit(Event::Connected { user_id, device_id, resumed });
+        self.settle_seen(now);
     }
 
     fn acked(&mut self, convo_id: ConvoId, client_seq: ClientSeq, seq: Seq, ts: Timestamp, now: Instant) {
@@ -578,10 +650,13 @@ impl Machine {
     /// Takes an entry in and hands over what is next.
     fn take(&mut self, entry: Entry, via: Via, now: Instant) {
         let (convo_id, seq) = (entry.convo_id, entry.seq);
-        let timeline = self.timelines.entry(convo_id).or_insert_with(|| match self.settings.start {
-            Start::Head => Timeline::after(seq.previous()),
-            Start::Beginning => {
-                let mut timeline = Timeline::after(Seq::new(0));
+        let start = self.settings.start;
+        let timeline = self.timelines.entry(convo_id).or_insert_with(|| match (start, via) {
+            // It has begun since the inbox was read, and what came before the ack may be on its way.
+            (Start::Head, Via::Ack) => Timeline::after(Seq::default()),
+            (Start::Head, Via::Push | Via::History) => Timeline::after(seq.previous()),
+            (Start::Beginning, _) => {
+                let mut timeline = Timeline::after(Seq::default());
                 timeline.expect_up_to(seq.previous());
                 timeline
             }
@@ -590,47 +665,36 @@ impl Machine {
         self.hand_over(convo_id, now);
     }
 
-    /// Learns of a conversation; `missed`: what it has and we have not will not be pushed.
-    fn meet(&mut self, conversation: &Conversation, missed: bool, now: Instant) {
+    /// Learns of a conversation.
+    fn meet(&mut self, conversation: &Conversation, told: Told, now: Instant) {
         let Conversation { id, last_seq, visible_from_seq, .. } = conversation;
-        let start = self.settings.start;
-        match self.timelines.get_mut(id) {
-            Some(timeline) => {
-                timeline.visible_from(*visible_from_seq);
-                if missed {
-                    timeline.expect_up_to(*last_seq);
-                }
+        if let Some(timeline) = self.timelines.get_mut(id) {
+            timeline.visible_from(*visible_from_seq);
+            // From the head on, all that a first inbox shows of a known conversation has come or comes by itself.
+            if told == Told::ByInbox && (self.missed || self.settings.start == Start::Beginning) {
+                timeline.expect_up_to(*last_seq);
             }
-            None => {
-                let timeline = self.timelines.entry(*id).or_insert(match start {
-                    Start::Head => Timeline::from_head(*last_seq),
-                    Start::Beginning => Timeline::after(visible_from_seq.previous()),
-                });
-                if missed && start == Start::Beginning {
-                    timeline.expect_up_to(*last_seq);
-                }
+        } else if self.settings.start == Start::Head && (told == Told::ByEvent || !self.inbox_known) {
+            self.timelines.insert(*id, Timeline::from_head(*last_seq));
+        } else {
+            let mut timeline = Timeline::after(visible_from_seq.previous());
+            if told == Told::ByInbox {
+                timeline.expect_up_to(*last_seq);
             }
+            self.timelines.insert(*id, timeline);
         }
         self.hand_over(*id, now);
     }
 
     fn hand_over(&mut self, convo_id: ConvoId, now: Instant) {
         let Some(timeline) = self.timelines.get_mut(&convo_id) else { return };
+        let mut seen = false;
         while let Some((entry, via)) = timeline.pop(now) {
             if via != Via::Ack
                 && Some(entry.sender_id) == self.user
                 && let (Some(client_seq), EntryKind::Text { body, .. }) = (entry.client_seq, &entry.kind)
-                && let Some(message) = self.outbox.settle_seen(convo_id, client_seq, body, self.device)
             {
-                let latency = now.saturating_duration_since(message.queued_at);
-                let (seq, ts) = (entry.seq, entry.ts);
-                self.actions.push_back(Action::Emit(Event::SendAcked {
-                    convo_id,
-                    client_seq,
-                    seq,
-                    ts,
-                    latency,
-                }));
+                seen |= self.outbox.see(convo_id, client_seq, body, entry.seq, entry.ts);
             }
             self.actions.push_back(Action::Emit(Event::Entry { entry, via }));
         }
@@ -638,6 +702,19 @@ impl Machine {
             self.incomplete.remove(&convo_id);
         } else {
             self.incomplete.insert(convo_id);
+        }
+        if seen {
+            self.settle_seen(now);
+        }
+    }
+
+    /// What an earlier login has sent and the log has shown is acked by that.
+    fn settle_seen(&mut self, now: Instant) {
+        let Some(device) = self.device else { return };
+        for (message, seq, ts) in self.outbox.settle_seen(device) {
+            let Outgoing { convo_id, client_seq, queued_at, .. } = message;
+            let latency = now.saturating_duration_since(queued_at);
+            self.emit(Event::SendAcked { convo_id, client_seq, seq, ts, latency });
         }
     }
 
@@ -665,7 +742,12 @@ impl Machine {
         {
             self.attempt = 0;
         }
-        let retry_in = retry_after.unwrap_or_else(|| Backoff::CONNECT.delay(self.attempt, roll));
+        let retry_in = match retry_after.map(|told| told.min(TOLD_MAX)) {
+            // A draining server has put jitter into its number; a refusal's is the same for everybody.
+            Some(told) if matches!(reason, Disconnect::Refused(_)) => told.mul_f64(1.0 + 0.1 * roll),
+            Some(told) => told,
+            None => Backoff::CONNECT.delay(self.attempt, roll),
+        };
         self.attempt = self.attempt.saturating_add(1);
         self.phase = Phase::Waiting { until: now + retry_in };
         self.outbox.disconnected();

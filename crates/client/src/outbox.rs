@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tertulia_protocol::event::ClientEvent;
-use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Seq};
+use tertulia_protocol::rules::FRAME_BYTES_MAX;
+use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Seq, Timestamp};
 
 /// An ack that has not come after this long is asked for by sending the message again.
 const ACK_PATIENCE: Duration = Duration::from_secs(20);
@@ -25,6 +26,15 @@ pub(crate) struct Outgoing {
     pub(crate) queued_at: Instant,
 }
 
+impl Outgoing {
+    /// Whether it can be sent: escaped, a body of the largest size may be too large for a frame.
+    pub(crate) fn fits_a_frame(&self) -> bool {
+        // A byte takes six at most, and the other fields are short.
+        let room = FRAME_BYTES_MAX - 1_024;
+        self.body.len() <= room / 6 || serde_json::to_string(&self.body).is_ok_and(|json| json.len() <= room)
+    }
+}
+
 #[derive(Debug)]
 struct Item {
     message: Outgoing,
@@ -32,6 +42,8 @@ struct Item {
     tried_from: Option<DeviceId>,
     /// When it was last sent on this connection.
     sent_at: Instant,
+    /// Where it, or its like from another device, was seen in the log.
+    seen: Option<(Seq, Timestamp)>,
 }
 
 /// The messages of one conversation; the first `in_flight` of them are sent and unanswered.
@@ -72,7 +84,7 @@ impl Outbox {
     }
 
     pub(crate) fn push(&mut self, message: Outgoing) {
-        let item = Item { tried_from: None, sent_at: message.queued_at, message };
+        let item = Item { tried_from: None, sent_at: message.queued_at, seen: None, message };
         self.lanes.entry(item.message.convo_id).or_default().items.push_back(item);
         self.len += 1;
     }
@@ -132,21 +144,39 @@ impl Outbox {
         Some(item.message)
     }
 
-    /// A message that was tried from another device than `device` and has been seen in the log is settled by
-    /// that: the ack went to a session that is no more.
-    pub(crate) fn settle_seen(
+    /// One's own message is in the log; says whether it is one of these. That settles nothing yet: another device
+    /// may have used the same number.
+    pub(crate) fn see(
         &mut self,
         convo_id: ConvoId,
         client_seq: ClientSeq,
         body: &str,
-        device: Option<DeviceId>,
-    ) -> Option<Outgoing> {
-        let lane = self.lanes.get(&convo_id)?;
-        let item = lane.items.iter().find(|item| item.message.client_seq == client_seq)?;
-        if item.tried_from.is_none() || item.tried_from == device || &*item.message.body != body {
-            return None;
+        seq: Seq,
+        ts: Timestamp,
+    ) -> bool {
+        let Some(lane) = self.lanes.get_mut(&convo_id) else { return false };
+        let item = lane.items.iter_mut().find(|item| item.message.client_seq == client_seq);
+        let Some(item) = item else { return false };
+        let same = item.tried_from.is_some() && &*item.message.body == body;
+        if same {
+            item.seen.get_or_insert((seq, ts));
         }
-        self.settle(convo_id, client_seq)
+        same
+    }
+
+    /// Messages that were tried from another device than `device` and have been seen in the log are settled by
+    /// that: their acks went to a session that is no more.
+    pub(crate) fn settle_seen(&mut self, device: DeviceId) -> Vec<(Outgoing, Seq, Timestamp)> {
+        let seen: Vec<_> = self
+            .lanes
+            .values()
+            .flat_map(|lane| &lane.items)
+            .filter(|item| item.tried_from.is_some_and(|tried| tried != device))
+            .filter_map(|item| Some((item.message.convo_id, item.message.client_seq, item.seen?)))
+            .collect();
+        seen.into_iter()
+            .filter_map(|(id, number, (seq, ts))| Some((self.settle(id, number)?, seq, ts)))
+            .collect()
     }
 
     /// A message is refused for now: nothing is sent before `until`, then it and those after it again.
@@ -284,8 +314,26 @@ mod tests {
         assert_eq!(sent(&mut outbox, DEVICE, now), [1, 2]);
         outbox.disconnected();
         assert!(sent(&mut outbox, other, now).is_empty());
-        assert!(outbox.settle_seen(convo(1), ClientSeq::new(1), "hi", Some(other)).is_some());
-        assert!(outbox.settle_seen(convo(1), ClientSeq::new(2), "other text", Some(other)).is_none());
+        let ts = Timestamp::from_millis(0);
+        outbox.see(convo(1), ClientSeq::new(1), "hi", Seq::new(7), ts);
+        outbox.see(convo(1), ClientSeq::new(2), "other text", Seq::new(8), ts);
+        assert!(outbox.settle_seen(DEVICE).is_empty(), "the device that sent it is told by the ack");
+        let settled: Vec<u64> = outbox.settle_seen(other).iter().map(|(_, seq, _)| seq.get()).collect();
+        assert_eq!(settled, [7]);
         assert_eq!(outbox.len(), 1);
+    }
+
+    #[test]
+    fn what_grows_over_a_frame_by_escaping_does_not_fit() {
+        for (byte, fits) in [("x", true), ("\n", false), ("\u{1}", false)] {
+            let message = Outgoing {
+                convo_id: convo(1),
+                client_seq: ClientSeq::new(1),
+                body: byte.repeat(tertulia_protocol::rules::BODY_BYTES_MAX).into(),
+                reply_to: None,
+                queued_at: Instant::now(),
+            };
+            assert_eq!(message.fits_a_frame(), fits, "{byte:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tertulia_protocol::rest::{self, DeviceInfo};
-use tertulia_protocol::{Timestamp, UserId};
+use tertulia_protocol::{DeviceId, Timestamp, UserId};
 use tokio::sync::{Mutex, watch};
 
 use crate::error::{Error, SessionLost};
@@ -85,6 +85,11 @@ impl Session {
         self.shared.tokens.borrow().user.id
     }
 
+    /// The device that it is now; a new login makes another.
+    pub fn device_id(&self) -> DeviceId {
+        self.shared.tokens.borrow().device_id
+    }
+
     /// The present tokens, and each new pair: whoever keeps them in a file watches here and writes at once,
     /// because an old refresh token must not be used again.
     pub fn watch(&self) -> watch::Receiver<Arc<rest::Session>> {
@@ -116,7 +121,23 @@ impl Session {
         if let Some(lost) = state.lost {
             return Err(lost.into());
         }
-        match self.fresh(&mut state).await {
+        let outcome = self.fresh(&mut state).await;
+        self.take(outcome, &mut state)
+    }
+
+    /// As [`renew`](Self::renew), but by a login: a token that was fresh has been refused too.
+    pub(crate) async fn log_in_again(&self, refused: &str) -> Result<String, Error> {
+        let mut state = self.shared.refresh.lock().await;
+        let (present, _) = self.present();
+        if present != refused {
+            return Ok(present);
+        }
+        let outcome = self.login(SessionLost::Expired).await;
+        self.take(outcome, &mut state)
+    }
+
+    fn take(&self, outcome: Result<rest::Session, Error>, state: &mut Refreshing) -> Result<String, Error> {
+        match outcome {
             Ok(tokens) => {
                 let token = tokens.access_token.clone();
                 self.shared.tokens.send_replace(Arc::new(tokens));

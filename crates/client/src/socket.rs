@@ -23,11 +23,13 @@ use crate::server::{CONNECT_TIMEOUT, Server, retry_after_header};
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// The largest frame that is taken: the largest body with every byte escaped, and more.
 const FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// With so many frames waiting to be written, the task takes no commands.
+const OUTGOING_MAX: usize = 64;
 /// How long an orderly goodbye may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An open socket. Frames that wait to be written are bounded by the machine: the messages in flight, a mark
-/// a conversation, and single frames.
+/// An open socket. Frames that wait to be written are bounded: the messages in flight, a mark a conversation,
+/// and single frames, for which no commands are taken while it is congested.
 pub(crate) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     outgoing: VecDeque<Message>,
@@ -68,6 +70,11 @@ impl Socket {
         let mut socket = Self { stream, outgoing: VecDeque::new(), flushed: true };
         socket.push(hello);
         Ok(socket)
+    }
+
+    /// Whether the server does not take what is written.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.outgoing.len() >= OUTGOING_MAX
     }
 
     /// Queues a frame; [`turn`](Self::turn) writes it.

@@ -49,7 +49,7 @@ impl Timeline {
     /// A conversation of which everything after `seq` is to be handed over.
     pub(crate) fn after(seq: Seq) -> Self {
         Self {
-            handed: seq.get(),
+            handed: bounded(seq),
             provisional: false,
             waiting: BTreeMap::new(),
             read_to: 0,
@@ -87,7 +87,7 @@ impl Timeline {
         if self.provisional && via == Via::Push && seq > 0 {
             self.handed = self.handed.min(seq - 1);
         }
-        if seq <= self.handed || self.waiting.contains_key(&seq) {
+        if seq <= self.handed || seq > Seq::MAX.get() || self.waiting.contains_key(&seq) {
             return;
         }
         self.provisional = false;
@@ -124,7 +124,7 @@ impl Timeline {
 
     /// Learns that nothing before `seq` is visible.
     pub(crate) fn visible_from(&mut self, seq: Seq) {
-        self.skip_to(seq.previous().get());
+        self.skip_to(bounded(seq.previous()));
     }
 
     /// The next entry to hand over.
@@ -173,11 +173,11 @@ impl Timeline {
         let before = self.handed;
         if let Some(first) = page.items.first() {
             // History has no holes: what it does not begin with, this user may not see.
-            self.skip_to(first.seq.previous().get());
+            self.skip_to(bounded(first.seq.previous()));
         }
         for entry in page.items {
             let seq = entry.seq.get();
-            if seq > self.handed {
+            if seq > self.handed && seq <= Seq::MAX.get() {
                 self.waiting.entry(seq).or_insert((entry, Via::History));
             }
         }
@@ -229,6 +229,11 @@ impl Timeline {
             self.waiting = self.waiting.split_off(&(seq + 1));
         }
     }
+}
+
+/// A number within the contract, so that counting on from it cannot overflow, whatever a server says.
+fn bounded(seq: Seq) -> u64 {
+    seq.min(Seq::MAX).get()
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ impl Bench {
         bench.did();
         bench.connect(PHONE, false);
         bench.did();
-        bench.machine.handle_inbox(&[conversation(head, 1)], None, bench.now);
+        bench.inbox(head);
         bench.did();
         bench
     }
@@ -88,6 +88,12 @@ impl Bench {
         self.machine.handle_closed(Closed { reason, retry_after }, self.now, 1.0);
     }
 
+    /// The inbox, as it is read now: `CONVO` with its head.
+    fn inbox(&mut self, head: u64) {
+        let page = Page { items: vec![conversation(head, 1)], next_cursor: None };
+        self.machine.handle_inbox(self.machine.inbox_round, page, self.now);
+    }
+
     fn page(&mut self, seqs: std::ops::RangeInclusive<u64>, has_more: bool) {
         let items = seqs.map(entry).collect();
         self.machine.handle_history(CONVO, HistoryPage { items, has_more }, self.now);
@@ -103,8 +109,8 @@ impl Bench {
         let mut words = Vec::new();
         while let Some(action) = self.machine.poll(self.now) {
             words.push(match action {
-                Action::Open(Hello::Connect { renewed: false }) => "open".into(),
-                Action::Open(Hello::Connect { renewed: true }) => "open renewed".into(),
+                Action::Open(Hello::Connect { refusals: 0 }) => "open".into(),
+                Action::Open(Hello::Connect { refusals }) => format!("open refused {refusals}"),
                 Action::Open(Hello::Resume { position, .. }) => format!("resume {position}"),
                 Action::Close => "close".into(),
                 Action::ReadInbox(_) => "inbox".into(),
@@ -186,7 +192,7 @@ fn it_connects_reads_the_inbox_and_hands_over_everything_from_the_beginning() {
     assert_eq!(bench.did(), "open");
     bench.connect(PHONE, false);
     assert_eq!(bench.did(), "connected false, inbox");
-    bench.machine.handle_inbox(&[conversation(3, 1)], None, bench.now);
+    bench.inbox(3);
     assert_eq!(bench.did(), "read after 0 limit 3");
     bench.push(4);
     assert_eq!(bench.did(), "");
@@ -223,7 +229,7 @@ fn m3_after_an_unknown_position_the_inbox_is_read_before_anything_is_sent_again(
     assert_eq!(bench.did(), "resume p0");
     bench.connect(PHONE, false);
     assert_eq!(bench.did(), "connected false, inbox");
-    bench.machine.handle_inbox(&[conversation(3, 1)], None, bench.now);
+    bench.inbox(3);
     assert_eq!(bench.did(), "read after 1 limit 2, send 1");
 }
 
@@ -350,13 +356,129 @@ fn a_revoked_device_stops_at_once() {
 }
 
 #[test]
-fn who_is_not_accepted_renews_his_token_once() {
+fn who_is_not_accepted_renews_his_token_once_and_logs_in_once() {
     let mut bench = Bench::ready(Start::Head, 1);
     bench.close(4001, None);
     bench.wait(Duration::from_secs(1));
-    assert_eq!(bench.did(), "close, disconnected 250ms, open renewed");
+    assert_eq!(bench.did(), "close, disconnected 250ms, open refused 1");
+    bench.close(4001, None);
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(bench.did(), "close, disconnected 500ms, open refused 2");
     bench.close(4001, None);
     assert_eq!(bench.did(), "close, lost Expired");
+}
+
+#[test]
+fn a_revoked_device_that_the_session_has_left_behind_is_no_loss() {
+    let mut bench = Bench::ready(Start::Head, 1);
+    bench.machine.handle_device(DeviceId::from_bytes([5; 16]));
+    bench.close(4002, None);
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(bench.did(), "close, disconnected 250ms, open");
+}
+
+#[test]
+fn what_comes_live_is_not_read_from_history_because_of_the_first_inbox() {
+    let mut bench = Bench::new(Start::Head);
+    bench.did();
+    bench.connect(PHONE, false);
+    bench.push(5);
+    assert_eq!(bench.did(), "connected false, Push 5, inbox");
+    bench.inbox(7);
+    assert_eq!(bench.did(), "", "6 and 7 are on their way");
+    bench.push(6);
+    assert_eq!(bench.did(), "Push 6");
+}
+
+#[test]
+fn a_conversation_that_news_bring_before_the_inbox_is_read_from_its_beginning_too() {
+    let mut bench = Bench::new(Start::Beginning);
+    bench.did();
+    bench.connect(PHONE, false);
+    let news = ConversationNews::Whole(Box::new(conversation(9, 1)));
+    bench.event(ServerEvent::ConversationUpdate { conversation: news });
+    bench.did();
+    bench.inbox(9);
+    assert_eq!(bench.did(), "read after 0 limit 9");
+}
+
+#[test]
+fn a_conversation_that_has_begun_while_away_is_read_from_its_beginning() {
+    let mut bench = Bench::new(Start::Head);
+    bench.did();
+    bench.connect(PHONE, false);
+    bench.machine.handle_inbox(1, Page { items: Vec::new(), next_cursor: None }, bench.now);
+    bench.close(1006, None);
+    bench.wait(Duration::from_secs(1));
+    bench.did();
+    bench.connect(PHONE, false);
+    bench.did();
+    bench.inbox(2);
+    assert_eq!(bench.did(), "read after 0 limit 2");
+}
+
+#[test]
+fn an_ack_in_a_conversation_that_has_just_begun_does_not_skip_what_came_before() {
+    let mut bench = Bench::new(Start::Head);
+    bench.did();
+    bench.connect(PHONE, false);
+    bench.machine.handle_inbox(1, Page { items: Vec::new(), next_cursor: None }, bench.now);
+    bench.send(1);
+    bench.did();
+    bench.ack(1, 2);
+    assert_eq!(bench.did(), "acked 1=2");
+    bench.push(1);
+    assert_eq!(bench.did(), "Push 1, Ack 2");
+}
+
+#[test]
+fn the_inbox_of_an_earlier_connection_says_nothing_about_this_one() {
+    let mut bench = Bench::new(Start::Beginning);
+    bench.did();
+    bench.connect(PHONE, false);
+    assert_eq!(bench.did(), "connected false, inbox");
+    let earlier = bench.machine.inbox_round;
+    bench.close(1006, None);
+    bench.wait(Duration::from_secs(1));
+    bench.did();
+    bench.connect(PHONE, false);
+    assert_eq!(bench.did(), "connected false, inbox");
+    bench.machine.handle_inbox(earlier, Page { items: Vec::new(), next_cursor: None }, bench.now);
+    bench.inbox(1);
+    assert_eq!(bench.did(), "read after 0 limit 1");
+}
+
+#[test]
+fn more_users_than_the_server_lets_watch_are_refused_here() {
+    let mut bench = Bench::ready(Start::Head, 1);
+    let user = |n: u16| {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&n.to_be_bytes());
+        UserId::from_bytes(bytes)
+    };
+    bench.machine.watch((0..1_001).map(user).collect(), bench.now);
+    assert!(bench.did().ends_with("watch 1000"));
+}
+
+#[test]
+fn a_message_that_no_frame_can_hold_fails_at_once() {
+    let mut bench = Bench::ready(Start::Head, 1);
+    let body = "\u{1}".repeat(60_000).into();
+    let (client_seq, queued_at) = (ClientSeq::new(9), bench.now);
+    bench.machine.send(Outgoing { convo_id: CONVO, client_seq, body, reply_to: None, queued_at });
+    assert_eq!(bench.did(), "failed 9 too_large");
+}
+
+#[test]
+fn no_number_of_the_server_silences_a_client_for_ever() {
+    let mut bench = Bench::ready(Start::Head, 1);
+    bench.close(4010, Some(Duration::MAX));
+    assert_eq!(bench.did(), "close, disconnected 3600000ms");
+    let mut bench = Bench::ready(Start::Head, 1);
+    bench.send(1);
+    bench.did();
+    bench.refuse(Code::RateLimited, 1, Some(u64::MAX));
+    assert_eq!(bench.did(), "delayed 1 3600000ms");
 }
 
 #[test]
@@ -423,14 +545,32 @@ fn a_send_of_a_lost_login_is_looked_for_before_it_is_repeated() {
     bench.did();
     bench.connect(DeviceId::from_bytes([5; 16]), false);
     assert_eq!(bench.did(), "connected false, inbox");
-    bench.machine.handle_inbox(&[conversation(2, 1)], None, bench.now);
+    bench.inbox(2);
     assert_eq!(bench.did(), "read after 1 limit 1");
     let mut own = entry(2);
     own.sender_id = ME;
     own.client_seq = Some(ClientSeq::new(1));
     own.kind = EntryKind::Text { body: "m1".into(), reply_to: None };
     bench.machine.handle_history(CONVO, HistoryPage { items: vec![own], has_more: false }, bench.now);
-    assert_eq!(bench.did(), "acked 1=2, History 2, send 2");
+    assert_eq!(bench.did(), "History 2, acked 1=2, send 2");
+}
+
+#[test]
+fn a_send_that_the_log_has_shown_already_is_not_repeated_by_a_new_login() {
+    let mut bench = Bench::ready(Start::Head, 1);
+    bench.send(1);
+    bench.did();
+    let mut own = entry(2);
+    own.sender_id = ME;
+    own.client_seq = Some(ClientSeq::new(1));
+    own.kind = EntryKind::Text { body: "m1".into(), reply_to: None };
+    bench.event(ServerEvent::Message { entry: own, position: None });
+    assert_eq!(bench.did(), "Push 2", "the ack is still to come");
+    bench.close(4001, None);
+    bench.wait(Duration::from_secs(1));
+    bench.did();
+    bench.connect(DeviceId::from_bytes([5; 16]), false);
+    assert_eq!(bench.did(), "connected false, acked 1=2, inbox");
 }
 
 #[test]
