@@ -291,6 +291,6 @@ async fn known(app: &App, users: &[UserId]) -> Result<(), ApiError> {
     debug_assert!(users.len() <= GROUP_MEMBERS_MAX, "checked by the caller");
     match app.accounts.missing(users).await?.first() {
         None => Ok(()),
-        Some(user) => Err(Violation::invalid(format!("there is no user {user}")).into()),
+        Some(user) => Err(ApiError::new(Code::NotFound, format!("there is no user {user}"))),
     }
 }

@@ -18,9 +18,9 @@ use crate::accounts::{AccountsService, Identity};
 use crate::clock::Clock;
 use crate::limits::Limits;
 
-/// The largest body of a call, where a route sets no other: room for a thousand ids and for the longest message
-/// with every character escaped once.
-pub const BODY_BYTES_MAX: usize = 256 * 1_024;
+/// The largest body of a call: room for a thousand ids, and for the longest message with every byte of it written
+/// as `\u00xx`.
+pub const BODY_BYTES_MAX: usize = 512 * 1_024;
 
 /// A body in JSON, of a request or an answer.
 ///

@@ -8,9 +8,11 @@ mod messages;
 pub mod problem;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, patch, post, put};
 
+use self::extract::BODY_BYTES_MAX;
 use crate::app::App;
 use crate::gateway::{long_poll, upgrade};
 use crate::observe::observe;
@@ -33,7 +35,8 @@ pub fn router(app: App) -> Router {
         .route("/events", get(long_poll::events))
         .route("/ws", get(upgrade::upgrade))
         .route("/openapi.json", get(health::openapi))
-        .route("/asyncapi.json", get(health::asyncapi));
+        .route("/asyncapi.json", get(health::asyncapi))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     Router::new()
         .nest("/api", api)
         .route("/healthz", get(health::healthz))
