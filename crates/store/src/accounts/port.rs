@@ -42,7 +42,7 @@ pub trait Accounts: Send + Sync + 'static {
     /// Those of `ids` who exist, with what they show, in no order. Cheaper than [`users`](Self::users).
     async fn privacies(&self, ids: &[UserId]) -> Result<Vec<(UserId, Privacy)>, StoreError>;
 
-    /// Users whose username or display name begins with `prefix` ([`fold`](super::fold)ed on both sides), by
+    /// Users whose username or display name begins with `prefix` ([`fold`](fn@super::fold)ed on both sides), by
     /// username, `limit` of them after `cursor`.
     ///
     /// # Errors
