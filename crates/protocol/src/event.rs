@@ -175,8 +175,9 @@ pub enum ServerEvent {
         /// If the frame named one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         convo_id: Option<ConvoId>,
-        /// If the frame named one.
+        /// If the frame named one; as it was, also where that is what was wrong.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<u64>")]
         client_seq: Option<ClientSeq>,
         /// Milliseconds to wait before trying again, where waiting helps.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,4 +10,7 @@ mod rest_conversations;
 mod rest_members;
 mod socket_close;
 mod socket_handshake;
+mod socket_members;
+mod socket_messages;
+mod socket_receipts;
 mod wire;
