@@ -230,6 +230,13 @@ impl Connection {
         }
     }
 
+    /// Whether so many answers wait to be written that no more may be caused: answers are put in over the limits,
+    /// so their number is bounded by asking this before the next request is heard.
+    pub fn is_congested(&self) -> bool {
+        let state = self.state();
+        state.frames.len() > 2 * self.limits.frames || state.bytes > 2 * self.limits.bytes
+    }
+
     /// Whether it lags anywhere.
     pub fn is_lagging(&self) -> bool {
         self.state().lag.is_some()

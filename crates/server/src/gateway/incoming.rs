@@ -80,11 +80,31 @@ impl Pace {
     }
 
     fn check(&mut self, event: &ClientEvent, bytes: u32, now: Duration) -> Result<(), Duration> {
-        let bucket =
-            if matches!(event, ClientEvent::SendMessage { .. }) { &self.sends } else { &self.events };
-        let checked = bucket.check(now).and_then(|()| self.bytes.check_cost(bytes, now));
+        let checked = match event {
+            ClientEvent::SendMessage { .. } => self.sends.check(now),
+            // Each of them is answered.
+            ClientEvent::PresenceSubscribe { user_ids } => {
+                self.events.check_cost(1 + u32::try_from(user_ids.len() / 10).unwrap_or(u32::MAX), now)
+            }
+            _ => self.events.check(now),
+        };
+        self.counted(checked.and_then(|()| self.bytes.check_cost(bytes, now)))
+    }
+
+    /// For frames that are no events.
+    fn check_frame(&mut self, now: Duration) -> Result<(), Duration> {
+        let checked = self.events.check(now);
+        self.counted(checked)
+    }
+
+    fn counted(&mut self, checked: Result<(), Duration>) -> Result<(), Duration> {
         self.refused = if checked.is_ok() { 0 } else { self.refused + 1 };
         checked
+    }
+
+    /// An answer to whoever goes on although he was told to wait is a waste.
+    const fn is_exhausted(&self) -> bool {
+        self.refused > REFUSALS_MAX
     }
 }
 
@@ -101,22 +121,24 @@ pub async fn handle(
     let (event, bytes) = match heard {
         Heard::Event(event, bytes) => (event, bytes),
         Heard::Malformed(problem) => {
-            if pace.events.check(app.clock.monotonic()).is_err() {
-                pace.refused += 1;
-            }
+            // Told in any case; but whoever goes on and on is closed.
+            let _ = pace.check_frame(app.clock.monotonic());
             connection.push(encode(&problem));
-            return if pace.refused > REFUSALS_MAX { Err(CloseReason::RateLimited) } else { Ok(()) };
+            return if pace.is_exhausted() { Err(CloseReason::RateLimited) } else { Ok(()) };
         }
         Heard::Ping(payload) => {
-            connection.push(tertulia_websocket::Frame::pong(&payload));
-            return Ok(());
+            // Pings that come too fast need no pong each (RFC 6455 section 5.5.3).
+            if pace.check_frame(app.clock.monotonic()).is_ok() {
+                connection.push(tertulia_websocket::Frame::pong(&payload));
+            }
+            return if pace.is_exhausted() { Err(CloseReason::RateLimited) } else { Ok(()) };
         }
         Heard::Pong => return Ok(()),
     };
     let (convo, client_seq) = named(&event);
     let result = match pace.check(&event, bytes, app.clock.monotonic()) {
         Ok(()) => act(app, connection, event).await,
-        Err(_) if pace.refused > REFUSALS_MAX => return Err(CloseReason::RateLimited),
+        Err(_) if pace.is_exhausted() => return Err(CloseReason::RateLimited),
         Err(wait) => Err(Failure::Problem(ApiError::rate_limited(wait))),
     };
     match result {

@@ -254,13 +254,17 @@ async fn act_on_heard(
     if std::mem::take(&mut wire.is_alive) {
         app.hub.alive(connection, app.steady_now());
     }
-    if !wire.heard.is_empty() {
-        // Taken whole, so that an idle socket holds no buffer.
-        for heard in std::mem::take(&mut wire.heard) {
-            if let Err(reason) = incoming::handle(app, connection, pace, heard).await {
-                return ControlFlow::Break(reason.into());
-            }
+    // Whoever does not read his answers is not heard: what he sends waits in his own machine.
+    while !connection.is_congested()
+        && let Some(heard) = wire.heard.pop_front()
+    {
+        if let Err(reason) = incoming::handle(app, connection, pace, heard).await {
+            return ControlFlow::Break(reason.into());
         }
+    }
+    if wire.heard.is_empty() && wire.heard.capacity() > 0 {
+        // An idle socket holds no buffer.
+        wire.heard = VecDeque::new();
     }
     wire.end.take().map_or(ControlFlow::Continue(()), ControlFlow::Break)
 }
@@ -294,6 +298,9 @@ fn poll_wake(
         }
         if let Some(close) = connection.poll_close(cx.waker()) {
             return Poll::Ready(Wake::Closing(close));
+        }
+        if !wire.heard.is_empty() || connection.is_congested() {
+            return Poll::Pending;
         }
     }
     wire.stream.poll_read_ready(cx).map(|_| Wake::Readable)
