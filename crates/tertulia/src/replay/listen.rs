@@ -64,7 +64,7 @@ impl<'a> Listener<'a> {
             }
             Event::SendFailed { detail, .. } => watch.break_off(format!("a line was refused: {detail}")),
             Event::SessionLost(why) => {
-                watch.break_off(format!("{}: {why}", self.stage.people[self.person].username))
+                watch.break_off(format!("{}: {why}", self.stage.people[self.person].username));
             }
             Event::Refused { code, detail, .. } => watch.say(format_args!("{detail} ({})", code.as_str())),
             Event::Receipt { .. }

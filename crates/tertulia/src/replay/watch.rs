@@ -68,6 +68,9 @@ impl Watch {
         self.bar.set_prefix(name);
         self.bar.set_message("");
         self.moved();
+        if self.bar.is_hidden() {
+            write_line(format_args!("{name}: {length} to do"));
+        }
         let outcome = tokio::select! {
             outcome = work => outcome,
             () = self.stalled() => bail!("{name}: nothing has moved for {} s", PATIENCE.as_secs()),
@@ -131,7 +134,6 @@ impl Watch {
     }
 
     /// Tells people, unless something was told just now.
-    #[expect(clippy::print_stderr, reason = "without a terminal there is no bar to write above")]
     pub(super) fn say(&self, what: impl Display) {
         let now = Instant::now();
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,7 +142,7 @@ impl Watch {
         }
         *said = Some(now);
         if self.bar.is_hidden() {
-            eprintln!("{what}");
+            write_line(what);
         } else {
             self.bar.println(what.to_string());
         }
@@ -161,6 +163,11 @@ impl Watch {
     fn millis(&self, moment: Instant) -> u64 {
         u64::try_from(moment.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+#[expect(clippy::print_stderr, reason = "without a terminal there is no bar to write above")]
+fn write_line(what: impl Display) {
+    eprintln!("{what}");
 }
 
 fn seconds(wait: Duration) -> String {
