@@ -117,15 +117,13 @@ impl Conversations {
         convo: ConvoId,
         device: DeviceId,
     ) -> Result<Option<ClientSeq>, ReadError> {
-        let (Some(convo), Some(device)) =
-            (rows::convo_key(&self.db, convo)?, rows::device_key(&self.db, device)?)
-        else {
-            return Ok(None);
-        };
         let highest: Option<i64> = self
             .db
-            .prepare_cached("SELECT max(client_seq) FROM messages WHERE convo = ?1 AND device = ?2")?
-            .query_row((convo, device), |row| row.get(0))?;
+            .prepare_cached(
+                "SELECT max(client_seq) FROM messages WHERE convo = (SELECT key FROM conversations WHERE id = ?1)
+                    AND device = (SELECT key FROM ids WHERE id = ?2)",
+            )?
+            .query_row((convo.as_bytes(), device.as_bytes()), |row| row.get(0))?;
         Ok(highest.map(|number| ClientSeq::new(number.cast_unsigned())))
     }
 
@@ -141,17 +139,14 @@ impl Conversations {
         if let Some(entry) = tail.sent(convo, device, client_seq) {
             return Ok(Some(entry));
         }
-        let (Some(convo_key), Some(device)) =
-            (rows::convo_key(&self.db, convo)?, rows::device_key(&self.db, device)?)
-        else {
-            return Ok(None);
-        };
         let sql = format!(
             "SELECT {ENTRY_COLUMNS} FROM messages m JOIN ids s ON s.key = m.sender
-             WHERE m.convo = ?1 AND m.device = ?2 AND m.client_seq = ?3"
+             WHERE m.convo = (SELECT key FROM conversations WHERE id = ?1)
+                AND m.device = (SELECT key FROM ids WHERE id = ?2) AND m.client_seq = ?3"
         );
         let mut statement = self.db.prepare_cached(&sql)?;
-        let mut found = statement.query((convo_key, device, rows::count(client_seq.get())))?;
+        let number = rows::count(client_seq.get());
+        let mut found = statement.query((convo.as_bytes(), device.as_bytes(), number))?;
         match found.next()? {
             Some(row) => Ok(Some(rows::get_entry(convo, row)?.entry)),
             None => Ok(None),

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use tertulia_domain::log::Commit;
 use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
 use tertulia_protocol::rest::MemberSettings;
-use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq, Timestamp, UserId};
+use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
 
 use super::journal::get_commit;
 use super::readers::ReadError;
@@ -165,14 +165,7 @@ pub(super) fn convo_key(db: &Connection, convo: ConvoId) -> rusqlite::Result<Opt
 
 /// The key of a user who was ever a member somewhere.
 pub(super) fn user_key(db: &Connection, user: UserId) -> rusqlite::Result<Option<Key>> {
-    id_key(db, user.as_bytes())
-}
-
-/// The key of a device that has ever sent something.
-pub(super) fn device_key(db: &Connection, device: DeviceId) -> rusqlite::Result<Option<Key>> {
-    id_key(db, device.as_bytes())
-}
-
-fn id_key(db: &Connection, id: &[u8; 16]) -> rusqlite::Result<Option<Key>> {
-    db.prepare_cached("SELECT key FROM ids WHERE id = ?1")?.query_row([id], |row| row.get(0)).optional()
+    db.prepare_cached("SELECT key FROM ids WHERE id = ?1")?
+        .query_row([user.as_bytes()], |row| row.get(0))
+        .optional()
 }

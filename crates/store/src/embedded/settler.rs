@@ -18,8 +18,11 @@ use super::{Faults, OpenError};
 /// Batches wait this long for company, unless somebody waits for them: rows of one conversation that are
 /// written together cost a fraction of rows written one by one.
 const LINGER: Duration = Duration::from_millis(500);
-/// A full bite. Larger ones share few more pages, and hold the memory of the tail longer.
-const BITE_RECORDS: usize = 20_000;
+/// So many records do not wait longer.
+const BITE_RECORDS_MIN: usize = 20_000;
+/// The most records of one bite. When there is more to do than can be done, larger bites are the cheaper ones:
+/// over 10,000 conversations 20,000 messages touch nearly as many pages as 50,000 do.
+const BITE_RECORDS_MAX: usize = 50_000;
 /// A bite when a read waits for one of its batches.
 const BITE_RECORDS_HURRIED: usize = 10_000;
 /// What is settled is synced at least this often, and the journal can then be trimmed.
@@ -106,7 +109,8 @@ impl Settler {
             let patience = unsynced.then(|| SYNC_INTERVAL.saturating_sub(self.synced_at.elapsed()));
             let bite = Bite {
                 linger: LINGER,
-                records_max: BITE_RECORDS,
+                records_min: BITE_RECORDS_MIN,
+                records_max: BITE_RECORDS_MAX,
                 hurried_max: BITE_RECORDS_HURRIED,
                 patience,
             };

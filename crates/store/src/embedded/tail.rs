@@ -307,7 +307,7 @@ impl Tail {
             let hurried = self.waiting.load(Ordering::Acquire) > 0;
             if let Some(since) = inner.since {
                 let lingered = since.elapsed();
-                if hurried || inner.closing || inner.records >= bite.records_max || lingered >= bite.linger {
+                if hurried || inner.closing || inner.records >= bite.records_min || lingered >= bite.linger {
                     let max = if hurried { bite.hurried_max } else { bite.records_max };
                     return Work::Settle(inner.first_batches(max));
                 }
@@ -452,7 +452,9 @@ pub(super) enum Stretch {
 pub(super) struct Bite {
     /// How long batches may wait for company.
     pub(super) linger: Duration,
-    /// How many records are a full bite.
+    /// So many records do not wait for more.
+    pub(super) records_min: usize,
+    /// The most records to take.
     pub(super) records_max: usize,
     /// How many when a read waits.
     pub(super) hurried_max: usize,
