@@ -137,7 +137,7 @@ impl Node {
                 tracing::error!(%error, name, "a task ended badly");
             }
         }
-        flush_accounts(&app.accounts).await;
+        app.accounts.close().await;
         // The last holder of the lane: now it finishes what waits, and ends.
         drop(app);
         match tokio::time::timeout(CLOSE_MAX, lane).await {

@@ -15,7 +15,8 @@ use prometheus_client::registry::Registry;
 use tertulia_domain::hub::Hub;
 use tertulia_protocol::Code;
 use tertulia_protocol::event::CloseReason;
-use tertulia_store::Store;
+
+use crate::app::App;
 
 /// Seconds; closer together around what people notice.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -163,7 +164,7 @@ impl Metrics {
         );
         registry.register(
             "store_figure",
-            "What the store says of itself, by figure",
+            "What the stores say of themselves, by figure",
             self.from_store.clone(),
         );
         let hub = &self.from_hub;
@@ -236,12 +237,12 @@ impl Metrics {
     }
 
     /// The text that Prometheus reads.
-    pub fn encode(&self, hub: &Hub, store: &dyn Store, lane_depth: usize) -> String {
-        self.from_hub.copy(hub);
-        for (figure, value) in store.figures() {
+    pub fn encode(&self, app: &App) -> String {
+        self.from_hub.copy(&app.hub);
+        for (figure, value) in app.store.figures().into_iter().chain(app.accounts.figures()) {
             self.from_store.get_or_create(&FigureLabel { figure }).set(value);
         }
-        self.lane_waiting.set(i64::try_from(lane_depth).unwrap_or(i64::MAX));
+        self.lane_waiting.set(i64::try_from(app.lane.depth()).unwrap_or(i64::MAX));
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             tracing::error!("metrics could not be written");

@@ -6,9 +6,9 @@
 //! what it has read meets what the hub delivers next. A resume starts lagging; so does a reader whose outbox
 //! is full. There is no other way for an entry to reach a reader.
 //!
-//! Files, in reading order: [`connection`] (one reader: its outbox and where it lags), [`frames`] (encoding,
-//! once for all readers), [`routes`] (who is here, and in which conversations), [`delivery`] (what is
-//! committed, to whom), [`catch_up`] (resume and lag), [`ephemeral`] (typing and presence).
+//! Files, in reading order: `connection` (one reader: its outbox and where it lags), `frames` (encoding,
+//! once for all readers), `routes` (who is here, and in which conversations), `delivery` (what is
+//! committed, to whom), `catch_up` (resume and lag), `ephemeral` (typing and presence).
 //!
 //! Locks: `routes` before a connection's `state`; neither is held across a call out of this module.
 

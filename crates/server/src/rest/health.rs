@@ -30,7 +30,7 @@ pub(super) async fn readyz(State(app): State<App>) -> (StatusCode, &'static str)
 }
 
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    let text = app.metrics.encode(&app.hub, app.store.as_ref(), app.lane.depth());
+    let text = app.metrics.encode(&app);
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }
 
