@@ -1,10 +1,13 @@
 //! A node in this process, and clients that speak to it over real sockets: `reqwest` for REST and
 //! tokio-tungstenite as an independent WebSocket peer. Every answer is checked against the descriptions.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use jsonschema::Validator;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tertulia_protocol::describe;
@@ -89,6 +92,23 @@ impl Server {
         let body = json!({ "username": name, "password": "correct horse battery" });
         let answer = self.call(Method::POST, "/api/users", None, Some(body)).await.expect(201);
         User::of(&answer)
+    }
+
+    /// A figure of `/metrics`, without the prefix of its name.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.call(Method::GET, "/metrics", None, None).await.expect(200).text;
+        let line = format!("tertulia_{name} ");
+        text.lines().find_map(|known| known.strip_prefix(&line)).expect("no such figure").parse().unwrap()
+    }
+
+    /// Waits until a figure of `/metrics` is as wanted.
+    pub async fn until_metric(&self, name: &str, is_reached: impl Fn(f64) -> bool) {
+        let reached = async {
+            while !is_reached(self.metric(name).await) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, reached).await.expect(name);
     }
 
     /// Opens a socket, and says nothing yet.
@@ -226,6 +246,11 @@ impl Socket {
         self.raw(Message::text(event.to_string())).await;
     }
 
+    /// Sends an event to a server that may be gone; whether it still took it.
+    pub async fn try_say(&mut self, event: Value) -> bool {
+        self.stream.send(Message::text(event.to_string())).await.is_ok()
+    }
+
     /// Sends a frame as it is.
     pub async fn raw(&mut self, message: Message) {
         self.stream.send(message).await.unwrap();
@@ -304,11 +329,7 @@ impl Socket {
 fn check_answer(method: &Method, path: &str, status: StatusCode, body: &Value) {
     let path = path.split('?').next().unwrap_or(path);
     let Some(schema) = describe::schema_for_answer(method.as_str(), path, status.as_u16()) else { return };
-    let errors: Vec<String> = jsonschema::validator_for(&schema)
-        .unwrap()
-        .iter_errors(body)
-        .map(|error| error.to_string())
-        .collect();
+    let errors: Vec<String> = validator(&schema).iter_errors(body).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{method} {path} {status} is not as described: {errors:?}\n{body:#}");
 }
 
@@ -316,12 +337,16 @@ fn check_answer(method: &Method, path: &str, status: StatusCode, body: &Value) {
 fn check_event(event: &Value) {
     let kind = event["type"].as_str().expect("an event has a type");
     let schema = describe::schema_for_event(kind).unwrap_or_else(|| panic!("{kind} is not described"));
-    let errors: Vec<String> = jsonschema::validator_for(&schema)
-        .unwrap()
-        .iter_errors(event)
-        .map(|error| error.to_string())
-        .collect();
+    let errors: Vec<String> = validator(&schema).iter_errors(event).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{kind} is not as described: {errors:?}\n{event:#}");
+}
+
+/// Made once for each schema: that takes longer than a call. What a schema refers to is the same for all.
+fn validator(schema: &Value) -> Arc<Validator> {
+    static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap();
+    let make = || Arc::new(jsonschema::validator_for(schema).unwrap());
+    Arc::clone(known.entry(schema["allOf"].to_string()).or_insert_with(make))
 }
 
 impl Server {
