@@ -1,5 +1,6 @@
 //! The `tertulia` binary: arguments, the log, signals; what it does is in the library crates.
 
+mod chat;
 mod histogram;
 mod replay;
 mod serve;
@@ -28,6 +29,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Chat(chat::ChatArgs),
     Replay(replay::ReplayArgs),
 }
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         shut_down_on_signal(&shutdown)?;
         match cli.command {
             Command::Serve(args) => serve::run(args, shutdown).await.map(|()| ExitCode::SUCCESS),
+            Command::Chat(args) => chat::run(args, shutdown).await.map(|()| ExitCode::SUCCESS),
             Command::Replay(args) => replay::run(args, shutdown).await.map(|outcome| match outcome {
                 replay::Outcome::Right => ExitCode::SUCCESS,
                 replay::Outcome::Different => ExitCode::FAILURE,
