@@ -407,6 +407,13 @@ impl App {
         self.ask_for_people_of(id);
         if let Some(convo) = self.convos.get(&id)
             && convo.kind == ConversationType::Direct
+            && convo.members.is_empty()
+        {
+            // Who the other one is makes its title.
+            self.effects.push(Effect::LoadConversation(id));
+        }
+        if let Some(convo) = self.convos.get(&id)
+            && convo.kind == ConversationType::Direct
             && let Some(peer) = convo.peer(self.me)
             && self.watched.len() < WATCHED_MAX
             && self.watched.insert(peer)

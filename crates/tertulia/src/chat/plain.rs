@@ -223,7 +223,11 @@ impl Plain {
 
     /// Learns of a conversation; of a new one nothing up to `shown` is printed.
     async fn meet(&mut self, conversation: Conversation, shown: Seq) {
-        let Conversation { id, kind, title, members, .. } = conversation;
+        let Conversation { id, kind, title, mut members, .. } = conversation;
+        if kind == ConversationType::Direct && members.is_none() {
+            // Who the other one is makes its title.
+            members = self.api.conversation(id).await.ok().and_then(|conversation| conversation.members);
+        }
         let peer = members.iter().flatten().map(|member| member.user_id).find(|user| *user != self.me);
         let title = match (title, kind, peer) {
             (Some(title), ..) => title,

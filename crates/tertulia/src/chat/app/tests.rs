@@ -165,6 +165,17 @@ fn the_inbox_opens_its_newest_conversation_and_watches_direct_peers() {
 }
 
 #[test]
+fn a_direct_conversation_that_begins_without_its_members_asks_for_them() {
+    let mut bench = Bench::new();
+    let begun = conversation(ConvoId::from_bytes([7; 16]), None, &[ANA, CY], 3_000, 1);
+    let nobody = Conversation { members: None, ..begun.clone() };
+    let effects = bench.client(Event::Conversation(ConversationNews::Whole(Box::new(nobody))));
+    assert_eq!(effects, [Effect::LoadConversation(begun.id)]);
+    bench.done(Done::Conversation { conversation: Box::new(begun.clone()), open: false });
+    assert_eq!(bench.app.title(bench.convo(begun.id)), "Cy");
+}
+
+#[test]
 fn what_comes_in_the_open_conversation_is_read_and_elsewhere_unread() {
     let mut bench = Bench::new();
     let read = bench.push(text(TEA, 2, BO, "hi"));
