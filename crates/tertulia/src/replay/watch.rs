@@ -25,7 +25,8 @@ pub(super) struct Watch {
     /// Until when the server has asked to wait.
     told_until: AtomicU64,
     waits: AtomicU64,
-    said: Mutex<Option<Instant>>,
+    /// What was told last, and when.
+    said: Mutex<Option<(Instant, String)>>,
     shutdown: CancellationToken,
     broken: CancellationToken,
     why_broken: OnceLock<String>,
@@ -73,7 +74,11 @@ impl Watch {
         }
         let outcome = tokio::select! {
             outcome = work => outcome,
-            () = self.stalled() => bail!("{name}: nothing has moved for {} s", PATIENCE.as_secs()),
+            () = self.stalled() => {
+                let last = self.said.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let last = last.map_or_else(String::new, |(_, what)| format!("; last: {what}"));
+                bail!("{name}: nothing has moved for {} s{last}", PATIENCE.as_secs());
+            }
             () = self.broken.cancelled() => {
                 bail!("{name}: {}", self.why_broken.get().map_or("broken off", String::as_str))
             }
@@ -137,15 +142,16 @@ impl Watch {
     pub(super) fn say(&self, what: impl Display) {
         let now = Instant::now();
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_some_and(|at| now - at < SAY_EVERY) {
+        if said.as_ref().is_some_and(|(at, _)| now - *at < SAY_EVERY) {
             return;
         }
-        *said = Some(now);
+        let what = what.to_string();
         if self.bar.is_hidden() {
-            write_line(what);
+            write_line(&what);
         } else {
-            self.bar.println(what.to_string());
+            self.bar.println(&what);
         }
+        *said = Some((now, what));
     }
 
     /// Ends when nothing has moved for [`PATIENCE`].
@@ -172,4 +178,59 @@ fn write_line(what: impl Display) {
 
 fn seconds(wait: Duration) -> String {
     format!("{:.1} s", wait.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    fn watch() -> Watch {
+        Watch::new(CancellationToken::new())
+    }
+
+    async fn endless(watch: &Watch) -> String {
+        watch.step("sending", 1, pending::<anyhow::Result<()>>()).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_step_gives_what_its_work_gives() {
+        assert_eq!(watch().step("sending", 1, async { Ok(7) }).await.unwrap(), 7);
+        let failed = watch().step("sending", 1, async { bail!("no") as anyhow::Result<()> }).await;
+        assert_eq!(failed.unwrap_err().to_string(), "no");
+    }
+
+    #[tokio::test]
+    async fn a_step_ends_when_something_has_broken_and_the_first_reason_counts() {
+        let watch = watch();
+        watch.break_off("a line was refused".into());
+        watch.break_off("and so was the next".into());
+        assert_eq!(endless(&watch).await, "sending: a line was refused");
+    }
+
+    #[tokio::test]
+    async fn a_step_ends_on_the_users_wish() {
+        let watch = watch();
+        watch.shutdown.cancel();
+        assert_eq!(endless(&watch).await, "sending: interrupted");
+    }
+
+    #[tokio::test]
+    async fn a_standstill_is_told_with_the_last_trouble_and_a_wait_that_was_asked_for_is_none() {
+        let began = Instant::now() - 2 * PATIENCE;
+        let stalled = Watch { began, ..watch() };
+        stalled.say("the server does not answer");
+        let soon = || std::future::poll_fn(|_| std::task::Poll::Ready(()));
+        let ended = async |watch: &Watch| {
+            tokio::select! { biased; () = watch.stalled() => true, () = soon() => false }
+        };
+        assert!(ended(&stalled).await);
+        stalled.told_to_wait("registering", &"rate_limited", Duration::from_secs(600));
+        assert!(!ended(&stalled).await);
+        assert_eq!(stalled.waits(), 1);
+        let moving = Watch { began, ..watch() };
+        moving.moved();
+        assert!(!ended(&moving).await);
+    }
 }
