@@ -25,8 +25,7 @@ pub(crate) async fn drain(app: &App) {
     let least = COME_BACK_MIN + COME_BACK_PER_SOCKET * u32::try_from(connections.len()).unwrap_or(u32::MAX);
     for slice in connections.chunks(connections.len().div_ceil(SLICES).max(100)) {
         for connection in slice {
-            let text = format!(r#"{{"retryAfterMs":{}}}"#, app.jitter(least).as_millis());
-            connection.close(Close { reason: CloseReason::Draining, text });
+            connection.close(close(app, least));
         }
         if slice.len() < connections.len() {
             tokio::time::sleep(PAUSE).await;
@@ -41,4 +40,14 @@ pub(crate) async fn drain(app: &App) {
     if tokio::time::timeout(app.config.drain, others_done).await.is_err() {
         tracing::warn!("some connections did not end in time");
     }
+}
+
+/// The close of a socket that has only begun.
+pub(crate) fn farewell(app: &App) -> Close {
+    close(app, COME_BACK_MIN)
+}
+
+fn close(app: &App, least: Duration) -> Close {
+    let text = format!(r#"{{"retryAfterMs":{}}}"#, app.jitter(least).as_millis());
+    Close { reason: CloseReason::Draining, text }
 }

@@ -23,6 +23,7 @@ use super::incoming::{self, Heard, Pace};
 use super::joining;
 use crate::accounts::{AuthError, Identity};
 use crate::app::App;
+use crate::drain;
 use crate::rest::problem::ApiError;
 
 /// How much one read takes; one buffer of this size a thread.
@@ -42,11 +43,7 @@ thread_local! {
 pub async fn serve(app: App, stream: TcpStream, first: Bytes) {
     let mut wire = Wire::new(stream);
     wire.hear(&mut first.to_vec());
-    let joined = match tokio::time::timeout(app.config.handshake, join(&app, &mut wire)).await {
-        Ok(joined) => joined,
-        Err(_) => Err(End::close(CloseReason::Unauthenticated, "say connect or resume sooner")),
-    };
-    let (end, connection) = match joined {
+    let (end, connection) = match begin(&app, &mut wire).await {
         Ok(connection) => {
             let end = run(&app, &mut wire, &connection).await;
             joining::unregister(&app, &connection);
@@ -116,11 +113,31 @@ impl From<ApiError> for End {
     }
 }
 
-/// Waits for `connect` or `resume`, and makes a reader of who says it.
-async fn join(app: &App, wire: &mut Wire) -> Result<Arc<Connection>, End> {
-    let first = loop {
+/// Waits until the client says who it is, and makes a reader of it.
+async fn begin(app: &App, wire: &mut Wire) -> Result<Arc<Connection>, End> {
+    let first = tokio::select! {
+        first = tokio::time::timeout(app.config.handshake, first_event(wire)) => match first {
+            Ok(first) => first?,
+            Err(_) => return Err(End::close(CloseReason::Unauthenticated, "say connect or resume sooner")),
+        },
+        () = app.draining.cancelled() => return Err(End::Close(drain::farewell(app))),
+    };
+    // Not cut short: who is registered must be unregistered.
+    let joined = join(app, first).await;
+    if !app.draining.is_cancelled() {
+        return joined;
+    }
+    // Registered after those who are here were told to go, or refused because the node is nearly gone.
+    let connection = joined.map_err(|_| End::Close(drain::farewell(app)))?;
+    connection.close(drain::farewell(app));
+    Ok(connection)
+}
+
+/// The first event that the client says.
+async fn first_event(wire: &mut Wire) -> Result<ClientEvent, End> {
+    loop {
         match wire.heard.pop_front() {
-            Some(Heard::Event(event, _)) => break event,
+            Some(Heard::Event(event, _)) => return Ok(event),
             Some(Heard::Malformed(_)) => {
                 return Err(End::close(CloseReason::Protocol, "the first frame must be connect or resume"));
             }
@@ -135,7 +152,11 @@ async fn join(app: &App, wire: &mut Wire) -> Result<Arc<Connection>, End> {
                 wire.read();
             }
         }
-    };
+    }
+}
+
+/// Makes a reader of who says `connect` or `resume`.
+async fn join(app: &App, first: ClientEvent) -> Result<Arc<Connection>, End> {
     let (identity, position) = match first {
         ClientEvent::Connect { token } => (app.accounts.authenticate(&token).await?, None),
         ClientEvent::Resume { resume_token, position } => {
@@ -150,8 +171,7 @@ async fn join(app: &App, wire: &mut Wire) -> Result<Arc<Connection>, End> {
     let since = known.as_ref().map_or_else(|| app.hub.position(), |(since, _)| *since);
     let position = known.map_or_else(|| app.store.position(since), |(_, text)| text);
     let connection = joining::register(app, Mode::Socket, identity, since).await?;
-    let begun = begin(app, &connection, identity, position, resumed, since).await;
-    match begun {
+    match welcome(app, &connection, identity, position, resumed, since).await {
         Ok(()) => Ok(connection),
         Err(end) => {
             joining::unregister(app, &connection);
@@ -160,7 +180,7 @@ async fn join(app: &App, wire: &mut Wire) -> Result<Arc<Connection>, End> {
     }
 }
 
-async fn begin(
+async fn welcome(
     app: &App,
     connection: &Arc<Connection>,
     identity: Identity,

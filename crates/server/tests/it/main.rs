@@ -4,6 +4,8 @@
 
 mod asking;
 mod basics;
+mod drain;
+mod follow;
 mod harness;
 mod rest_accounts;
 mod rest_conversations;
@@ -16,4 +18,5 @@ mod socket_handshake;
 mod socket_members;
 mod socket_messages;
 mod socket_receipts;
+mod socket_resume;
 mod wire;
