@@ -308,7 +308,13 @@ impl App {
 
     fn news(&mut self, news: ConversationNews) {
         match news {
-            ConversationNews::Whole(conversation) => self.conversation(*conversation),
+            ConversationNews::Whole(conversation) => {
+                let id = conversation.id;
+                self.conversation(*conversation);
+                if self.open.is_none() {
+                    self.open(Some(id));
+                }
+            }
             ConversationNews::Left { id, .. } => self.left(id),
             ConversationNews::Shared(shared) => {
                 if let Some(convo) = self.convos.get_mut(&shared.id) {

@@ -336,6 +336,14 @@ fn scrolling_up_reads_older_pages_one_at_a_time_until_the_beginning() {
 }
 
 #[test]
+fn the_first_conversation_of_all_opens_by_itself() {
+    let mut app = App::new(&user(ANA, "Ana"));
+    let begun = Box::new(conversation(WITH_BO, None, &[ANA, BO], 1, 1));
+    app.handle(Input::Client(Event::Conversation(ConversationNews::Whole(begun))), Instant::now());
+    assert_eq!(app.open, Some(WITH_BO));
+}
+
+#[test]
 fn a_draft_waits_in_its_conversation() {
     let mut bench = Bench::new();
     bench.take(Input::Paste("half a thou".into()));
