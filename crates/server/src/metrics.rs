@@ -16,8 +16,6 @@ use tertulia_domain::hub::Hub;
 use tertulia_protocol::Code;
 use tertulia_protocol::event::CloseReason;
 
-use crate::app::App;
-
 /// Seconds; closer together around what people notice.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -237,12 +235,19 @@ impl Metrics {
     }
 
     /// The text that Prometheus reads.
-    pub fn encode(&self, app: &App) -> String {
-        self.from_hub.copy(&app.hub);
-        for (figure, value) in app.store.figures().into_iter().chain(app.accounts.figures()) {
+    ///
+    /// `figures` is what the stores say of themselves; `lane_depth` is how many intents wait to be appended.
+    pub fn encode(
+        &self,
+        hub: &Hub,
+        figures: impl IntoIterator<Item = (&'static str, f64)>,
+        lane_depth: usize,
+    ) -> String {
+        self.from_hub.copy(hub);
+        for (figure, value) in figures {
             self.from_store.get_or_create(&FigureLabel { figure }).set(value);
         }
-        self.lane_waiting.set(i64::try_from(app.lane.depth()).unwrap_or(i64::MAX));
+        self.lane_waiting.set(i64::try_from(lane_depth).unwrap_or(i64::MAX));
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             tracing::error!("metrics could not be written");
