@@ -31,7 +31,11 @@ pub(super) async fn send(
     Json(message): Json<SendMessage>,
 ) -> Result<impl IntoResponse, ApiError> {
     let now = app.clock.monotonic();
-    app.limits.sends.check(identity.device, now).map_err(ApiError::rate_limited)?;
+    let bytes = u32::try_from(message.body.len()).unwrap_or(u32::MAX);
+    let sends = app.limits.sends.check(identity.device, now);
+    sends
+        .and_then(|()| app.limits.bytes.check_cost(identity.device, bytes, now))
+        .map_err(ApiError::rate_limited)?;
     let sent = messages::send(&app, identity, convo, message).await?;
     let status = if sent.is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(MessageAnswer { message: sent.message.as_ref().clone() })))
