@@ -209,7 +209,9 @@ impl Hub {
         node.privacy = privacy;
         node.connections.push(Arc::clone(&connection));
         let attach = !node.attached;
-        self.refresh_presence(&mut routes, user, now);
+        if !attach {
+            self.refresh_presence(&mut routes, user, now);
+        }
         (connection, attach)
     }
 
@@ -228,8 +230,11 @@ impl Hub {
                 routes.join(user, head.convo, head.last_seq.next(), head.member_count);
             }
         }
-        if let Some(node) = routes.user_mut(user) {
-            node.convos.shrink_to_fit();
+        let Some(node) = routes.user_mut(user) else { return };
+        node.convos.shrink_to_fit();
+        // Told only now: with whom he shares a conversation was not known before.
+        if let Some(now) = node.last_seen() {
+            self.refresh_presence(&mut routes, user, now);
         }
     }
 

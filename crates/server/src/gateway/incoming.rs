@@ -16,7 +16,8 @@ use crate::limits::Bucket;
 use crate::messages;
 use crate::rest::problem::ApiError;
 
-/// After this many frames in a row that were refused because they came too fast, the socket is closed.
+/// When this many more frames were refused because they came too fast than were let through, the socket is closed.
+/// (Some are always let through, however fast they come.)
 const REFUSALS_MAX: u32 = 200;
 
 /// A frame that was read and is to be dealt with.
@@ -98,7 +99,7 @@ impl Pace {
     }
 
     fn counted(&mut self, checked: Result<(), Duration>) -> Result<(), Duration> {
-        self.refused = if checked.is_ok() { 0 } else { self.refused + 1 };
+        self.refused = if checked.is_ok() { self.refused.saturating_sub(1) } else { self.refused + 1 };
         checked
     }
 

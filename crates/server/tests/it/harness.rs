@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tertulia_protocol::describe;
 use tertulia_server::Node;
-use tertulia_server::clock::{Clock, Random};
+use tertulia_server::clock::{Clock, ClockHand, Random};
 use tertulia_server::config::Config;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -44,14 +44,24 @@ impl Server {
         Self::start_on(tempfile::tempdir().unwrap(), change).await
     }
 
+    /// A node whose time stands still until the hand is moved.
+    pub async fn start_with_hand(change: impl FnOnce(&mut Config)) -> (Self, ClockHand) {
+        let (clock, hand) = Clock::manual();
+        (Self::start_at(tempfile::tempdir().unwrap(), change, clock).await, hand)
+    }
+
     /// A node on a folder that may have been used before.
     pub async fn start_on(data: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at(data, change, Clock::system()).await
+    }
+
+    async fn start_at(data: tempfile::TempDir, change: impl FnOnce(&mut Config), clock: Clock) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut config = Config::new(data.path().to_owned(), address);
         config.limits = None;
         change(&mut config);
-        let node = Node::open(config, Clock::system(), Random::system()).await.unwrap();
+        let node = Node::open(config, clock, Random::system()).await.unwrap();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(node.serve(listener, shutdown.clone()));
         Self { address, http: reqwest::Client::new(), shutdown, serving, data }
@@ -248,7 +258,12 @@ impl Socket {
 
     /// Sends an event to a server that may be gone; whether it still took it.
     pub async fn try_say(&mut self, event: Value) -> bool {
-        self.stream.send(Message::text(event.to_string())).await.is_ok()
+        self.try_raw(Message::text(event.to_string())).await
+    }
+
+    /// Sends a frame as it is to a server that may be gone; whether it still took it.
+    pub async fn try_raw(&mut self, message: Message) -> bool {
+        self.stream.send(message).await.is_ok()
     }
 
     /// Sends a frame as it is.
