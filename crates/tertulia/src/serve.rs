@@ -12,6 +12,7 @@ use tertulia_server::Node;
 use tertulia_server::clock::{Clock, Random};
 use tertulia_server::config::Config;
 use tertulia_server::limits::LimitsConfig;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 /// Runs a server: everything in this one process, with its data in one folder.
@@ -120,14 +121,24 @@ pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow:
     }
     let data = config.data.clone();
     let node = Node::open(config.clone(), Clock::system(), Random::system()).await.context("cannot start")?;
-    let listener = tokio::net::TcpListener::bind(config.listen)
-        .await
+    let listener = listen(config.listen)
         .with_context(|| format!("cannot listen on {}; is something else there?", config.listen))?;
     let address = listener.local_addr().context("cannot listen")?;
     say_ready(address, &data);
     node.serve(listener, shutdown).await;
     tracing::info!("drained and closed");
     Ok(())
+}
+
+/// Binds, with room for as many connections that wait to be accepted as Linux allows: after a restart all clients
+/// come back at once, and one whose SYN is dropped comes back seconds later.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    const BACKLOG: u32 = 4_096;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that was killed comes back at once, although connections of its predecessor linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 #[expect(clippy::print_stdout, reason = "the ready line is what scripts wait for")]
