@@ -10,7 +10,7 @@ use tertulia_client::client::{Client, Events};
 use tertulia_client::event::Event;
 use tertulia_protocol::entry::{ConversationType, EntryKind};
 use tertulia_protocol::event::ConversationNews;
-use tertulia_protocol::rest::Conversation;
+use tertulia_protocol::rest::{Conversation, Mark};
 use tertulia_protocol::rules::PAGE_MAX;
 use tertulia_protocol::{ClientSeq, ConvoId, Entry, Seq, UserId};
 use tokio::sync::mpsc;
@@ -43,6 +43,7 @@ pub(super) async fn run(
         () = shutdown.cancelled() => Ok(()),
     };
     client.close().await;
+    plain.mark_read().await;
     outcome?;
     match plain.refused {
         0 => Ok(()),
@@ -66,6 +67,8 @@ struct Plain {
     /// Where a line without a name goes.
     open: Option<ConvoId>,
     unsettled: HashSet<(ConvoId, ClientSeq)>,
+    /// What was printed; at the end it is marked once more, for a mark of the client may be on its way still.
+    read: HashMap<ConvoId, Seq>,
     refused: usize,
 }
 
@@ -81,6 +84,7 @@ impl Plain {
             names: HashMap::new(),
             open: None,
             unsettled: HashSet::new(),
+            read: HashMap::new(),
             refused: 0,
         }
     }
@@ -130,9 +134,8 @@ impl Plain {
             Event::Conversation(ConversationNews::Left { id, .. }) => {
                 self.convos.remove(&id);
             }
-            Event::SendAcked { convo_id, client_seq, .. } => {
-                self.unsettled.remove(&(convo_id, client_seq));
-            }
+            // Its entry settles it: that may wait for one before it.
+            Event::SendAcked { .. } => {}
             Event::SendFailed { convo_id, client_seq, detail, .. } => {
                 self.unsettled.remove(&(convo_id, client_seq));
                 self.refuse(&detail);
@@ -192,6 +195,9 @@ impl Plain {
     /// Prints an entry, once, and marks it as read.
     async fn show(&mut self, entry: Entry) -> anyhow::Result<()> {
         let (id, seq) = (entry.convo_id, entry.seq);
+        if let Some(client_seq) = entry.client_seq.filter(|_| entry.sender_id == self.me) {
+            self.unsettled.remove(&(id, client_seq));
+        }
         if !self.convos.contains_key(&id) {
             match self.api.conversation(id).await {
                 Ok(conversation) => self.meet(conversation, seq.previous()).await,
@@ -216,6 +222,7 @@ impl Plain {
             other => note(&format!("{title} #{seq} {name}: {}", kind(other))),
         }
         if entry.sender_id != self.me {
+            self.read.insert(id, seq);
             self.client.mark(id, Some(seq), Some(seq)).await?;
         }
         Ok(())
@@ -239,6 +246,18 @@ impl Plain {
             .entry(id)
             .and_modify(|convo| convo.title.clone_from(&title))
             .or_insert(Convo { title, shown });
+    }
+
+    async fn mark_read(&self) {
+        for (id, seq) in &self.read {
+            let mark = Mark { delivered_seq: None, read_seq: Some(*seq) };
+            match self.api.mark(*id, &mark).await {
+                // One is no longer in it.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => note(&format!("what was printed may come again: {error}")),
+                Ok(()) => {}
+            }
+        }
     }
 
     /// Takes a line of stdin; says whether to go on.

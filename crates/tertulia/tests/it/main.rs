@@ -8,6 +8,7 @@
     reason = "tests say what they check by their names"
 )]
 
+mod chat;
 mod command_line;
 mod process;
 mod survival;
