@@ -17,6 +17,7 @@ mod rest_history;
 mod rest_members;
 mod rest_messages;
 mod rest_receipts;
+mod slow_readers;
 mod socket_close;
 mod socket_handshake;
 mod socket_limits;
