@@ -148,8 +148,13 @@ async fn first_event(wire: &mut Wire) -> Result<ClientEvent, End> {
                     return Err(end);
                 }
                 wire.write().map_err(|_| End::Gone)?;
-                wire.stream.readable().await.map_err(|_| End::Gone)?;
-                wire.read();
+                if wire.pending.is_empty() {
+                    wire.stream.readable().await.map_err(|_| End::Gone)?;
+                    wire.read();
+                } else {
+                    // Whoever does not read his answers is not heard.
+                    wire.stream.writable().await.map_err(|_| End::Gone)?;
+                }
             }
         }
     }

@@ -208,3 +208,20 @@ async fn refreshed_access_tokens_connect_too() {
     assert_eq!(refreshed.device, ana.device);
     server.connect(&refreshed).await;
 }
+
+#[tokio::test]
+async fn who_has_not_said_who_he_is_and_reads_no_answers_is_not_heard_any_further() {
+    let server = Server::start().await;
+    let mut flood = Wire::open(&server).await;
+    let pings = wire::frame(wire::PING, b"").repeat(5_000);
+    let (mut written, begun) = (0_usize, std::time::Instant::now());
+    // Until nothing more is taken for a while.
+    loop {
+        let writing = flood.stream.write(&pings[written % pings.len()..]);
+        let Ok(count) = tokio::time::timeout(Duration::from_secs(1), writing).await else { break };
+        written += count.unwrap();
+        assert!(written < 32 << 20, "{} MiB were taken", written >> 20);
+    }
+    assert_eq!(flood.frame().await.0, wire::PONG);
+    assert!(begun.elapsed() < Duration::from_secs(8), "only the deadline ended it");
+}

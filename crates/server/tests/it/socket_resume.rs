@@ -289,6 +289,52 @@ async fn a_resume_goes_on_after_a_restart_of_the_node() {
 }
 
 #[tokio::test]
+async fn a_position_from_before_a_restore_is_told_so() {
+    let server = Server::start().await;
+    let (ana, bo) = (server.user("ana").await, server.user("bo1").await);
+    let group = server.group(&ana, &[&bo]).await;
+    let (socket, ready) = server.connect(&bo).await;
+    drop(socket);
+    let data = server.stop().await;
+    let backup = tempfile::tempdir().unwrap();
+    copy(data.path(), backup.path());
+
+    let server = Server::start_on(data, |_| {}).await;
+    for number in 1..=5 {
+        ana.send(&server, &group, number, "lost").await;
+    }
+    let (mut socket, _) = server.connect(&bo).await;
+    socket.say(json!({ "type": "ping" })).await;
+    let position = socket.event("pong").await["position"].clone();
+    drop(socket);
+    server.stop().await;
+
+    let server = Server::start_on(backup, |_| {}).await;
+    let (_socket, again) = server.resume(&ready["resumeToken"], &position).await;
+    assert_eq!(again["resumed"], false, "what it named is not here");
+    // Also when as much has been written since.
+    for number in 1..=9 {
+        ana.send(&server, &group, number, "another").await;
+    }
+    let (_socket, again) = server.resume(&ready["resumeToken"], &position).await;
+    assert_eq!(again["resumed"], false, "what it named is not here");
+}
+
+/// Copies a folder.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn positions_do_not_age() {
     let server = Server::start().await;
     let (ana, bo) = (server.user("ana").await, server.user("bo1").await);
