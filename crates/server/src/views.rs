@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use tertulia_protocol::UserId;
+use tertulia_protocol::entry::ConversationType;
 use tertulia_protocol::rest::{Conversation, Member, MessageReceipt};
+use tertulia_protocol::{ConvoId, UserId};
 
 use crate::app::App;
 use crate::messages::shows_read;
@@ -60,4 +61,20 @@ pub(crate) async fn masked(
         Mask::new(app, reader, &users).await?.members(members);
     }
     Ok(conversation)
+}
+
+/// A conversation as news to `reader`: all of it, a direct one with its two members; `None` if he is not in it.
+///
+/// # Errors
+/// If the store does not answer.
+pub(crate) async fn whole(
+    app: &App,
+    reader: UserId,
+    convo: ConvoId,
+) -> Result<Option<Conversation>, ApiError> {
+    let Some(mut conversation) = app.store.conversation(reader, convo).await? else { return Ok(None) };
+    if conversation.kind == ConversationType::Direct {
+        conversation.members = app.store.members(reader, convo, None, 2).await?.map(|page| page.items);
+    }
+    masked(app, reader, conversation).await.map(Some)
 }

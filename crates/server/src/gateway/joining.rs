@@ -72,11 +72,11 @@ pub async fn catch_up_step(app: &App, connection: &Arc<Connection>, step: Step) 
     match step {
         Step::News { convo, since, whole } => {
             let conversation = if whole {
-                let Some(conversation) = app.store.conversation(connection.user, convo).await? else {
+                let Some(conversation) = views::whole(app, connection.user, convo).await? else {
                     app.hub.forget(connection, convo);
                     return Ok(());
                 };
-                Some(views::masked(app, connection.user, conversation).await?)
+                Some(conversation)
             } else {
                 None
             };

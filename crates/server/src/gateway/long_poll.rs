@@ -13,7 +13,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use tertulia_domain::hub::{Connection, MISSED_KEPT, MISSED_MAX, Mode, Taken};
 use tertulia_domain::log::{Change, Commit};
-use tertulia_protocol::event::{ConversationNews, ServerEvent};
+use tertulia_protocol::event::{CloseReason, ConversationNews, ServerEvent};
 use tertulia_protocol::rest::EventsPage;
 use tertulia_protocol::{Code, ConvoId, Seq, UserId};
 use tertulia_store::Slice;
@@ -144,7 +144,8 @@ async fn wait_for_events(
         () = tokio::time::sleep(wait) => Taken::default(),
         () = app.draining.cancelled() => Taken::default(),
     };
-    if taken.close.is_some() {
+    // A node that goes ends the wait early, and that is all: the cursor is good on the next one.
+    if taken.close.is_some_and(|close| close.reason == CloseReason::Revoked) {
         return Err(ApiError::new(Code::Unauthenticated, "this device was logged out; log in again"));
     }
     let mut page = if taken.hint {
@@ -208,8 +209,7 @@ async fn read(app: &App, user: UserId, cursor: Cursor) -> Result<EventsPage, Api
             if gathering.is_full() {
                 return Ok(partial(app, cursor, gathering, Part { until, convo, next: Seq::default() }));
             }
-            if joined && let Some(conversation) = app.store.conversation(user, convo).await? {
-                let conversation = views::masked(app, user, conversation).await?;
+            if joined && let Some(conversation) = views::whole(app, user, convo).await? {
                 let conversation = ConversationNews::Whole(Box::new(conversation));
                 gathering.events.push(ServerEvent::ConversationUpdate { conversation });
             }

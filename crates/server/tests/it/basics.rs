@@ -22,3 +22,19 @@ async fn a_message_goes_from_socket_to_disk_to_socket() {
     assert_eq!(history.body["items"][1]["body"], "hola");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_new_direct_conversation_is_told_with_both_its_members() {
+    let server = Server::start().await;
+    let (ana, bo) = (server.user("ana").await, server.user("bo1").await);
+    let (mut socket, _) = server.connect(&bo).await;
+    let cursor = bo.get(&server, "/api/events").await.expect(200).body["cursor"].clone();
+    ana.post(&server, "/api/conversations", json!({ "type": "direct", "members": [bo.id] }))
+        .await
+        .expect(201);
+    let news = socket.event("conversation_update").await;
+    assert_eq!(news["conversation"]["members"].as_array().map(Vec::len), Some(2), "{news}");
+    let path = format!("/api/events?cursor={}", cursor.as_str().unwrap());
+    let polled = bo.get(&server, &path).await.expect(200);
+    assert_eq!(polled.body["events"][0]["conversation"]["members"], news["conversation"]["members"]);
+}

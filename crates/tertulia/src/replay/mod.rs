@@ -1,7 +1,7 @@
 //! `tertulia replay`: sends IRC logs through a server and proves that everybody saw everything.
 //!
 //! A newcomer reads in this order: [`log`] (which lines there are), [`plan`] (who sends what, and when),
-//! [`view`] (what everybody must see), [`conduct`] and [`listen`] (sending and seeing it happen), [`verify`]
+//! [`view`] (what everybody must see), [`mod@conduct`] and [`listen`] (sending and seeing it happen), [`verify`]
 //! (reading it back). [`stage`] is what they share; [`watch`] sees to it that a replay ends.
 
 mod log;
