@@ -111,9 +111,14 @@ async fn create_direct(
 
 /// Closes the direct conversation of two users for sends if `by` blocks `other`, and opens it if he does not.
 async fn close_if_blocked(app: &App, by: UserId, other: UserId) -> Result<(), ApiError> {
-    let blocked = app.accounts.blocks(by, other).await?;
-    append(app, Intent::SetBlock { convo: ConvoId::direct(by, other), by, blocked }).await?;
-    Ok(())
+    loop {
+        let blocked = app.accounts.blocks(by, other).await?;
+        append(app, Intent::SetBlock { convo: ConvoId::direct(by, other), by, blocked }).await?;
+        // If he changed his mind meanwhile, what he appended may have come before this.
+        if app.accounts.blocks(by, other).await? == blocked {
+            return Ok(());
+        }
+    }
 }
 
 pub(super) async fn block(

@@ -190,6 +190,22 @@ async fn a_direct_conversation_that_begins_while_one_blocks_the_other_takes_no_s
 }
 
 #[tokio::test]
+async fn a_direct_conversation_that_begins_while_a_block_comes_and_goes_takes_sends() {
+    let server = Server::start().await;
+    for round in 0..8 {
+        let (ana, bo) =
+            (server.user(&format!("ana{round}")).await, server.user(&format!("bo1{round}")).await);
+        let there_and_back = async {
+            ana.block(&server, &bo).await;
+            ana.unblock(&server, &bo).await;
+        };
+        tokio::join!(bo.ask_direct(&server, &ana), there_and_back);
+        let convo = bo.ask_direct(&server, &ana).await.body["conversation"]["id"].clone();
+        bo.send(&server, convo.as_str().unwrap(), 1, "hola").await;
+    }
+}
+
+#[tokio::test]
 async fn a_group_begins_with_its_creator_as_owner_and_with_what_he_says() {
     let server = Server::start().await;
     let (ana, bo) = (server.user("ana").await, server.user("bo1").await);
