@@ -183,7 +183,10 @@ pub fn error_event(
         detail: problem.detail().to_owned(),
         convo_id,
         client_seq,
-        retry_after_ms: problem.retry_after().and_then(|wait| u64::try_from(wait.as_millis()).ok()),
+        // Rounded up: who comes back on time is not refused again.
+        retry_after_ms: problem
+            .retry_after()
+            .and_then(|wait| u64::try_from(wait.as_micros().div_ceil(1_000)).ok()),
     }
 }
 
