@@ -1,5 +1,6 @@
 //! The `tertulia` binary: arguments, the log, signals; what it does is in the library crates.
 
+mod bench;
 mod chat;
 mod histogram;
 mod replay;
@@ -18,7 +19,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// A real-time chat service.
 ///
 /// Start a server with `tertulia serve`, talk on it with `tertulia chat`, and see it carry real conversations
-/// with `tertulia replay`.
+/// with `tertulia replay`. How much it can do says `tertulia bench`.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -31,6 +32,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Chat(chat::ChatArgs),
     Replay(replay::ReplayArgs),
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
                 replay::Outcome::Right => ExitCode::SUCCESS,
                 replay::Outcome::Different => ExitCode::FAILURE,
             }),
+            Command::Bench(args) => bench::run(args, shutdown).await,
         }
     });
     result.unwrap_or_else(|error| fail(&error))

@@ -8,6 +8,7 @@
     reason = "tests say what they check by their names"
 )]
 
+mod bench;
 mod chat;
 mod command_line;
 mod process;

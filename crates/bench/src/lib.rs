@@ -1,0 +1,31 @@
+//! What a server does under load, measured: scenarios, the generator of their load, and a report.
+//!
+//! A newcomer reads in this order: [`scenario`] (what is measured), `crowd` (users and conversations, made once
+//! and used again), `load` (threads of lean connections that send, receive and take times), [`report`]
+//! (what came out, and under which conditions).
+//!
+//! The generator shares the machine with the server, so it must cost little: each thread waits in one place for
+//! all of its connections, reads into one buffer, looks for the three or four numbers that it needs instead of
+//! parsing JSON, and answers each read with at most one write. What it costs all the same stands in the report,
+//! beside what the server costs.
+//!
+//! Every latency is taken from the moment a message was due; in a closed loop that is when it is sent.
+
+mod error;
+pub mod scenario;
+
+mod bench;
+
+mod crowd;
+
+mod load;
+
+mod conditions;
+mod histogram;
+mod process;
+mod progress;
+pub mod report;
+
+pub use bench::{Options, run};
+pub use error::Error;
+pub use scenario::Scenario;

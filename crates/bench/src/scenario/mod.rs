@@ -1,0 +1,81 @@
+//! What is measured. One struct a scenario: its arguments, and in `run` what it does.
+
+mod group;
+mod idle;
+mod pairs;
+
+pub use group::Group;
+pub use idle::Idle;
+pub use pairs::Pairs;
+
+use serde::Serialize;
+
+use crate::bench::Bench;
+use crate::error::Error;
+use crate::load::STAMP_BYTES;
+pub use crate::load::plan::Pace;
+use crate::report::Findings;
+
+/// A scenario and its arguments.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Scenario {
+    /// One writes and one reads, many times.
+    Pairs(Pairs),
+    /// Few write and many read, in one conversation.
+    Group(Group),
+    /// Many are connected, and nobody says anything.
+    Idle(Idle),
+}
+
+impl Scenario {
+    /// Its name on the command line.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Pairs(_) => "pairs",
+            Self::Group(_) => "group",
+            Self::Idle(_) => "idle",
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self {
+            Self::Pairs(pairs) => pairs.traffic.check(),
+            Self::Group(group) => group.check(),
+            Self::Idle(idle) => idle.check(),
+        }
+    }
+
+    pub(crate) async fn run(&self, bench: &mut Bench) -> Result<Findings, Error> {
+        match self {
+            Self::Pairs(pairs) => pairs.run(bench).await,
+            Self::Group(group) => group.run(bench).await,
+            Self::Idle(idle) => idle.run(bench).await,
+        }
+    }
+}
+
+/// How those send who do.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Traffic {
+    /// When.
+    #[serde(flatten)]
+    pub pace: Pace,
+    /// The length of each message.
+    pub body_bytes: usize,
+}
+
+impl Traffic {
+    fn check(&self) -> Result<(), Error> {
+        if self.body_bytes < STAMP_BYTES {
+            let why = "a message carries its time";
+            return Err(Error::Arguments(format!("a body has at least {STAMP_BYTES} bytes: {why}")));
+        }
+        match self.pace {
+            Pace::Window(1..) => Ok(()),
+            Pace::Rate(rate) if rate.is_finite() && rate > 0.0 => Ok(()),
+            _ => Err(Error::Arguments("a window or rate of nothing sends nothing".into())),
+        }
+    }
+}

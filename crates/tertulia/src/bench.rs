@@ -1,0 +1,172 @@
+//! `tertulia bench`: what a server does under load, measured.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use tertulia_bench::scenario::{Group, Idle, Pace, Pairs, Traffic};
+use tertulia_bench::{Options, Scenario};
+use tokio_util::sync::CancellationToken;
+
+/// Measures a server under load: rates, latencies, CPU and memory of both sides.
+///
+/// Start the server with `tertulia serve --limits off`, on a data folder of its own: the users and conversations of a
+/// bench stay. Keep them in a file with --users-file, or each run begins with registrations, which cost the server
+/// 20 ms of hashing each.
+///
+/// In a closed loop (--window) each sender keeps so many messages unanswered, and sends the next one at an ack: it
+/// finds out how much a server can do. In an open loop (--rate) messages are sent at their time, however the
+/// server does, and latencies count from that time: it finds out how long users wait at that rate.
+///
+/// The generator shares the machine with the server; what each of the two costs is in the report. A run that was too
+/// short, lost a connection or had a message refused says so, and ends with status 1.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    scenario: ScenarioArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum ScenarioArgs {
+    /// Pairs of users, each in a direct conversation: one writes, the other reads
+    ///
+    /// It measures the path of a message, and how many of them fit.
+    Pairs {
+        /// Pairs of users
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = many(1))]
+        pairs: usize,
+        #[command(flatten)]
+        traffic: TrafficArgs,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// One group, all members connected: some write, and everybody reads
+    ///
+    /// Besides each delivery it measures when the last member has a message.
+    Group {
+        /// Members, the writers among them
+        #[arg(long, value_name = "N", default_value_t = 200, value_parser = many(2))]
+        members: usize,
+        /// Members who write
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = many(1))]
+        writers: usize,
+        #[command(flatten)]
+        traffic: TrafficArgs,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// Many connections that say nothing: what each costs the server in memory
+    ///
+    /// The server's memory (PSS) is taken before they come, when they have been idle for --seconds, after a light load
+    /// of --seconds in which all of them have heard something, and when they have left. The server must run on this
+    /// machine. Each process may have as many connections as it may open files: see `ulimit -n`.
+    Idle {
+        /// Connections
+        #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = many(2))]
+        connections: usize,
+        /// Connections of each user: with more than one, fewer users are to be registered
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = many(1))]
+        connections_per_user: usize,
+        /// Conversations that each user is in: a tenth of them direct ones, the others groups of 100
+        #[arg(long, value_name = "K", default_value_t = 50, value_parser = many(1))]
+        conversations: usize,
+        /// Messages a second in the load after the idling, each to a group
+        #[arg(long, value_name = "R", default_value_t = 100.0)]
+        rate: f64,
+        /// The length of each message
+        #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = many(16))]
+        body: usize,
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+struct TrafficArgs {
+    /// A closed loop: messages that each sender keeps unanswered
+    #[arg(long, value_name = "W", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    window: u32,
+    /// An open loop: messages a second of all senders together
+    #[arg(long, value_name = "R", conflicts_with = "window")]
+    rate: Option<f64>,
+    /// The length of each message
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = many(16))]
+    body: usize,
+}
+
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// The server
+    #[arg(long, env = "TERTULIA_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    server: String,
+    /// The server's process [default: the one of this machine that listens on the port]
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Keeps users and conversations for later runs; it holds their secrets, and belongs to one data folder of a server
+    #[arg(long, value_name = "FILE")]
+    users_file: Option<PathBuf>,
+    /// How long is measured
+    #[arg(long, value_name = "S", default_value_t = 10)]
+    seconds: u64,
+    /// How long the load runs before it counts
+    #[arg(long, value_name = "S", default_value_t = 2)]
+    warm_up: u64,
+    /// Threads of the generator [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// A number from `least` to 100,000.
+fn many(least: u64) -> impl clap::builder::TypedValueParser<Value = usize> {
+    use clap::builder::TypedValueParser as _;
+    clap::value_parser!(u64).range(least..=100_000).map(|number| number as usize)
+}
+
+/// Measures, and prints the report.
+///
+/// # Errors
+/// If there is nothing to report: wrong arguments, a server that cannot be reached or refuses the set-up.
+#[expect(clippy::print_stdout, reason = "the report is what was asked for")]
+pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
+    let (scenario, common) = split(args.scenario);
+    let options = Options {
+        server: common.server,
+        server_pid: common.server_pid,
+        users_file: common.users_file,
+        threads: common.threads,
+        warm_up: Duration::from_secs(common.warm_up),
+        measured: Duration::from_secs(common.seconds),
+    };
+    let report = tertulia_bench::run(&scenario, &options, shutdown).await?;
+    if common.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn split(scenario: ScenarioArgs) -> (Scenario, CommonArgs) {
+    let traffic = |args: TrafficArgs| Traffic {
+        pace: args.rate.map_or(Pace::Window(args.window), Pace::Rate),
+        body_bytes: args.body,
+    };
+    match scenario {
+        ScenarioArgs::Pairs { pairs, traffic: sent, common } => {
+            (Scenario::Pairs(Pairs { pairs, traffic: traffic(sent) }), common)
+        }
+        ScenarioArgs::Group { members, writers, traffic: sent, common } => {
+            (Scenario::Group(Group { members, writers, traffic: traffic(sent) }), common)
+        }
+        ScenarioArgs::Idle { connections, connections_per_user, conversations, rate, body, common } => {
+            let traffic = Traffic { pace: Pace::Rate(rate), body_bytes: body };
+            (Scenario::Idle(Idle { connections, connections_per_user, conversations, traffic }), common)
+        }
+    }
+}
