@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::time::Duration;
+use tertulia_protocol::Code;
 use tracing::Instrument as _;
 
 use crate::app::App;
@@ -33,6 +34,9 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     let status = response.status().as_u16();
     let took = app.clock.monotonic().saturating_sub(began);
     app.metrics.answered(method, &route, status, took);
+    if let Some(code) = response.extensions().get::<Code>() {
+        app.metrics.problem(*code);
+    }
     span.in_scope(|| tracing::debug!(status, micros = took.as_micros(), "answered"));
     response
 }

@@ -107,6 +107,8 @@ impl IntoResponse for ApiError {
         if self.code == Code::Unauthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For those who count.
+        response.extensions_mut().insert(self.code);
         response
     }
 }

@@ -38,3 +38,16 @@ async fn a_new_direct_conversation_is_told_with_both_its_members() {
     let polled = bo.get(&server, &path).await.expect(200);
     assert_eq!(polled.body["events"][0]["conversation"]["members"], news["conversation"]["members"]);
 }
+
+#[tokio::test]
+async fn problems_are_counted_by_code_on_sockets_and_by_rest() {
+    let server = Server::start().await;
+    let ana = server.user("ana").await;
+    let nowhere = "01a2102b-502a-7b77-b541-3fbd9a3339e0";
+    ana.get(&server, &format!("/api/conversations/{nowhere}")).await.expect_problem(404, "not_found");
+    let (mut socket, _) = server.connect(&ana).await;
+    socket.say(json!({ "type": "typing", "convoId": nowhere, "active": true })).await;
+    socket.event("error").await;
+    let metrics = ana.get(&server, "/metrics").await.expect(200).text;
+    assert!(metrics.contains(r#"tertulia_problems_total{code="not_found"} 2"#), "{metrics}");
+}
