@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Subcommand};
 use tertulia_bench::scenario::{Group, Idle, Pace, Pairs, Traffic};
 use tertulia_bench::{Options, Scenario};
+use tertulia_protocol::rules::BODY_BYTES_MAX;
 use tokio_util::sync::CancellationToken;
 
 /// Measures a server under load: rates, latencies, CPU and memory of both sides.
@@ -77,7 +79,7 @@ enum ScenarioArgs {
         #[arg(long, value_name = "R", default_value_t = 100.0)]
         rate: f64,
         /// The length of each message
-        #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = many(16))]
+        #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = body())]
         body: usize,
         #[command(flatten)]
         common: CommonArgs,
@@ -93,7 +95,7 @@ struct TrafficArgs {
     #[arg(long, value_name = "R", conflicts_with = "window")]
     rate: Option<f64>,
     /// The length of each message
-    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = many(16))]
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = body())]
     body: usize,
 }
 
@@ -123,9 +125,13 @@ struct CommonArgs {
 }
 
 /// A number from `least` to 100,000.
-fn many(least: u64) -> impl clap::builder::TypedValueParser<Value = usize> {
-    use clap::builder::TypedValueParser as _;
+fn many(least: u64) -> impl TypedValueParser<Value = usize> {
     clap::value_parser!(u64).range(least..=100_000).map(|number| number as usize)
+}
+
+/// The length of a message: it has room for the time at which it was due, and the server takes it.
+fn body() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u64).range(16..=BODY_BYTES_MAX as u64).map(|number| number as usize)
 }
 
 /// Measures, and prints the report.

@@ -156,7 +156,7 @@ impl Connection {
     ) -> io::Result<()> {
         loop {
             let len = match self.stream.read(buffer) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server has hung up")),
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -209,6 +209,9 @@ impl Connection {
                     if let Some(fanout) = &mut desk.fanout {
                         fanout.arrived(seq, stamp);
                     }
+                }
+                (Heard::Trouble(frame), _) if frame.contains(r#""code":"rate_limited""#) => {
+                    return Err(trouble(&format!("it limits rates; start it with --limits off: {frame}")));
                 }
                 (Heard::Trouble(frame), _) => return Err(trouble(frame)),
                 (Heard::Ack { .. }, None) => return Err(trouble("an ack, and nothing was sent")),

@@ -142,7 +142,7 @@ impl Generator {
             let (control, fanout, target) = (Arc::clone(&generator.control), fanout.clone(), target.clone());
             let worker = move || {
                 let worker = Worker::connect(work, &target, share, fanout, Arc::clone(&control));
-                worker.and_then(Worker::run).map_err(|error| control.fail(error.to_string())).ok()
+                worker.and_then(Worker::run).map_err(|error| control.fail(explain(&error))).ok()
             };
             let thread = thread::Builder::new().name(format!("bench-{thread}"));
             generator.threads.push(thread.spawn(worker).map_err(Error::io("start a thread"))?);
@@ -265,5 +265,13 @@ impl Drop for Generator {
     /// Whatever happens, threads and connections end.
     fn drop(&mut self) {
         self.control.stopped.store(true, Relaxed);
+    }
+}
+
+/// What the server says speaks for itself; what the network says needs a subject.
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::ConnectionAborted => error.to_string(),
+        _ => format!("a connection is lost: {error}"),
     }
 }
