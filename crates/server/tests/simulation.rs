@@ -8,7 +8,13 @@
 //! `TERTULIA_SIM_SEED=n cargo test -p tertulia-server --test simulation` repeats one run,
 //! `TERTULIA_SIM_RUNS=n` makes n runs.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests fail by panics")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "tests fail by panics"
+)]
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;

@@ -64,7 +64,7 @@ impl Server {
         let node = Node::open(config, clock, Random::system()).await.unwrap();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(node.serve(listener, shutdown.clone()));
-        Self { address, http: reqwest::Client::new(), shutdown, serving, data }
+        Self { address, http: http_client(), shutdown, serving, data }
     }
 
     /// Asks the node to drain, and goes on at once.
@@ -166,6 +166,13 @@ impl Server {
         let answer = owner.post(self, "/api/conversations", body).await.expect(201);
         answer.body["conversation"]["id"].as_str().unwrap().to_owned()
     }
+}
+
+/// In a build of the whole workspace `reqwest` has TLS, of which it wants to know whose; nothing here uses it.
+fn http_client() -> reqwest::Client {
+    static PROVIDER: std::sync::Once = std::sync::Once::new();
+    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    reqwest::Client::new()
 }
 
 /// What a call gave.

@@ -1,6 +1,13 @@
 //! The contract over real sockets, row by row, against a node in this process.
 
-#![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::expect_used, reason = "tests say what they check by their names")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests say what they check by their names"
+)]
 
 mod asking;
 mod basics;
