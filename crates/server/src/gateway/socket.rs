@@ -169,9 +169,14 @@ async fn join(app: &App, first: ClientEvent) -> Result<Arc<Connection>, End> {
         }
         _ => return Err(End::close(CloseReason::Protocol, "the first frame must be connect or resume")),
     };
+    let resumes = position.is_some();
     let known = position.and_then(|text| app.store.parse_position(&text).map(|since| (since, text)));
     let resumed = known.is_some();
-    app.metrics.connected(if resumed { "resume" } else { "connect" });
+    app.metrics.connected(match (resumes, resumed) {
+        (false, _) => "connect",
+        (true, true) => "resume",
+        (true, false) => "resume_unknown",
+    });
     // Taken before the reader is registered: what is committed from here on is read or delivered.
     let since = known.as_ref().map_or_else(|| app.hub.position(), |(since, _)| *since);
     let position = known.map_or_else(|| app.store.position(since), |(_, text)| text);
