@@ -583,7 +583,7 @@ impl World {
                 let expected: Vec<Arc<Entry>> = match visible_from(log, user) {
                     None => Vec::new(),
                     Some(from) => {
-                        let from = if sees_all(log, user) { Seq::new(1) } else { from };
+                        let from = if sees_all(log) { Seq::new(1) } else { from };
                         log.range(from..).map(|(_, (entry, _))| Arc::clone(entry)).collect()
                     }
                 };
@@ -638,8 +638,8 @@ fn visible_from(log: &Log, user: UserId) -> Option<Seq> {
     memberships(log, user).last().filter(|(_, to)| to.is_none()).map(|(from, _)| *from)
 }
 
-/// Whether the history policy lets him read what was before.
-fn sees_all(log: &Log, _: UserId) -> bool {
+/// Whether the history policy lets those who come later read what was before.
+fn sees_all(log: &Log) -> bool {
     log.values()
         .any(|(entry, _)| matches!(entry.kind, EntryKind::Created { history: HistoryPolicy::All, .. }))
 }

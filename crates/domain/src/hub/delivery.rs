@@ -1,6 +1,7 @@
 //! What is committed, to whom: each entry in the order of commits to the readers who are live in its
 //! conversation, encoded once; the ack to the connection that sent it.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -295,11 +296,9 @@ impl Delivery<'_> {
 
     fn shared(&mut self, routes: &Routes, convo: ConvoId, shared: &Arc<SharedSettings>) {
         let Some(route) = routes.convo(convo) else { return };
-        let mut frame = frames::Lazy::new(|| frames::shared(shared));
+        let frame = LazyCell::new(|| frames::shared(shared));
         for (_, connection) in routes.readers(route) {
-            if let Some(frame) = frame.get() {
-                self.push_news(connection, convo, route.next, frame);
-            }
+            self.push_news(connection, convo, route.next, Frame::clone(&frame));
         }
     }
 

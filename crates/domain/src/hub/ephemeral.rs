@@ -1,5 +1,6 @@
 //! Typing and presence: what may be dropped. Latest value wins, and none of it stands before a message.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,12 +63,10 @@ impl Hub {
         else {
             return;
         };
-        let mut frame = frames::Lazy::new(|| frames::typing(convo.id, user, active));
+        let frame = LazyCell::new(|| frames::typing(convo.id, user, active));
         for (reader, connection) in routes.readers(convo) {
-            if reader.id != user
-                && let Some(frame) = frame.get()
-            {
-                self.push_ephemeral(connection, EphemeralKey::Typing(convo.id, user), frame);
+            if reader.id != user {
+                self.push_ephemeral(connection, EphemeralKey::Typing(convo.id, user), Frame::clone(&frame));
             }
         }
     }

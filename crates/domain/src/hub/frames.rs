@@ -125,25 +125,6 @@ pub(super) fn presence(user_id: UserId, status: Presence, last_seen: Option<Time
     encode(&ServerEvent::PresenceUpdate { user_id, status, last_seen })
 }
 
-/// Encodes once, when the first reader needs it.
-pub(super) struct Lazy<F: FnOnce() -> Frame> {
-    make: Option<F>,
-    frame: Option<Frame>,
-}
-
-impl<F: FnOnce() -> Frame> Lazy<F> {
-    pub(super) const fn new(make: F) -> Self {
-        Self { make: Some(make), frame: None }
-    }
-
-    pub(super) fn get(&mut self) -> Option<Frame> {
-        if let Some(make) = self.make.take() {
-            self.frame = Some(make());
-        }
-        self.frame.clone()
-    }
-}
-
 /// What all members share, as news.
 pub(super) fn shared(settings: &Arc<tertulia_protocol::event::SharedSettings>) -> Frame {
     news(ConversationNews::Shared(settings.as_ref().clone()))

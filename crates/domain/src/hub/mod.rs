@@ -39,7 +39,7 @@ pub const MISSED_MAX: u64 = 1_000;
 pub const MISSED_KEPT: u64 = 200;
 /// In conversations of more members than this, the watermarks of others are not pushed, and typing neither:
 /// both would grow with the square of the members. Whoever wants to know asks by REST.
-pub const CHATTER_MEMBERS_MAX: u64 = 256;
+pub const CHATTER_MEMBERS_MAX: u64 = crate::conversation::RECEIPTS_MEMBERS_MAX as u64;
 
 /// What the hub needs to know of its node.
 pub struct Settings {
