@@ -1,6 +1,7 @@
 //! The events of the socket, `/api/ws`: one text frame is one event.
 
 use schemars::JsonSchema;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{HistoryPolicy, Posting};
@@ -73,6 +74,38 @@ pub enum ClientEvent {
     },
     /// Asks for a `pong`.
     Ping {},
+}
+
+impl ClientEvent {
+    /// Reads the text of a frame.
+    ///
+    /// The most frequent event, written as most clients write it (its `type` first), is read in one pass; the others
+    /// wait in memory until their `type` is known.
+    ///
+    /// # Errors
+    /// If it is no event.
+    pub fn parse(text: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Send {
+            // Read, so that a second one is refused.
+            r#type: IgnoredAny,
+            convo_id: ConvoId,
+            client_seq: ClientSeq,
+            body: String,
+            #[serde(default)]
+            media_ids: Vec<String>,
+            #[serde(default)]
+            reply_to: Option<Seq>,
+        }
+        if text.starts_with(r#"{"type":"send_message","#)
+            && let Ok(send) = serde_json::from_str(text)
+        {
+            let Send { r#type: IgnoredAny, convo_id, client_seq, body, media_ids, reply_to } = send;
+            return Ok(Self::SendMessage { convo_id, client_seq, body, media_ids, reply_to });
+        }
+        serde_json::from_str(text)
+    }
 }
 
 /// What the server says.
@@ -289,6 +322,34 @@ impl CloseReason {
             Self::RateLimited => "rate_limited",
             Self::HeartbeatMissed => "heartbeat_missed",
             Self::Draining => "draining",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_way_of_reading_an_event_reads_and_refuses_the_same_as_the_long_one() {
+        const CONVO: &str = r#""convoId":"0198f3a2-7c4e-7b1a-9d3e-5f6a7b8c9d0e""#;
+        let fields = [
+            r#""clientSeq":7,"body":"hola""#,
+            r#""clientSeq":7,"body":"a \"b\" \u4e0a","replyTo":3,"mediaIds":["m"]"#,
+            r#""clientSeq":7,"body":"hola","replyTo":null,"unknown":{"type":"ping"},"token":5"#,
+            r#""clientSeq":7"#,
+            r#""clientSeq":"7","body":"hola""#,
+            r#""clientSeq":7,"body":"hola","body":"again""#,
+            r#""clientSeq":7,"body":"hola","type":"ping""#,
+            r#""clientSeq":7,"body":"hola"} "#,
+            r#""clientSeq":7,"body":"hola"#,
+        ];
+        for fields in fields {
+            let text = format!(r#"{{"type":"send_message",{CONVO},{fields}}}"#);
+            let as_json = |event: ClientEvent| serde_json::to_string(&event).unwrap();
+            let short = ClientEvent::parse(&text).map(as_json).map_err(|error| error.to_string());
+            let long = serde_json::from_str(&text).map(as_json).map_err(|error| error.to_string());
+            assert_eq!(short, long, "{text}");
         }
     }
 }

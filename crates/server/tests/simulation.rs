@@ -468,8 +468,9 @@ impl World {
         let Client { user, known, position, line: Some(line), .. } = &mut self.clients[client] else {
             return;
         };
-        for frame in line.connection.take().frames {
-            let Ok(event) = serde_json::from_slice::<ServerEvent>(frame.payload()) else {
+        let wire = line.connection.take().outbox.to_vec();
+        for payload in tertulia_websocket::payloads(&wire) {
+            let Ok(event) = serde_json::from_slice::<ServerEvent>(payload) else {
                 continue; // A WebSocket ping.
             };
             match event {

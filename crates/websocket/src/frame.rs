@@ -138,6 +138,39 @@ impl io::Write for TextFrameBuilder {
     }
 }
 
+/// Appends a whole text frame to `wire`; `write` appends the payload, which must be UTF-8, and nothing else.
+///
+/// For frames that are written where they are sent from. [`TextFrameBuilder`] makes one that is shared.
+pub fn put_text(wire: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Nearly all payloads have a length that takes so much; the others are moved a little.
+    const HEADER_BYTES_GUESSED: usize = 4;
+    let start = wire.len();
+    wire.extend_from_slice(&[0; HEADER_BYTES_GUESSED]);
+    write(wire);
+    let payload = &wire[start + HEADER_BYTES_GUESSED..];
+    debug_assert!(std::str::from_utf8(payload).is_ok(), "a text frame carries UTF-8 (section 5.6)");
+    let (header, header_len) = header(TEXT, 0, payload.len());
+    wire.splice(start..start + HEADER_BYTES_GUESSED, header[..header_len].iter().copied());
+}
+
+/// The payloads of whole server frames that stand one behind the other, as a server has written them.
+///
+/// It ends where a frame is not whole.
+pub fn payloads(mut wire: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (&[_, short], _) = wire.split_first_chunk()?;
+        let (header_len, len) = match short {
+            127 => (10, u64::from_be_bytes(wire.get(2..10)?.try_into().ok()?)),
+            126 => (4, u64::from(u16::from_be_bytes(wire.get(2..4)?.try_into().ok()?))),
+            short => (2, u64::from(short)),
+        };
+        let end = header_len + usize::try_from(len).ok()?;
+        let payload = wire.get(header_len..end)?;
+        wire = &wire[end..];
+        Some(payload)
+    })
+}
+
 /// The header of an unfragmented frame, without a masking key, and its length. `mask` is [`MASK`]
 /// if a key follows, or 0.
 pub(crate) fn header(opcode: u8, mask: u8, payload_len: usize) -> ([u8; HEADER_BYTES_MAX], usize) {

@@ -60,5 +60,5 @@ mod tests;
 
 pub use close::CloseCode;
 pub use decode::{Decoder, Event, MESSAGE_BYTES_MAX, ProtocolError};
-pub use frame::{Frame, TextFrameBuilder};
+pub use frame::{Frame, TextFrameBuilder, payloads, put_text};
 pub use handshake::{HandshakeError, PROTOCOL_VERSION, UpgradeHeaders, accept_key, check_request};

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::task::Waker;
 
 use tertulia_protocol::event::ConversationNews;
 use tertulia_protocol::rest::Conversation;
@@ -82,17 +83,19 @@ impl Hub {
             }
         }
         for frame in waiting {
-            push(&mut state, frame);
+            push(&mut state, &frame);
         }
         state.end_lag_if_over();
-        if let Some(waker) = state.wake_to_catch_up() {
-            waker.wake();
-        }
+        wake(state.wake_to_catch_up());
     }
 
     /// What the reader needs next; `None` if he is live everywhere, waits for the hub, or must first write what
     /// is in his outbox.
     pub fn next_step(&self, connection: &Arc<Connection>) -> Option<Step> {
+        // Asked each time that a task has nothing else to do, and mostly in vain: without the lock of all.
+        if !connection.is_lagging() {
+            return None;
+        }
         let mut routes = self.routes();
         let mut state = connection.state();
         if !state.has_room(&connection.limits, connection.limits.bytes / 2) {
@@ -121,7 +124,7 @@ impl Hub {
         let after = lagging.next.previous();
         if let Some((from, to)) = gap {
             count(&self.stats.gaps, 1);
-            push(&mut state, frames::gap(convo, from, to));
+            push(&mut state, &frames::gap(convo, from, to));
         }
         Some(Step::Page { convo, after })
     }
@@ -144,12 +147,12 @@ impl Hub {
         lagging.whole = false;
         lagging.news = None;
         if let Some(whole) = whole {
-            push(&mut state, frames::news(ConversationNews::Whole(Box::new(whole))));
+            push(&mut state, &frames::news(ConversationNews::Whole(Box::new(whole))));
         }
         if let Some(Change::In { shared, own, receipts, .. }) = change {
             for frame in news_frames(convo, connection.user, shared, own, receipts, reader_shows_read, hiding)
             {
-                push(&mut state, frame);
+                push(&mut state, &frame);
             }
         }
     }
@@ -198,13 +201,11 @@ impl Hub {
         for (at, entry) in waiting.iter().enumerate() {
             let is_end = at == last && state.lag.is_none();
             let text = is_end.then(|| self.position_text(position));
-            push(&mut state, frames::message(entry, text.as_deref()));
+            wake(state.push_written(|wire| frames::write_message(wire, entry, text.as_deref())));
         }
         count(&self.stats.deliveries, waiting.len() as u64);
         // There may be something else to read.
-        if let Some(waker) = state.wake_to_catch_up() {
-            waker.wake();
-        }
+        wake(state.wake_to_catch_up());
     }
 
     /// The reader is no longer in the conversation that a step asked for: there is nothing to read there for him.
@@ -260,8 +261,12 @@ fn news_frames(
 }
 
 /// The reader's own task is at work here and looks at the outbox next: nobody needs to be woken.
-fn push(state: &mut State, frame: Frame) {
-    if let Some(waker) = state.push(frame) {
+fn push(state: &mut State, frame: &Frame) {
+    wake(state.push(frame));
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
         waker.wake();
     }
 }

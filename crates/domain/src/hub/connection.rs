@@ -9,6 +9,7 @@ use tertulia_protocol::event::CloseReason;
 use tertulia_protocol::{ConvoId, DeviceId, Seq, Timestamp, UserId};
 use tertulia_websocket::Frame;
 
+use super::outbox::{Encoded, Outbox};
 use crate::log::Commit;
 
 /// What an outbox holds at most. A reader who is slower than that lags.
@@ -49,8 +50,8 @@ pub struct Close {
 /// What a connection's task takes at once.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// Frames to write, in this order.
-    pub frames: VecDeque<Frame>,
+    /// Frames to write.
+    pub outbox: Outbox,
     /// Something durable happened (long-polls only).
     pub hint: bool,
     /// Close after these frames.
@@ -76,8 +77,7 @@ pub struct Connection {
 
 #[derive(Default)]
 pub(super) struct State {
-    frames: VecDeque<Frame>,
-    bytes: usize,
+    outbox: Outbox,
     /// Typing and presence: latest value wins, the oldest goes first.
     ephemeral: VecDeque<(EphemeralKey, Frame)>,
     hint: bool,
@@ -191,7 +191,7 @@ impl Connection {
     /// Takes all that waits to be written; when there is nothing, `waker` is woken once there is.
     pub fn poll_taken(&self, waker: &Waker) -> Option<Taken> {
         let mut state = self.state();
-        if state.frames.is_empty() && state.ephemeral.is_empty() && state.close.is_none() && !state.hint {
+        if state.outbox.is_empty() && state.ephemeral.is_empty() && state.close.is_none() && !state.hint {
             if state.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
                 state.waker = Some(waker.clone());
             }
@@ -215,8 +215,9 @@ impl Connection {
     }
 
     /// Puts a frame behind all others, also over the limits: for answers, of which there are no more than requests.
+    #[expect(clippy::needless_pass_by_value, reason = "a frame is made for one connection")]
     pub fn push(&self, frame: Frame) {
-        let waker = self.state().push(frame);
+        let waker = self.state().push(&frame);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -234,7 +235,7 @@ impl Connection {
     /// so their number is bounded by asking this before the next request is heard.
     pub fn is_congested(&self) -> bool {
         let state = self.state();
-        state.frames.len() > 2 * self.limits.frames || state.bytes > 2 * self.limits.bytes
+        state.outbox.frames() > 2 * self.limits.frames || state.outbox.bytes() > 2 * self.limits.bytes
     }
 
     /// Whether it lags anywhere.
@@ -246,13 +247,27 @@ impl Connection {
 impl State {
     /// Whether a frame of `len` bytes fits.
     pub(super) fn has_room(&self, limits: &Limits, len: usize) -> bool {
-        self.frames.is_empty() || (self.frames.len() < limits.frames && self.bytes + len <= limits.bytes)
+        let outbox = &self.outbox;
+        outbox.is_empty() || (outbox.frames() < limits.frames && outbox.bytes() + len <= limits.bytes)
     }
 
     #[must_use = "the task sleeps until it is woken"]
-    pub(super) fn push(&mut self, frame: Frame) -> Option<Waker> {
-        self.bytes += frame.len();
-        self.frames.push_back(frame);
+    pub(super) fn push(&mut self, frame: &Frame) -> Option<Waker> {
+        self.outbox.push(frame);
+        self.waker.take()
+    }
+
+    /// Pushes a frame that others get, too.
+    #[must_use = "the task sleeps until it is woken"]
+    pub(super) fn push_encoded(&mut self, encoded: &mut Encoded) -> Option<Waker> {
+        self.outbox.push_encoded(encoded);
+        self.waker.take()
+    }
+
+    /// Pushes a frame that nobody else gets; `write` appends it.
+    #[must_use = "the task sleeps until it is woken"]
+    pub(super) fn push_written(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Option<Waker> {
+        self.outbox.write(write);
         self.waker.take()
     }
 
@@ -295,11 +310,12 @@ impl State {
     }
 
     fn take(&mut self) -> Taken {
-        let mut frames = std::mem::take(&mut self.frames);
-        self.bytes = 0;
         // In `take`, an idle connection gives its buffers away: it holds none.
-        frames.extend(std::mem::take(&mut self.ephemeral).into_iter().map(|(_, frame)| frame));
-        Taken { frames, hint: std::mem::take(&mut self.hint), close: self.close.take() }
+        let mut outbox = std::mem::take(&mut self.outbox);
+        for (_, frame) in std::mem::take(&mut self.ephemeral) {
+            outbox.push(&frame);
+        }
+        Taken { outbox, hint: std::mem::take(&mut self.hint), close: self.close.take() }
     }
 }
 

@@ -42,7 +42,13 @@ impl Hub {
     pub fn deliver<'a>(&self, commit: Commit, batch: impl IntoIterator<Item = Committed<'a>>) {
         self.caught_up(commit);
         let position = self.position_text(commit);
-        let mut delivery = Delivery { hub: self, commit, position: &position, wakers: Vec::new() };
+        let mut delivery = Delivery {
+            hub: self,
+            commit,
+            position: &position,
+            wakers: Vec::new(),
+            frames: EntryFrames::default(),
+        };
         for committed in batch {
             delivery.one(&committed);
         }
@@ -58,6 +64,8 @@ struct Delivery<'h> {
     commit: Commit,
     position: &'h str,
     wakers: Vec<Waker>,
+    /// Those of the entry in hand; their memory is used for one entry after the other.
+    frames: EntryFrames,
 }
 
 impl Delivery<'_> {
@@ -90,13 +98,10 @@ impl Delivery<'_> {
     }
 
     /// Answers may exceed the outbox: there are no more of them than requests under way, which are bounded.
-    fn answer(&mut self, connection: &Connection, frame: Frame) {
-        self.wakers.extend(connection.state().push(frame));
-    }
-
     fn ack(&mut self, origin: Origin<'_>, entry: &Entry) {
         let client_seq = origin.client_seq.or(entry.client_seq).unwrap_or_default();
-        self.answer(origin.connection, frames::ack(entry.convo_id, client_seq, entry.seq, entry.ts));
+        let mut state = origin.connection.state();
+        self.wakers.extend(state.push_written(|wire| frames::write_ack(wire, client_seq, entry)));
     }
 
     fn refuse(&mut self, origin: Origin<'_>, refusal: &Refusal) {
@@ -107,7 +112,7 @@ impl Delivery<'_> {
             client_seq: origin.client_seq,
             retry_after_ms: None,
         };
-        self.answer(origin.connection, frames::encode(&event));
+        self.wakers.extend(origin.connection.state().push(&frames::encode(&event)));
     }
 
     fn entry(&mut self, routes: &mut Routes, entry: &Arc<Entry>, sender: Option<u64>) {
@@ -146,25 +151,18 @@ impl Delivery<'_> {
 
     fn push_to_readers(&mut self, routes: &Routes, entry: &Arc<Entry>, sender: Option<u64>) {
         let Some(convo) = routes.convo(entry.convo_id) else { return };
-        let mut frames = EntryFrames::new(entry, self.position);
+        self.frames.clear();
         let mut pushed = 0;
         for (_, connection) in routes.readers(convo) {
             let is_sender = sender == Some(connection.id);
             let mut state = connection.state();
-            pushed += u64::from(self.offer(&mut state, connection, entry, &mut frames, is_sender));
+            pushed += u64::from(self.offer(&mut state, connection, entry, is_sender));
         }
         count(&self.hub.stats.deliveries, pushed);
     }
 
     /// Pushes an entry to one reader if he is live here. Returns whether it was pushed.
-    fn offer(
-        &mut self,
-        state: &mut State,
-        connection: &Connection,
-        entry: &Entry,
-        frames: &mut EntryFrames<'_>,
-        is_sender: bool,
-    ) -> bool {
+    fn offer(&mut self, state: &mut State, connection: &Connection, entry: &Entry, is_sender: bool) -> bool {
         if connection.mode == Mode::Poll {
             self.wakers.extend(state.hint());
             return false;
@@ -193,14 +191,15 @@ impl Delivery<'_> {
         if is_sender {
             return false; // The ack stands for it.
         }
-        let frame = if state.lag.is_some() { frames.plain() } else { frames.positioned() };
+        let position = state.lag.is_none().then_some(self.position);
+        let frame = self.frames.get(entry, position);
         if !state.has_room(&connection.limits, frame.len()) {
             count(&self.hub.stats.lagged, 1);
             state.lag_at(self.commit, entry.convo_id, entry.seq);
             self.wakers.extend(state.wake_to_catch_up());
             return false;
         }
-        self.wakers.extend(state.push(frame.clone()));
+        self.wakers.extend(state.push_encoded(frame));
         true
     }
 
@@ -261,13 +260,13 @@ impl Delivery<'_> {
             if lagging.next < entry.seq {
                 count(&self.hub.stats.gaps, 1);
                 let gap = frames::gap(entry.convo_id, lagging.next, entry.seq.previous());
-                self.wakers.extend(state.push(gap));
+                self.wakers.extend(state.push(&gap));
             }
             if lagging.next <= entry.seq {
-                self.wakers.extend(state.push(frames::message(entry, None)));
+                self.wakers.extend(state.push_written(|wire| frames::write_message(wire, entry, None)));
             }
         }
-        self.wakers.extend(state.push(frames::left(entry.convo_id)));
+        self.wakers.extend(state.push(&frames::left(entry.convo_id)));
     }
 
     fn receipt(&mut self, receipt: Receipt, owner_shows_read: bool) {
@@ -279,7 +278,7 @@ impl Delivery<'_> {
             let is_own = reader.id == receipt.user;
             if is_own || to_all {
                 let shows_read = is_own || (owner_shows_read && reader.shows_read());
-                let frame = frames.get(shows_read).clone();
+                let frame = frames.get(shows_read);
                 self.push_news(connection, convo.id, convo.next, frame);
             }
         }
@@ -290,7 +289,7 @@ impl Delivery<'_> {
         let (Some(node), Some(route)) = (routes.user(user), routes.convo(convo)) else { return };
         let frame = frames::news(ConversationNews::Own { id: convo, settings });
         for connection in &node.connections {
-            self.push_news(connection, convo, route.next, frame.clone());
+            self.push_news(connection, convo, route.next, &frame);
         }
     }
 
@@ -298,12 +297,12 @@ impl Delivery<'_> {
         let Some(route) = routes.convo(convo) else { return };
         let frame = LazyCell::new(|| frames::shared(shared));
         for (_, connection) in routes.readers(route) {
-            self.push_news(connection, convo, route.next, Frame::clone(&frame));
+            self.push_news(connection, convo, route.next, &frame);
         }
     }
 
     /// Pushes what is no entry but must arrive: where the reader lags, or has no room, he reads it later.
-    fn push_news(&mut self, connection: &Connection, convo: ConvoId, next: Seq, frame: Frame) {
+    fn push_news(&mut self, connection: &Connection, convo: ConvoId, next: Seq, frame: &Frame) {
         let mut state = connection.state();
         if connection.mode == Mode::Poll {
             self.wakers.extend(state.hint());

@@ -1,13 +1,13 @@
 //! Events as frames: encoded once, shared by all readers.
 
-use std::io::Write as _;
+use std::io;
 use std::sync::Arc;
 
-use tertulia_protocol::Entry;
 use tertulia_protocol::event::{ConversationNews, Presence, ServerEvent};
-use tertulia_protocol::{ClientSeq, ConvoId, Seq, Timestamp, UserId};
-use tertulia_websocket::{Frame, TextFrameBuilder};
+use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
+use tertulia_websocket::{Frame, TextFrameBuilder, put_text};
 
+use super::outbox::Encoded;
 use crate::log::Receipt;
 
 /// Encodes an event.
@@ -17,64 +17,102 @@ pub fn encode(event: &ServerEvent) -> Frame {
     frame.finish()
 }
 
-/// Our own types have string keys and no failing `Serialize`, and the builder takes every byte.
-fn write_json(frame: &mut TextFrameBuilder, value: &impl serde::Serialize) {
-    let written = serde_json::to_writer(frame, value);
+/// Our own types have string keys and no failing `Serialize`, and what is written to takes every byte.
+fn write_json(wire: impl io::Write, value: &impl serde::Serialize) {
+    let written = serde_json::to_writer(wire, value);
     debug_assert!(written.is_ok(), "an event that cannot be written: {written:?}");
 }
 
 /// One entry as the frames that its readers get; each form is made when the first reader needs it.
-pub(super) struct EntryFrames<'a> {
-    entry: &'a Entry,
-    position: &'a str,
-    positioned: Option<Frame>,
-    plain: Option<Frame>,
+#[derive(Debug, Default)]
+pub(super) struct EntryFrames {
+    positioned: Encoded,
+    plain: Encoded,
 }
 
-impl<'a> EntryFrames<'a> {
-    pub(super) const fn new(entry: &'a Entry, position: &'a str) -> Self {
-        Self { entry, position, positioned: None, plain: None }
+impl EntryFrames {
+    /// Forgets the entry, for the next one.
+    pub(super) fn clear(&mut self) {
+        self.positioned.clear();
+        self.plain.clear();
     }
 
-    /// The frame for a reader who lacks nothing earlier.
-    pub(super) fn positioned(&mut self) -> &Frame {
-        self.positioned.get_or_insert_with(|| message(self.entry, Some(self.position)))
-    }
-
-    /// The frame for a reader who lacks something earlier: he keeps the position that he has.
-    pub(super) fn plain(&mut self) -> &Frame {
-        self.plain.get_or_insert_with(|| message(self.entry, None))
+    /// The frame of `entry`: with the position for a reader who lacks nothing earlier; without one for a reader who
+    /// does, and keeps the position that he has.
+    pub(super) fn get(&mut self, entry: &Entry, position: Option<&str>) -> &mut Encoded {
+        let form = if position.is_some() { &mut self.positioned } else { &mut self.plain };
+        form.get_or_write(|wire| write_message(wire, entry, position))
     }
 }
 
-/// A `message` event; the same JSON as [`ServerEvent::Message`], without its detour over a map of fields.
-pub(super) fn message(entry: &Entry, position: Option<&str>) -> Frame {
-    #[derive(serde::Serialize)]
-    struct Message<'a> {
-        r#type: &'static str,
-        #[serde(flatten)]
-        entry: &'a Entry,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        position: Option<&'a str>,
-    }
-    let body = match &entry.kind {
-        tertulia_protocol::EntryKind::Text { body, .. } => body.len(),
-        _ => 128,
+/// Appends a `message` event: the JSON of [`ServerEvent::Message`]. A text is written field by field, because there
+/// are so many of them.
+pub(super) fn write_message(wire: &mut Vec<u8>, entry: &Entry, position: Option<&str>) {
+    /// Everything but the body and what else is as long as somebody likes.
+    const FIELDS_BYTES_MAX: usize = 400;
+    let EntryKind::Text { body, reply_to } = &entry.kind else {
+        return put_text(wire, |wire| {
+            let position = position.map(str::to_owned);
+            write_json(wire, &ServerEvent::Message { entry: entry.clone(), position });
+        });
     };
-    let mut frame = TextFrameBuilder::with_capacity(320 + body);
-    write_json(&mut frame, &Message { r#type: "message", entry, position });
-    frame.finish()
+    wire.reserve(FIELDS_BYTES_MAX + body.len());
+    put_text(wire, |wire| {
+        wire.extend_from_slice(br#"{"type":"message","convoId":""#);
+        entry.convo_id.write_to(wire);
+        wire.extend_from_slice(br#"","seq":"#);
+        put_number(wire, entry.seq.get());
+        wire.extend_from_slice(br#","senderId":""#);
+        entry.sender_id.write_to(wire);
+        wire.push(b'"');
+        if let Some(client_seq) = entry.client_seq {
+            wire.extend_from_slice(br#","clientSeq":"#);
+            put_number(wire, client_seq.get());
+        }
+        wire.extend_from_slice(br#","ts":""#);
+        wire.extend_from_slice(&entry.ts.to_rfc3339());
+        wire.extend_from_slice(br#"","kind":"text","body":"#);
+        put_string(wire, body);
+        if let Some(seq) = reply_to {
+            wire.extend_from_slice(br#","replyTo":"#);
+            put_number(wire, seq.get());
+        }
+        if let Some(position) = position {
+            wire.extend_from_slice(br#","position":"#);
+            put_string(wire, position);
+        }
+        wire.push(b'}');
+    });
 }
 
-/// A `message_ack`, once for each message: written field by field.
-pub(super) fn ack(convo: ConvoId, client_seq: ClientSeq, seq: Seq, ts: Timestamp) -> Frame {
-    let mut frame = TextFrameBuilder::with_capacity(160);
-    let written = write!(
-        frame,
-        r#"{{"type":"message_ack","convoId":"{convo}","clientSeq":{client_seq},"serverSeq":{seq},"ts":"{ts}"}}"#
-    );
-    debug_assert!(written.is_ok(), "an ack that cannot be written");
-    frame.finish()
+/// Appends a `message_ack`, once for each message: written field by field, too.
+pub(super) fn write_ack(wire: &mut Vec<u8>, client_seq: ClientSeq, entry: &Entry) {
+    put_text(wire, |wire| {
+        wire.extend_from_slice(br#"{"type":"message_ack","convoId":""#);
+        entry.convo_id.write_to(wire);
+        wire.extend_from_slice(br#"","clientSeq":"#);
+        put_number(wire, client_seq.get());
+        wire.extend_from_slice(br#","serverSeq":"#);
+        put_number(wire, entry.seq.get());
+        wire.extend_from_slice(br#","ts":""#);
+        wire.extend_from_slice(&entry.ts.to_rfc3339());
+        wire.extend_from_slice(br#""}"#);
+    });
+}
+
+fn put_number(wire: &mut Vec<u8>, number: u64) {
+    wire.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Appends a string of JSON. Most texts hold nothing to escape, which is seen many bytes at a time.
+fn put_string(wire: &mut Vec<u8>, text: &str) {
+    let is_special = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    if text.bytes().fold(false, |found, byte| found | is_special(byte)) {
+        return write_json(wire, &text);
+    }
+    wire.push(b'"');
+    wire.extend_from_slice(text.as_bytes());
+    wire.push(b'"');
 }
 
 /// A `receipt` in the two forms that readers may see.
@@ -128,4 +166,56 @@ pub(super) fn presence(user_id: UserId, status: Presence, last_seen: Option<Time
 /// What all members share, as news.
 pub(super) fn shared(settings: &Arc<tertulia_protocol::event::SharedSettings>) -> Frame {
     news(ConversationNews::Shared(settings.as_ref().clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tertulia_websocket::payloads;
+
+    use super::*;
+
+    fn entry(body: &str, client_seq: Option<ClientSeq>, reply_to: Option<Seq>) -> Entry {
+        Entry {
+            convo_id: ConvoId::from_bytes([1; 16]),
+            seq: Seq::MAX,
+            sender_id: UserId::from_bytes([2; 16]),
+            client_seq,
+            ts: Timestamp::from_millis(1_795_563_466_123),
+            kind: EntryKind::Text { body: body.into(), reply_to },
+        }
+    }
+
+    #[test]
+    fn a_message_is_the_json_of_its_event() {
+        let bodies =
+            ["hola", "", "\"\\/\u{8}\u{c}\n\r\t\u{1f}\u{7f}\u{2028}", "上海 👩‍👩‍👧", &"long ".repeat(20_000)];
+        for body in bodies {
+            for (client_seq, reply_to) in [(None, None), (Some(ClientSeq::MAX), Some(Seq::new(1)))] {
+                for position in [None, Some("1a.2b")] {
+                    let entry = entry(body, client_seq, reply_to);
+                    let mut wire = b"before".to_vec();
+                    write_message(&mut wire, &entry, position);
+                    let event = ServerEvent::Message { entry, position: position.map(str::to_owned) };
+                    let expected = serde_json::to_string(&event).unwrap();
+                    let found: Vec<_> =
+                        payloads(&wire[6..]).map(|text| str::from_utf8(text).unwrap()).collect();
+                    assert_eq!(found, [expected]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_ack_is_the_json_of_its_event() {
+        let entry = entry("hola", None, None);
+        let mut wire = Vec::new();
+        write_ack(&mut wire, ClientSeq::new(7), &entry);
+        let event = ServerEvent::MessageAck {
+            convo_id: entry.convo_id,
+            client_seq: ClientSeq::new(7),
+            server_seq: entry.seq,
+            ts: entry.ts,
+        };
+        assert_eq!(payloads(&wire).collect::<Vec<_>>(), [serde_json::to_vec(&event).unwrap()]);
+    }
 }

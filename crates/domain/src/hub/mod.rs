@@ -17,6 +17,7 @@ mod connection;
 mod delivery;
 mod ephemeral;
 mod frames;
+mod outbox;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use connection::{Close, Connection, Limits, Mode, Taken};
 pub use delivery::{Committed, Origin};
 pub use ephemeral::{Departed, Status};
 pub use frames::encode;
+pub use outbox::Outbox;
 
 use crate::log::Commit;
 

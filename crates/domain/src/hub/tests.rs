@@ -7,6 +7,7 @@ use std::time::Duration;
 use tertulia_protocol::event::{CloseReason, OwnPresence, ServerEvent};
 use tertulia_protocol::rest::{Audience, Privacy};
 use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq, Timestamp, UserId};
+use tertulia_websocket::payloads;
 
 use super::{
     Committed, Connection, Hub, Limits, MISSED_KEPT, MISSED_MAX, Mode, Origin, Settings, Status, Step,
@@ -93,8 +94,8 @@ impl World {
 
 /// What a connection got, in short.
 fn got(connection: &Connection) -> Vec<String> {
-    let frames = connection.take().frames;
-    let events = frames.iter().filter_map(|frame| serde_json::from_slice(frame.payload()).ok());
+    let wire = connection.take().outbox.to_vec();
+    let events = payloads(&wire).filter_map(|text| serde_json::from_slice(text).ok());
     events
         .map(|event| match event {
             ServerEvent::Message { entry, position } => {
@@ -291,7 +292,7 @@ fn a_silent_connection_is_pinged_then_closed_and_its_user_is_gone_within_the_ttl
     world.now = world.now.plus(Duration::from_secs(25));
     world.hub.sweep(world.now);
     let taken = ana.take();
-    assert_eq!((taken.frames.len(), taken.close), (1, None), "a ping");
+    assert_eq!((taken.outbox.frames(), taken.close), (1, None), "a ping");
     world.now = world.now.plus(Duration::from_secs(25));
     world.hub.sweep(world.now);
     assert_eq!(ana.take().close.map(|close| close.reason), Some(CloseReason::HeartbeatMissed));

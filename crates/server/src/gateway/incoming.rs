@@ -34,7 +34,7 @@ pub enum Heard {
 
 /// Reads a text frame.
 pub fn parse(text: &str) -> Heard {
-    match serde_json::from_str(text) {
+    match ClientEvent::parse(text) {
         Ok(event) => Heard::Event(event, u32::try_from(text.len()).unwrap_or(u32::MAX)),
         Err(error) => Heard::Malformed(malformed(text, &error)),
     }

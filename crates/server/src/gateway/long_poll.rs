@@ -153,8 +153,8 @@ async fn wait_for_events(
     } else {
         EventsPage { events: Vec::new(), cursor: cursor.write(app) }
     };
-    for frame in taken.frames {
-        match serde_json::from_slice(frame.payload()) {
+    for payload in tertulia_websocket::payloads(&taken.outbox.to_vec()) {
+        match serde_json::from_slice(payload) {
             Ok(event) => page.events.push(event),
             Err(error) => tracing::error!(%error, "an event of our own cannot be read"),
         }

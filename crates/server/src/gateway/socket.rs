@@ -1,22 +1,24 @@
 //! One socket: a task that reads frames, writes what its outbox holds, and reads from the store what it lags.
 //!
-//! It holds no buffer while nothing is under way: what is read goes into a scratch buffer of the thread, and
-//! what is written are frames that all readers share.
+//! It holds no buffer while nothing is under way: what is read goes into a scratch buffer of the thread, and what is
+//! written is the outbox as the hub has filled it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
-use tertulia_domain::hub::{Close, Connection, Mode, Step, encode};
+use bytes::Bytes;
+use tertulia_domain::hub::{Close, Connection, Mode, Outbox, Step, encode};
 use tertulia_protocol::event::{ClientEvent, CloseReason, ServerEvent};
 use tertulia_protocol::rules::FRAME_BYTES_MAX;
 use tertulia_protocol::{Code, Timestamp};
 use tertulia_websocket::{CloseCode, Decoder, Event, Frame, ProtocolError};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::incoming::{self, Heard, Pace};
@@ -28,7 +30,7 @@ use crate::rest::problem::ApiError;
 
 /// How much one read takes; one buffer of this size a thread.
 const SCRATCH_BYTES: usize = 64 * 1_024;
-/// How many frames one system call writes.
+/// How many pieces of an outbox one system call writes.
 const SLICES_MAX: usize = 64;
 /// How long a close waits for the other side.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -141,7 +143,7 @@ async fn first_event(wire: &mut Wire) -> Result<ClientEvent, End> {
             Some(Heard::Malformed(_)) => {
                 return Err(End::close(CloseReason::Protocol, "the first frame must be connect or resume"));
             }
-            Some(Heard::Ping(payload)) => wire.pending.push_back(Frame::pong(&payload).bytes().clone()),
+            Some(Heard::Ping(payload)) => wire.pending.push(&Frame::pong(&payload)),
             Some(Heard::Pong) => {}
             None => {
                 if let Some(end) = wire.end.take() {
@@ -149,8 +151,7 @@ async fn first_event(wire: &mut Wire) -> Result<ClientEvent, End> {
                 }
                 wire.write().map_err(|_| End::Gone)?;
                 if wire.pending.is_empty() {
-                    wire.stream.readable().await.map_err(|_| End::Gone)?;
-                    wire.read();
+                    std::future::poll_fn(|cx| wire.poll_read(cx)).await;
                 } else {
                     // Whoever does not read his answers is not heard.
                     wire.stream.writable().await.map_err(|_| End::Gone)?;
@@ -221,7 +222,7 @@ impl From<AuthError> for End {
 
 /// What a ready socket waits for.
 enum Wake {
-    Readable,
+    Read,
     Writable,
     Outgoing(tertulia_domain::hub::Taken),
     CatchUp(Step),
@@ -232,21 +233,21 @@ enum Wake {
 async fn run(app: &App, wire: &mut Wire, connection: &Arc<Connection>) -> End {
     let identity = Identity { user: connection.user, device: connection.device };
     let mut pace = Pace::new(app, identity);
-    let mut retry: Option<std::pin::Pin<Box<tokio::time::Sleep>>> = None;
+    let mut retry: Option<Pin<Box<tokio::time::Sleep>>> = None;
     loop {
         if let ControlFlow::Break(end) = act_on_heard(app, wire, connection, &mut pace).await {
             return end;
         }
         let wake = std::future::poll_fn(|cx| poll_wake(app, wire, connection, &mut retry, cx)).await;
         match wake {
-            Wake::Readable => wire.read(),
+            Wake::Read => {}
             Wake::Writable => {
                 if wire.write().is_err() {
                     return End::Gone;
                 }
             }
             Wake::Outgoing(taken) => {
-                wire.pending.extend(taken.frames.iter().map(|frame| frame.bytes().clone()));
+                wire.pending = taken.outbox;
                 if wire.write().is_err() {
                     return End::Gone;
                 }
@@ -301,9 +302,9 @@ async fn act_on_heard(
 
 fn poll_wake(
     app: &App,
-    wire: &Wire,
+    wire: &mut Wire,
     connection: &Arc<Connection>,
-    retry: &mut Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+    retry: &mut Option<Pin<Box<tokio::time::Sleep>>>,
     cx: &mut Context<'_>,
 ) -> Poll<Wake> {
     if wire.pending.is_empty() {
@@ -333,7 +334,7 @@ fn poll_wake(
             return Poll::Pending;
         }
     }
-    wire.stream.poll_read_ready(cx).map(|_| Wake::Readable)
+    wire.poll_read(cx).map(|()| Wake::Read)
 }
 
 /// The TCP stream with what is half read and half written.
@@ -346,8 +347,8 @@ struct Wire {
     heard: VecDeque<Heard>,
     /// Why to end once that is done.
     end: Option<End>,
-    /// What is to be written; the first may be written in part.
-    pending: VecDeque<Bytes>,
+    /// What was taken out of the outbox and is to be written.
+    pending: Outbox,
     /// Since when nothing could be written.
     blocked_since: Option<Timestamp>,
 }
@@ -360,22 +361,27 @@ impl Wire {
             is_alive: false,
             heard: VecDeque::new(),
             end: None,
-            pending: VecDeque::new(),
+            pending: Outbox::default(),
             blocked_since: None,
         }
     }
 
     /// Reads once into the thread's buffer, and takes out what is whole.
-    fn read(&mut self) {
-        SCRATCH.with_borrow_mut(|scratch| match self.stream.try_read(scratch) {
-            Ok(0) => self.end = Some(End::Gone),
-            Ok(count) => {
+    ///
+    /// Not by readiness and a read: a read that does not fill the buffer tells tokio that the socket is empty, and
+    /// spares the second one that would find that out.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            let read = std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+            if read.is_ok() && !buffer.filled().is_empty() {
                 self.is_alive = true;
-                self.hear(&mut scratch[..count]);
+                self.hear(buffer.filled_mut());
+            } else {
+                self.end = Some(End::Gone);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.end = Some(End::Gone),
-        });
+            Poll::Ready(())
+        })
     }
 
     fn hear(&mut self, mut input: &mut [u8]) {
@@ -403,40 +409,27 @@ impl Wire {
     fn write(&mut self) -> io::Result<()> {
         while !self.pending.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let mut count = 0;
-            for (slice, bytes) in slices.iter_mut().zip(&self.pending) {
-                *slice = IoSlice::new(bytes);
-                count += 1;
-            }
-            match self.stream.try_write_vectored(&slices[..count]) {
+            let count = self.pending.slices(&mut slices);
+            let result = match &slices[..count] {
+                [one] => self.stream.try_write(one),
+                several => self.stream.try_write_vectored(several),
+            };
+            match result {
                 Ok(written) => {
                     self.blocked_since = None;
-                    self.consume(written);
+                    self.pending.advance(written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
-        // Given away, not kept for the next time: most sockets are idle.
-        self.pending = VecDeque::new();
         Ok(())
-    }
-
-    fn consume(&mut self, mut written: usize) {
-        while let Some(first) = self.pending.front_mut() {
-            if written < first.len() {
-                first.advance(written);
-                return;
-            }
-            written -= first.len();
-            self.pending.pop_front();
-        }
     }
 
     /// Says why, and waits a moment for the other side, so that it reads the reason before the stream ends.
     async fn finish(mut self, end: End) {
         let Some(frame) = end.frame() else { return };
-        self.pending.push_back(frame.bytes().clone());
+        self.pending.push(&frame);
         let farewell = async {
             while !self.pending.is_empty() {
                 self.stream.writable().await?;
