@@ -1,20 +1,20 @@
 //! The embedded store: a synced journal in front, SQLite settled behind, both in one data folder.
 //!
 //! ```text
-//! append ── queue ── writer thread ──┬─ journal.db: one row a commit, synced        (the promise)
+//! append ── queue ── writer thread ──┬─ journal-*.log: one frame a commit, synced   (the promise)
 //!                                    └─ tail: the same records in memory
 //!                                         │
 //!                                    settler thread ── tertulia.db: folded, in bites (the settled rows)
 //! reads  ── the tail for the newest entries, the settled rows for everything else
 //! ```
 //!
-//! Why two files: a message that goes straight into its table dirties a page of the table and one of the key's
+//! Why two: a message that goes straight into its table dirties a page of the table and one of the key's
 //! index, which is 25 KB of writing for 100 bytes of text. The journal takes it in one sequential write and one
 //! sync; the settler folds thousands at a time, sorted, so that they share their pages.
 //!
 //! Invariants:
-//! - **E1** Nothing is told before its journal row is synced.
-//! - **E2** A journal row goes only after a synced commit of `tertulia.db` holds it.
+//! - **E1** Nothing is told before its frame in the journal is synced.
+//! - **E2** A frame goes only after a synced commit of `tertulia.db` holds it.
 //! - **E3** `meta.settled` changes in the transaction that folds those commits: replay never folds twice.
 //! - **E4** An entry is in the tail or settled, at every moment; a read looks into the tail first.
 //! - **E5** A conversation is loaded from rows only when nothing of it is in the tail.

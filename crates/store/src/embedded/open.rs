@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::conversations::Conversations;
-use super::journal::Journal;
+use super::journal::{self, Journal, JournalOptions};
 use super::queue::Queue;
 use super::readers::Readers;
 use super::settler::{Progress, Settler};
@@ -29,11 +29,22 @@ impl Embedded {
         // other's positions for their own.
         let opened = settled::open(dir, random(dir)?)?;
         let faults = options.faults;
-        let journal = Journal::open(dir, opened.folder, opened.settled, faults.clone())?;
+        let journal_options = JournalOptions {
+            segment_bytes: options.journal_segment_bytes,
+            segment_age: options.journal_segment_age,
+        };
+        let journal = Journal::open(dir, opened.folder, opened.settled, journal_options, faults.clone())?;
         let tail = Arc::new(Tail::new(journal.newest(), options.tail_entries_max, options.tail_bytes_max));
         let progress = Arc::new(Progress::default());
-        let mut settler =
-            Settler::new(opened.db, dir.to_owned(), tail.clone(), progress.clone(), faults, opened.settled);
+        let mut settler = Settler::new(
+            opened.db,
+            dir.to_owned(),
+            tail.clone(),
+            progress.clone(),
+            journal.spare(),
+            faults,
+            opened.settled,
+        );
         journal.replay(opened.settled, |batches| settler.replay(batches))?;
         let (settled, db) = settler.replayed()?;
         if settled != journal.newest() {
@@ -51,13 +62,14 @@ impl Embedded {
         let epochs = settled::begin_epoch(db, u32::from_be_bytes([a, b, c, d]), settled.next())?;
         let readers = Readers::open(dir, options.readers)?;
         let conversations = Conversations::open(dir, options.conversations_weight_max)?;
-        sync_folder(dir)?;
+        journal::sync_folder(dir).map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })?;
         let queue = Arc::new(Queue::new(options.queue_intents_max, options.queue_bytes_max));
-        let batches = Arc::default();
+        let (batches, journal_bytes) = (Arc::default(), journal.size());
         let writer = Writer {
             queue: queue.clone(),
             tail: tail.clone(),
             progress: progress.clone(),
+            journal_patience: options.journal_segment_age,
             journal,
             conversations,
             on_append: options.on_append,
@@ -91,6 +103,7 @@ impl Embedded {
             epochs,
             readers,
             batches,
+            journal_bytes,
             threads: Mutex::new(Some(threads)),
         }))
     }
@@ -112,14 +125,6 @@ impl Drop for Guard {
             }
         }
     }
-}
-
-/// What is synced in the files is found again only if the folder that names them is synced, too.
-fn sync_folder(dir: &Path) -> Result<(), OpenError> {
-    let failed = |source| OpenError::Folder { dir: dir.to_owned(), source };
-    #[cfg(unix)]
-    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
-    Ok(())
 }
 
 fn random(dir: &Path) -> Result<[u8; 16], OpenError> {

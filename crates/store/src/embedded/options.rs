@@ -16,6 +16,10 @@ pub struct OpenOptions {
     pub tail_entries_max: usize,
     /// The most bytes of bodies in these entries.
     pub tail_bytes_max: usize,
+    /// The length of a file of the journal, in bytes; a longer batch has a file of its own.
+    pub journal_segment_bytes: u64,
+    /// How long such a file is written to at least, if all of it is settled; then it goes, and what was deleted with it.
+    pub journal_segment_age: Duration,
     /// How much is remembered of conversations, in members and devices; about 200 bytes each.
     pub conversations_weight_max: usize,
     /// The most reads at a time; the others wait.
@@ -47,6 +51,8 @@ impl Default for OpenOptions {
             queue_bytes_max: 32 << 20,
             tail_entries_max: 100_000,
             tail_bytes_max: 64 << 20,
+            journal_segment_bytes: 16 << 20,
+            journal_segment_age: Duration::from_secs(60),
             conversations_weight_max: 1_000_000,
             readers: 4,
             on_append: None,
@@ -62,10 +68,10 @@ pub struct Faults {
     pub journal_full: Arc<AtomicBool>,
     /// Nothing can be settled, as on a full disk.
     pub settled_full: Arc<AtomicBool>,
-    /// Rows stay in the journal although they are settled.
+    /// Segments of the journal stay although they are settled.
     pub keep_journal: Arc<AtomicBool>,
-    /// The most pages that the journal's file may have: SQLite itself reports a full disk beyond.
-    pub journal_pages_max: Option<u32>,
+    /// The most bytes that the journal's files may have: beyond, the disk is full.
+    pub journal_bytes_max: Option<u64>,
 }
 
 impl Faults {

@@ -8,7 +8,6 @@ use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
 use tertulia_protocol::rest::MemberSettings;
 use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
 
-use super::journal::get_commit;
 use super::readers::ReadError;
 
 /// `messages.kind` of a message.
@@ -122,6 +121,15 @@ pub(super) fn get_settings(row: &Row<'_>, at: usize) -> rusqlite::Result<MemberS
         pinned: row.get(at + 2)?,
         archived: row.get(at + 3)?,
     })
+}
+
+/// A commit number as SQLite keeps it. Numbers are dense from 1: they never reach the sign.
+pub(super) const fn sql(commit: Commit) -> i64 {
+    commit.get().cast_signed()
+}
+
+pub(super) fn get_commit(row: &Row<'_>, at: usize) -> rusqlite::Result<Commit> {
+    row.get::<_, i64>(at).map(|number| Commit::new(number.cast_unsigned()))
 }
 
 /// The columns of [`get_entry`], for `messages m JOIN ids s ON s.key = m.sender`.

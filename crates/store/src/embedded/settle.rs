@@ -12,8 +12,7 @@ use tertulia_domain::log::Commit;
 use tertulia_protocol::entry::Role;
 use tertulia_protocol::{ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
 
-use super::journal::sql;
-use super::rows::{self, CHANGE, Key, TEXT};
+use super::rows::{self, CHANGE, Key, TEXT, sql};
 use super::tail::Committed;
 
 /// How many keys are remembered of each kind; then all are forgotten and looked up again.

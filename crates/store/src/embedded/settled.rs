@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use tertulia_domain::log::Commit;
 
 use super::OpenError;
-use super::journal::{get_commit, sql};
 use super::positions::{Epoch, Epochs};
+use super::rows::{get_commit, sql};
 use super::sqlite::{self, Durability, Schema};
 
 pub(super) const SCHEMA: Schema =

@@ -9,7 +9,8 @@ use rusqlite::{Connection, ErrorCode};
 use tertulia_domain::log::Commit;
 use tertulia_protocol::EntryKind;
 
-use super::journal::sql;
+use super::journal::Spare;
+use super::rows::sql;
 use super::settle::{self, Keys, SettleError};
 use super::sqlite::Durability;
 use super::tail::{Bite, Committed, Tail, Work};
@@ -72,6 +73,7 @@ pub(super) struct Settler {
     keys: Keys,
     tail: Arc<Tail>,
     progress: Arc<Progress>,
+    spare: Spare,
     faults: Faults,
     settled: Commit,
     /// The last commit was synced then.
@@ -85,6 +87,7 @@ impl Settler {
         dir: PathBuf,
         tail: Arc<Tail>,
         progress: Arc<Progress>,
+        spare: Spare,
         faults: Faults,
         settled: Commit,
     ) -> Self {
@@ -95,6 +98,7 @@ impl Settler {
             keys: Keys::default(),
             tail,
             progress,
+            spare,
             faults,
             settled,
             synced_at: Instant::now(),
@@ -119,6 +123,7 @@ impl Settler {
                     if !self.insist(|settler| settler.settle(&batches)) {
                         return;
                     }
+                    self.spare.prepare();
                 }
                 Work::Nothing => {
                     if !self.insist(Self::sync) {

@@ -14,7 +14,7 @@ use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 use tokio::sync::oneshot;
 
 use super::cursor::{InboxCursor, MembersCursor};
-use super::journal::{self, Journal};
+use super::journal::Journal;
 use super::positions::Epochs;
 use super::queue::{Call, Queue};
 use super::readers::Readers;
@@ -37,6 +37,7 @@ pub struct Embedded {
     pub(super) epochs: Epochs,
     pub(super) readers: Readers,
     pub(super) batches: Arc<AtomicU64>,
+    pub(super) journal_bytes: Arc<AtomicU64>,
     /// `None` once it is closed.
     pub(super) threads: Mutex<Option<Threads>>,
 }
@@ -172,7 +173,7 @@ impl Store for Embedded {
         let (entries, records) = self.tail.unsettled();
         let newest = self.tail.horizon().get().saturating_sub(1);
         vec![
-            ("store_journal_bytes", bytes(journal::SCHEMA.file)),
+            ("store_journal_bytes", self.journal_bytes.load(Ordering::Relaxed) as f64),
             ("store_settled_bytes", bytes(settled::SCHEMA.file)),
             ("store_unsettled_entries", entries as f64),
             ("store_unsettled_records", records as f64),
@@ -206,7 +207,7 @@ impl Threads {
         match (journal, settler.join()) {
             (Ok(mut journal), Ok(())) => {
                 if let Err(error) = journal.finish(progress.synced()) {
-                    tracing::warn!(%error, "the journal keeps settled rows; the next start removes them");
+                    tracing::warn!(%error, "the journal keeps what is settled; the next start removes it");
                 }
             }
             (journal, settler) => {

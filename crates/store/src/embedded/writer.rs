@@ -12,17 +12,15 @@ use tertulia_domain::log::{Commit, Intent, Outcome};
 use tertulia_protocol::{ConvoId, Timestamp};
 use tokio::sync::oneshot;
 
+use super::AppendObserver;
 use super::conversations::Conversations;
 use super::journal::{Journal, JournalError};
 use super::options::AppendStats;
 use super::queue::{Call, Queue, Taken};
 use super::settler::Progress;
 use super::tail::Tail;
-use super::{AppendObserver, readers};
 use crate::{Batch, StoreError};
 
-/// How long the journal keeps settled rows when nothing else is to be done.
-const TRIM_AFTER: Duration = Duration::from_millis(500);
 /// How long a full tail may make calls wait before they are refused.
 const ROOM_PATIENCE: Duration = Duration::from_secs(2);
 /// When the tail is this full, appending begins to slow down.
@@ -38,6 +36,8 @@ pub(super) struct Writer {
     pub(super) tail: Arc<Tail>,
     pub(super) progress: Arc<Progress>,
     pub(super) journal: Journal,
+    /// How long to wait for calls before the journal is tidied.
+    pub(super) journal_patience: Duration,
     pub(super) conversations: Conversations,
     pub(super) on_append: Option<AppendObserver>,
     pub(super) batches: Arc<AtomicU64>,
@@ -55,13 +55,13 @@ impl Writer {
     /// Appends until the queue is closed and empty; gives the journal back, to be tidied up.
     pub(super) fn run(mut self) -> Journal {
         loop {
-            // Rows that may go are removed with the next commit, or when none comes for a while.
-            let patience = self.journal.has_rows().then_some(TRIM_AFTER);
+            // What may go goes with a later commit, or when none comes for a while.
+            let patience = self.journal.has_frames().then_some(self.journal_patience);
             match self.queue.take(patience) {
                 Taken::Calls(calls) => self.commit(calls),
                 Taken::Nothing => {
-                    if let Err(error) = self.journal.trim(self.progress.synced()) {
-                        tracing::warn!(%error, "settled rows stay in the journal for now");
+                    if let Err(error) = self.journal.tidy(self.progress.synced()) {
+                        tracing::warn!(%error, "what is settled stays in the journal for now");
                     }
                 }
                 Taken::Closed => return self.journal,
@@ -221,12 +221,9 @@ impl Writer {
             Err(error) => {
                 tracing::error!(%error, records = records.len(), "a batch was refused: the journal cannot be written");
                 Err(match error {
-                    JournalError::Sqlite(error) => match readers::from_sqlite(&error) {
-                        StoreError::Unavailable { reason, .. } => {
-                            StoreError::Unavailable { reason, retry_after: RETRY_AFTER }
-                        }
-                        damaged => damaged,
-                    },
+                    JournalError::Io(_) => {
+                        StoreError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER }
+                    }
                     JournalError::Encoding(error) => StoreError::Damaged(error.to_string()),
                 })
             }

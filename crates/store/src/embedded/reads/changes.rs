@@ -8,9 +8,9 @@ use tertulia_domain::log::{Change, Commit, Receipt};
 use tertulia_protocol::event::SharedSettings;
 use tertulia_protocol::{ConvoId, Seq, UserId};
 
-use super::super::journal::{get_commit, sql};
 use super::super::readers::ReadError;
 use super::super::rows::{self, Key, get_convo_id, get_count, get_seq, get_settings, get_time};
+use super::super::rows::{get_commit, sql};
 
 pub(in super::super) fn read(
     db: &Connection,

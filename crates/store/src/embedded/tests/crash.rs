@@ -1,24 +1,29 @@
 //! Crashes at every point between journal and settled rows, and folders that were put together wrongly.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
-
-use rusqlite::Connection;
+use std::time::Duration;
 
 use super::support::*;
 use crate::Store;
 use crate::embedded::{Embedded, Faults, OpenError, OpenOptions};
 use crate::testsuite::world::{ANA, convo, send};
 
+/// Short segments: copies of the folder are small, and a test crosses several.
 fn options(faults: &Faults) -> OpenOptions {
-    OpenOptions { faults: faults.clone(), ..OpenOptions::default() }
+    OpenOptions { faults: faults.clone(), journal_segment_bytes: 2_000, ..OpenOptions::default() }
 }
 
-fn sqlite(dir: &std::path::Path, file: &str) -> Connection {
-    Connection::open(dir.join(file)).unwrap()
+/// The segments of the journal in a folder, the oldest first.
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    let mut found: Vec<_> = files.filter(|path| path.extension().is_some_and(|kind| kind == "log")).collect();
+    found.sort();
+    found
 }
 
-fn rows_of_the_journal(dir: &std::path::Path) -> i64 {
-    sqlite(dir, "journal.db").query_row("SELECT count(*) FROM journal", (), |row| row.get(0)).unwrap()
+fn is_journal(name: &str) -> bool {
+    name.starts_with("journal-")
 }
 
 #[tokio::test]
@@ -30,7 +35,7 @@ async fn after_the_journal_and_before_settling() {
     faults.settled_full.store(true, Relaxed);
     say(&before.store, convo(1), 1..=50).await;
     let crashed = copy(before.dir.path());
-    assert!(rows_of_the_journal(crashed.path()) >= 50);
+    assert!(segments(crashed.path()).len() >= 3);
     // Replaying is repeated by a crash of its own, and must not be seen.
     for _ in 0..3 {
         let after = Embedded::open(crashed.path(), OpenOptions::default()).unwrap();
@@ -48,7 +53,7 @@ async fn after_settling_and_before_the_journal_forgets() {
     say(&before.store, convo(1), 1..=50).await;
     before.store.heads(ANA).await.unwrap();
     let crashed = copy(before.dir.path());
-    assert_eq!(rows_of_the_journal(crashed.path()), 51);
+    assert!(segments(crashed.path()).len() >= 3);
     let after = Embedded::open(crashed.path(), OpenOptions::default()).unwrap();
     assert_messages(&after, convo(1), 50).await;
     say(&after, convo(1), 51..=60).await;
@@ -57,11 +62,15 @@ async fn after_settling_and_before_the_journal_forgets() {
 
 #[tokio::test]
 async fn after_the_journal_forgot() {
-    let before = UnderTest::with(OpenOptions::default());
+    let faults = Faults::default();
+    let age = Duration::from_millis(50);
+    let before = UnderTest::with(OpenOptions { journal_segment_age: age, ..options(&faults) });
     group(&before.store, convo(1)).await;
     say(&before.store, convo(1), 1..=50).await;
     until(|| figure(&before.store, "store_unsynced_commits") == 0.0).await;
-    until(|| rows_of_the_journal(before.dir.path()) == 0).await;
+    let next = before.store.horizon().get();
+    until(|| segments(before.dir.path()) == [before.dir.path().join(format!("journal-{next:020}.log"))])
+        .await;
     let crashed = copy(before.dir.path());
     let after = Embedded::open(crashed.path(), OpenOptions::default()).unwrap();
     assert_messages(&after, convo(1), 50).await;
@@ -80,25 +89,27 @@ async fn settled_rows_that_were_not_synced_come_back_from_the_journal() {
     let crashed = copy(before.dir.path());
     say(&before.store, convo(1), 21..=40).await;
     before.store.heads(ANA).await.unwrap();
-    copy_files(before.dir.path(), crashed.path(), |name| name.starts_with("journal.db"));
+    copy_files(before.dir.path(), crashed.path(), is_journal);
     let after = Embedded::open(crashed.path(), OpenOptions::default()).unwrap();
     assert_messages(&after, convo(1), 40).await;
 }
 
-/// A torn write at the end of the journal's WAL was never acked: what is before it stays, without holes.
+/// A torn write at the end of the journal was never acked: what is before it stays, without holes.
 #[tokio::test]
 async fn a_torn_end_of_the_journal_takes_whole_batches_only() {
     let faults = Faults::default();
     faults.settled_full.store(true, Relaxed);
-    let before = UnderTest::with(options(&faults));
+    let before = UnderTest::with(OpenOptions { faults, ..OpenOptions::default() });
     group(&before.store, convo(1)).await;
     say(&before.store, convo(1), 1..=30).await;
-    let wal = before.dir.path().join("journal.db-wal");
-    let length = std::fs::metadata(&wal).unwrap().len();
-    for cut in [1, 5_000, 30_000, 60_000] {
+    let [segment] = segments(before.dir.path()).try_into().unwrap();
+    let written = std::fs::read(&segment).unwrap();
+    let written = written.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for cut in [1, 40, 500, 1_200] {
         let crashed = copy(before.dir.path());
-        let torn = std::fs::File::options().write(true).open(crashed.path().join("journal.db-wal")).unwrap();
-        torn.set_len(length - cut).unwrap();
+        let torn = crashed.path().join(segment.file_name().unwrap());
+        let torn = std::fs::File::options().write(true).open(torn).unwrap();
+        torn.set_len((written - cut) as u64).unwrap();
         let after = Embedded::open(crashed.path(), OpenOptions::default()).unwrap();
         let seen = after.conversation(ANA, convo(1)).await.unwrap().unwrap();
         let messages = seen.last_seq.get() - 1;
@@ -118,7 +129,7 @@ async fn an_old_settled_file_with_a_newer_journal_is_refused() {
     let before = UnderTest::at(before.dir, OpenOptions::default());
     say(&before.store, convo(1), 1..=20).await;
     before.store.close().await;
-    copy_files(before.dir.path(), mixed.path(), |name| name.starts_with("journal.db"));
+    copy_files(before.dir.path(), mixed.path(), is_journal);
     let refused = Embedded::open(mixed.path(), OpenOptions::default());
     assert!(matches!(&refused, Err(OpenError::Damaged(_))), "{:?}", refused.err());
 }
@@ -126,9 +137,11 @@ async fn an_old_settled_file_with_a_newer_journal_is_refused() {
 #[tokio::test]
 async fn files_of_two_folders_are_refused() {
     let (one, other) = (UnderTest::with(OpenOptions::default()), UnderTest::with(OpenOptions::default()));
-    one.store.close().await;
-    other.store.close().await;
-    copy_files(one.dir.path(), other.dir.path(), |name| name.starts_with("journal.db"));
+    for each in [&one, &other] {
+        group(&each.store, convo(1)).await;
+        each.store.close().await;
+    }
+    copy_files(one.dir.path(), other.dir.path(), is_journal);
     let refused = Embedded::open(other.dir.path(), OpenOptions::default());
     assert!(matches!(&refused, Err(OpenError::Damaged(_))), "{:?}", refused.err());
 }
@@ -139,16 +152,25 @@ async fn a_hole_in_the_journal_is_refused() {
     faults.settled_full.store(true, Relaxed);
     let before = UnderTest::with(options(&faults));
     group(&before.store, convo(1)).await;
-    say(&before.store, convo(1), 1..=5).await;
-    for damage in [
-        "DELETE FROM journal WHERE commit_no = 3",
-        "UPDATE journal SET batch = zeroblob(length(batch)) WHERE commit_no = 3",
-        "UPDATE journal SET batch = substr(batch, 1, 20) WHERE commit_no = 3",
-    ] {
+    say(&before.store, convo(1), 1..=99).await;
+    let names = segments(before.dir.path());
+    assert!(names.len() >= 3);
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
+        ("removed", |path| std::fs::remove_file(path).unwrap()),
+        ("cut", |path| std::fs::File::options().write(true).open(path).unwrap().set_len(1_000).unwrap()),
+        ("empty", |path| std::fs::write(path, []).unwrap()),
+        ("a byte", |path| {
+            let mut bytes = std::fs::read(path).unwrap();
+            bytes[300] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        }),
+    ];
+    for (what, damage) in damages {
         let crashed = copy(before.dir.path());
-        sqlite(crashed.path(), "journal.db").execute(damage, ()).unwrap();
+        damage(&crashed.path().join(names[1].file_name().unwrap()));
         let refused = Embedded::open(crashed.path(), OpenOptions::default());
-        assert!(matches!(&refused, Err(OpenError::Damaged(_))), "{damage}: {:?}", refused.err());
+        assert!(matches!(&refused, Err(OpenError::Damaged(_))), "{what}: {:?}", refused.err());
     }
 }
 
@@ -199,7 +221,7 @@ async fn a_call_that_is_dropped_after_it_was_polled_is_done_all_the_same() {
         let now = tertulia_protocol::Timestamp::from_millis(0);
         let call = store.append(intents, now);
         // Polled once, then dropped.
-        let _ = tokio::time::timeout(std::time::Duration::ZERO, call).await;
+        let _ = tokio::time::timeout(Duration::ZERO, call).await;
     }
     group(store, convo(2)).await; // Behind them all.
     assert_messages(store, convo(1), 150).await;

@@ -56,10 +56,14 @@ async fn a_full_journal_refuses_the_batch_and_leaves_no_trace_of_it() {
 }
 
 #[tokio::test]
-async fn sqlite_itself_finds_the_disk_full_and_service_goes_on_by_itself() {
-    let faults = Faults { journal_pages_max: Some(60), ..Faults::default() };
+async fn a_journal_that_finds_no_room_refuses_and_service_goes_on_by_itself() {
+    let faults = Faults { journal_bytes_max: Some(250_000), ..Faults::default() };
     faults.keep_journal.store(true, Relaxed);
-    let under_test = UnderTest::with(OpenOptions { faults: faults.clone(), ..OpenOptions::default() });
+    let under_test = UnderTest::with(OpenOptions {
+        faults: faults.clone(),
+        journal_segment_bytes: 30_000,
+        ..OpenOptions::default()
+    });
     let store = &under_test.store;
     group(store, convo(1)).await;
     let body = "x".repeat(10_000);
@@ -72,7 +76,7 @@ async fn sqlite_itself_finds_the_disk_full_and_service_goes_on_by_itself() {
         assert!(stored < 100, "there was always room");
     };
     let StoreError::Unavailable { reason, .. } = &refused else { panic!("{refused}") };
-    assert!(reason.contains("full"), "{reason}");
+    assert!(reason.contains("storage space"), "{reason}");
     assert!(stored > 5);
     assert_messages(store, convo(1), stored).await;
     // When settled rows may go again there is room again, without a restart.

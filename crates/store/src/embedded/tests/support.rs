@@ -61,6 +61,8 @@ impl StoreUnderTest for Tiny {
             queue_bytes_max: 1_000,
             tail_entries_max: 6,
             tail_bytes_max: 100_000,
+            journal_segment_bytes: 300,
+            journal_segment_age: std::time::Duration::from_millis(2),
             conversations_weight_max: 6,
             readers: 1,
             ..OpenOptions::default()

@@ -1,0 +1,120 @@
+//! The journal's files: how they are called, found, made and removed.
+//!
+//! `journal-N.log` begins with commit N. Its space is taken from the disk when it is made, so that a full disk is found
+//! there and not between two batches. `journal.spare` is the next one, ahead of time: its bytes were written, with
+//! zeros, and a sync of what is then written over them changes no metadata of the file system, which halves it.
+
+use std::fs::{self, File};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use tertulia_domain::log::Commit;
+
+use super::segment::{HEADER_BYTES, Header};
+
+const PREFIX: &str = "journal-";
+const SUFFIX: &str = ".log";
+/// The next segment, before anybody needs it.
+const SPARE: &str = "journal.spare";
+/// The spare in the making. Whoever makes it and whoever takes it are two threads.
+const MAKING: &str = "journal.making";
+/// A segment that has no header yet.
+const NEXT: &str = "journal.next";
+
+/// The path of the segment that begins with a commit; by name they are in order.
+pub(super) fn path(dir: &Path, first: Commit) -> PathBuf {
+    dir.join(format!("{PREFIX}{:020}{SUFFIX}", first.get()))
+}
+
+/// The first commits of all segments in a folder, ascending.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<Commit>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok());
+        found.extend(number.map(Commit::new));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Makes a segment of `bytes` bytes at least, ready to be written behind its header; tells how long it is.
+pub(super) fn create(dir: &Path, header: Header, bytes: u64) -> io::Result<(File, u64)> {
+    let next = dir.join(NEXT);
+    match fs::rename(dir.join(SPARE), &next) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::options().write(true).create(true).truncate(false).open(&next)?;
+    let mut length = file.metadata()?.len();
+    if length < bytes {
+        allocate(&file, bytes)?;
+        length = bytes;
+    }
+    file.write_all(&header.encode())?;
+    // Named only when it is whole: a segment that is found has a header.
+    file.sync_all()?;
+    fs::rename(&next, path(dir, header.first))?;
+    sync_folder(dir)?;
+    Ok((file, length))
+}
+
+/// Makes the spare, if there is none.
+pub(super) fn prepare(dir: &Path, bytes: u64) -> io::Result<()> {
+    static ZEROS: [u8; 64 * 1_024] = [0; 64 * 1_024];
+    let spare = dir.join(SPARE);
+    if fs::metadata(&spare).is_ok() {
+        return Ok(());
+    }
+    // Under another name until it is whole: half a spare costs time when it is used.
+    let making = dir.join(MAKING);
+    let mut file = File::create(&making)?;
+    let mut rest = bytes;
+    while rest > 0 {
+        let some = rest.min(ZEROS.len() as u64);
+        file.write_all(&ZEROS[..some as usize])?;
+        rest -= some;
+    }
+    file.sync_all()?;
+    fs::rename(&making, &spare)
+}
+
+/// Removes what was made ahead of time; nobody misses it.
+pub(super) fn remove_spares(dir: &Path) -> io::Result<()> {
+    for name in [SPARE, MAKING, NEXT] {
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Leaves only the header.
+pub(super) fn cut(file: &mut File) -> io::Result<()> {
+    file.set_len(HEADER_BYTES as u64)?;
+    file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
+    file.sync_all()
+}
+
+/// What is synced in the files is found again only if the folder that names them is synced, too.
+pub(in super::super) fn sync_folder(dir: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(dir)?.sync_all()?;
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        // Not every file system can: there a full disk is found when it is written to.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(bytes),
+        done => Ok(done?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    file.set_len(bytes)
+}

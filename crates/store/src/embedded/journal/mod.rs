@@ -1,0 +1,365 @@
+//! The journal: what was promised. One frame a commit, synced before anybody is told.
+//!
+//! A frame goes with its segment, once all of that is settled and the settled file is synced.
+//!
+//! Why no table: a row of SQLite costs several pages of its WAL, the same pages again in the file, and reading them
+//! once more to take the row out. That was two thirds of what appending costs
+//! ([decision 6](../../../../../docs/decisions/006-the-journal-is-segment-files.md)).
+
+mod files;
+mod segment;
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tertulia_domain::conversation::Record;
+use tertulia_domain::log::Commit;
+
+pub(super) use self::files::sync_folder;
+use self::segment::{Frames, HEADER_BYTES, Header};
+use super::tail::Committed;
+use super::{Faults, OpenError, record};
+
+/// How many records are replayed at a time.
+const REPLAYED_AT_ONCE: usize = 20_000;
+
+/// The writer's end of the journal.
+pub(super) struct Journal {
+    dir: PathBuf,
+    folder: [u8; 16],
+    options: JournalOptions,
+    faults: Faults,
+    /// Segments that are not written to any more, the oldest first.
+    finished: VecDeque<Finished>,
+    current: Option<Current>,
+    /// The newest commit in it.
+    newest: Commit,
+    /// Kept from batch to batch for its capacity.
+    bytes: Vec<u8>,
+    /// What its files take, for the figures.
+    size: Arc<AtomicU64>,
+    /// A spare would be of use soon.
+    wants_spare: Arc<AtomicBool>,
+}
+
+/// How its segments are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct JournalOptions {
+    /// How long they are, in bytes; a longer batch has one of its own.
+    pub(super) segment_bytes: u64,
+    /// How long one is written to, if all of it is settled: what is deleted goes from here, too.
+    pub(super) segment_age: Duration,
+}
+
+/// A segment that is not written to any more.
+struct Finished {
+    first: Commit,
+    /// The one before `first` if it holds nothing.
+    last: Commit,
+    bytes: u64,
+}
+
+/// The segment that is written to.
+struct Current {
+    file: File,
+    first: Commit,
+    begun: Instant,
+    written: u64,
+    bytes: u64,
+}
+
+impl Journal {
+    /// Opens the journal of the folder with this tag, where `settled` is the newest settled commit.
+    pub(super) fn open(
+        dir: &Path,
+        folder: [u8; 16],
+        settled: Commit,
+        options: JournalOptions,
+        faults: Faults,
+    ) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Folder { dir: dir.to_owned(), source };
+        let mut journal = Self {
+            dir: dir.to_owned(),
+            folder,
+            options,
+            faults,
+            finished: VecDeque::new(),
+            current: None,
+            newest: settled,
+            bytes: Vec::new(),
+            size: Arc::default(),
+            wants_spare: Arc::default(),
+        };
+        if dir.join("journal.db").exists() {
+            return Err(OpenError::Damaged(
+                "journal.db is of a build before the first release: stop that build in good order, then remove the file"
+                    .into(),
+            ));
+        }
+        let firsts = files::list(dir).map_err(failed)?;
+        for (at, &first) in firsts.iter().enumerate() {
+            let found = read(dir, first)?;
+            if found.header.folder != folder {
+                return Err(OpenError::Damaged(
+                    "the journal and tertulia.db belong to different folders; put back the pair".into(),
+                ));
+            }
+            let mut frames = Frames::new(&found.bytes, first);
+            let last = match firsts.get(at + 1) {
+                // The next one says where this one ends: what is behind was refused.
+                Some(next) => next.get() - 1,
+                None => {
+                    frames.by_ref().for_each(drop);
+                    if frames.is_damaged() {
+                        return Err(lacks(frames.next_commit(), "a later one is there"));
+                    }
+                    frames.next_commit().get() - 1
+                }
+            };
+            let finished = Finished { first, last: Commit::new(last), bytes: found.bytes.len() as u64 };
+            journal.finished.push_back(finished);
+        }
+        if let Some(first) = firsts.first().filter(|first| first.get() > settled.get() + 1) {
+            return Err(OpenError::Damaged(format!(
+                "tertulia.db ends at commit {}, but the journal has forgotten all up to {}: one of the two is older \
+                 than the other; put back both from one backup",
+                settled.get(),
+                first.get() - 1
+            )));
+        }
+        journal.newest = journal.finished.back().map_or(settled, |segment| segment.last).max(settled);
+        journal.measure();
+        Ok(journal)
+    }
+
+    /// Hands out what is not settled yet, in order, some at a time.
+    pub(super) fn replay(
+        &self,
+        settled: Commit,
+        mut settle: impl FnMut(&[Arc<Committed>]) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
+        let (mut batches, mut records) = (Vec::new(), 0);
+        for segment in self.finished.iter().filter(|segment| segment.last > settled) {
+            let found = read(&self.dir, segment.first)?;
+            let mut frames = Frames::new(&found.bytes, segment.first);
+            while frames.next_commit() <= segment.last {
+                let Some((commit, bytes)) = frames.next() else {
+                    return Err(lacks(frames.next_commit(), "its segment goes on"));
+                };
+                if commit <= settled {
+                    continue;
+                }
+                let decoded = record::decode(bytes).map_err(|error| {
+                    OpenError::Damaged(format!("commit {} in the journal: {error}", commit.get()))
+                })?;
+                records += decoded.len();
+                batches.push(Arc::new(Committed { commit, records: decoded }));
+                if records >= REPLAYED_AT_ONCE {
+                    settle(&batches)?;
+                    batches.clear();
+                    records = 0;
+                }
+            }
+        }
+        if batches.is_empty() { Ok(()) } else { settle(&batches) }
+    }
+
+    /// Writes a batch as the next commit and syncs it; lets go of segments up to `removable`.
+    pub(super) fn append(&mut self, records: &[Record], removable: Commit) -> Result<Commit, JournalError> {
+        if self.faults.journal_full.load(Ordering::Relaxed) {
+            return Err(JournalError::Io(io::ErrorKind::StorageFull.into()));
+        }
+        self.tidy(removable)?;
+        let commit = self.newest.next();
+        segment::begin_frame(&mut self.bytes);
+        record::encode(records, &mut self.bytes)?;
+        segment::end_frame(&mut self.bytes, commit);
+        let length = self.bytes.len() as u64;
+        let current = match self.current.take() {
+            Some(current) if current.written + length <= current.bytes => current,
+            full => {
+                self.finished.extend(full.map(|current| self.finish_segment(&current)));
+                match self.begin_segment(commit, length) {
+                    // A disk with room for one: the last one goes first.
+                    Err(_) if removable >= self.newest => {
+                        self.trim(removable, 0);
+                        self.begin_segment(commit, length)?
+                    }
+                    begun => begun?,
+                }
+            }
+        };
+        let current = self.current.insert(current);
+        if current.written > current.bytes / 2 {
+            self.wants_spare.store(true, Ordering::Relaxed);
+        }
+        if let Err(error) = current.file.write_all(&self.bytes).and_then(|()| current.file.sync_data()) {
+            // What a failed sync has left behind nobody knows: the next batch goes into a segment of its own, whose
+            // name says that this one ends before it.
+            if let Some(broken) = self.current.take().filter(|current| current.first < commit) {
+                self.finished.push_back(self.finish_segment(&broken));
+            }
+            return Err(error.into());
+        }
+        current.written += length;
+        self.newest = commit;
+        Ok(commit)
+    }
+
+    /// The newest commit in it, or before it.
+    pub(super) const fn newest(&self) -> Commit {
+        self.newest
+    }
+
+    /// What its files take, in bytes; told as it changes.
+    pub(super) fn size(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.size)
+    }
+
+    /// Who makes the next segment ahead of time.
+    pub(super) fn spare(&self) -> Spare {
+        Spare {
+            dir: self.dir.clone(),
+            bytes: self.options.segment_bytes,
+            wanted: Arc::clone(&self.wants_spare),
+        }
+    }
+
+    /// Whether it holds what is to go some time.
+    pub(super) fn has_frames(&self) -> bool {
+        let holds_any = |segment: &Finished| segment.last >= segment.first;
+        self.finished.iter().any(holds_any)
+            || self.current.as_ref().is_some_and(|current| current.written > HEADER_BYTES as u64)
+    }
+
+    /// Lets go of segments whose commits are all up to `removable`, but for the newest `kept`.
+    fn trim(&mut self, removable: Commit, kept: usize) {
+        if self.faults.keep_journal.load(Ordering::Relaxed) {
+            return;
+        }
+        while let Some(segment) = self.finished.front().filter(|segment| segment.last <= removable)
+            && self.finished.len() + usize::from(self.current.is_some()) > kept
+        {
+            let path = files::path(&self.dir, segment.first);
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(%error, file = %path.display(), "a settled segment of the journal stays for now");
+                return;
+            }
+            self.finished.pop_front();
+            self.measure();
+        }
+    }
+
+    /// Lets go of what is up to `removable`, also in the newest segment if that is old.
+    pub(super) fn tidy(&mut self, removable: Commit) -> io::Result<()> {
+        // The newest one stays: its name says how far the journal has come.
+        self.trim(removable, 1);
+        let is_old = |current: &Current| current.begun.elapsed() >= self.options.segment_age;
+        if self.current.as_ref().is_some_and(is_old) { self.renew(removable) } else { Ok(()) }
+    }
+
+    /// Begins a new segment if all that is in the others may go.
+    fn renew(&mut self, removable: Commit) -> io::Result<()> {
+        let is_over = removable >= self.newest && self.has_frames();
+        if is_over && !self.faults.keep_journal.load(Ordering::Relaxed) {
+            let segment = self.begin_segment(self.newest.next(), 0)?;
+            let replaced = self.current.replace(segment);
+            self.finished.extend(replaced.map(|current| self.finish_segment(&current)));
+            self.trim(removable, 1);
+        }
+        Ok(())
+    }
+
+    /// Brings it into its final shape: if all is settled, one short file that says how far it has come.
+    pub(super) fn finish(&mut self, removable: Commit) -> io::Result<()> {
+        self.trim(removable, 1);
+        self.renew(removable)?;
+        if let Some(current) = self.current.as_mut().filter(|current| current.written == HEADER_BYTES as u64)
+        {
+            files::cut(&mut current.file)?;
+        }
+        files::remove_spares(&self.dir)
+    }
+
+    fn begin_segment(&mut self, first: Commit, length: u64) -> io::Result<Current> {
+        let bytes = self.options.segment_bytes.max(HEADER_BYTES as u64 + length);
+        if self.faults.journal_bytes_max.is_some_and(|max| self.measure() + bytes > max) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let header = Header { folder: self.folder, first };
+        let (file, bytes) = files::create(&self.dir, header, bytes)?;
+        // One that held nothing had the same name: it is no more.
+        self.finished.retain(|segment| segment.first != first);
+        self.wants_spare.store(false, Ordering::Relaxed);
+        self.size.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Current { file, first, begun: Instant::now(), written: HEADER_BYTES as u64, bytes })
+    }
+
+    fn finish_segment(&self, current: &Current) -> Finished {
+        Finished { first: current.first, last: self.newest, bytes: current.bytes }
+    }
+
+    fn measure(&self) -> u64 {
+        let current = self.current.as_ref().map_or(0, |current| current.bytes);
+        let size = current + self.finished.iter().map(|segment| segment.bytes).sum::<u64>();
+        self.size.store(size, Ordering::Relaxed);
+        size
+    }
+}
+
+/// Makes the next segment ahead of time, on a thread that nobody waits for.
+pub(super) struct Spare {
+    dir: PathBuf,
+    bytes: u64,
+    wanted: Arc<AtomicBool>,
+}
+
+impl Spare {
+    /// Makes it, if it is wanted and not there. That it cannot be made is no harm: a segment is made without it, too.
+    pub(super) fn prepare(&self) {
+        if self.wanted.swap(false, Ordering::Relaxed)
+            && let Err(error) = files::prepare(&self.dir, self.bytes)
+        {
+            tracing::debug!(%error, "no spare segment for the journal");
+        }
+    }
+}
+
+struct Segment {
+    header: Header,
+    bytes: Vec<u8>,
+}
+
+fn read(dir: &Path, first: Commit) -> Result<Segment, OpenError> {
+    let path = files::path(dir, first);
+    let bytes = fs::read(&path).map_err(|source| OpenError::Folder { dir: path.clone(), source })?;
+    match Header::decode(&bytes) {
+        Some(header) if header.first == first => Ok(Segment { header, bytes }),
+        _ => Err(OpenError::Damaged(format!(
+            "{} is no segment of a journal that this program knows; it is of a newer version, or put back the folder \
+             from a backup",
+            path.display()
+        ))),
+    }
+}
+
+fn lacks(commit: Commit, why: &str) -> OpenError {
+    OpenError::Damaged(format!(
+        "the journal lacks commit {}, or it was damaged, for {why}; put back the folder from a backup",
+        commit.get()
+    ))
+}
+
+/// Why a batch is not in the journal.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JournalError {
+    #[error("write the journal: {0}")]
+    Io(#[from] io::Error),
+    #[error("encode a batch: {0}")]
+    Encoding(#[from] postcard::Error),
+}
