@@ -26,6 +26,9 @@ mod process;
 mod progress;
 pub mod report;
 
+pub mod against;
+pub mod floor;
+
 pub use bench::{Options, run};
 pub use error::Error;
 pub use scenario::Scenario;
