@@ -71,7 +71,7 @@ pub struct Round {
 /// Takes a figure of a report.
 type Take = fn(&LoadFigures) -> Option<f64>;
 
-/// The figures that are compared: in JSON, in words, how many of the unit one is, and how many digits matter.
+/// The figures that are compared: their names in JSON and in words.
 const COMPARED: [(&str, &str, Take); 10] = [
     ("ackedPerSecond", "acked/s", |load| Some(load.acked_per_second)),
     ("deliveriesPerSecond", "deliveries/s", |load| Some(load.deliveries_per_second)),
@@ -81,7 +81,7 @@ const COMPARED: [(&str, &str, Take); 10] = [
     ("sendToReceiveP99Micros", "send→receive p99, µs", |load| p99(load.send_to_receive)),
     ("sendToLastP50Micros", "send→last p50, µs", |load| p50(load.send_to_last)),
     ("sendToLastP99Micros", "send→last p99, µs", |load| p99(load.send_to_last)),
-    ("serverCpuMicrosPerDelivery", "its CPU a delivery, µs", |load| cpu(load.server_cpu)),
+    ("serverCpuMicrosPerDelivery", "server CPU a delivery, µs", |load| cpu(load.server_cpu)),
     ("generatorCpuMicrosPerDelivery", "generator CPU a delivery, µs", |load| cpu(load.generator_cpu)),
 ];
 
@@ -101,7 +101,7 @@ impl Against {
     /// Measures both in turn.
     ///
     /// # Errors
-    /// As of a [run](bench::run); also if there is no floor to be had, or if it cannot play this scenario.
+    /// As of a [run](crate::run); also if there is no floor to be had, or if it cannot play this scenario.
     pub async fn run(
         &self,
         scenario: &Scenario,

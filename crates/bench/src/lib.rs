@@ -2,7 +2,7 @@
 //!
 //! A newcomer reads in this order: [`scenario`] (what is measured), `crowd` (users and conversations, made once
 //! and used again), `load` (threads of lean connections that send, receive and take times), [`report`]
-//! (what came out, and under which conditions).
+//! (what came out, and under which conditions); then [`floor`] and [`against`] (what a server is compared with).
 //!
 //! The generator shares the machine with the server, so it must cost little: each thread waits in one place for
 //! all of its connections, reads into one buffer, looks for the three or four numbers that it needs instead of

@@ -135,7 +135,7 @@ struct CommonArgs {
     /// How long the load runs before it counts
     #[arg(long, value_name = "S", default_value_t = 2)]
     warm_up: u64,
-    /// Threads of the generator [default: one a core]
+    /// Threads of the generator [default: one for every two cores, as the server beside it needs the others]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Measures the same against a floor on this machine, too, and prints the ratio
