@@ -74,7 +74,9 @@ impl Hub {
                     }
                     let next = first_missed.unwrap_or(last_seq.next());
                     let lagging = lag.convos.entry(convo).or_insert_with(|| Lagging::from(next));
-                    lagging.next = lagging.next.min(next);
+                    // Who has just come in reads from there on, also where the hub, which is behind, has meanwhile
+                    // delivered what was before him.
+                    lagging.next = if joined { next } else { lagging.next.min(next) };
                     lagging.whole |= joined;
                     if lacks_news {
                         lagging.lack_news(since);

@@ -117,10 +117,11 @@ impl Delivery<'_> {
 
     fn entry(&mut self, routes: &mut Routes, entry: &Arc<Entry>, sender: Option<&Arc<Connection>>) {
         let slot = routes.convo_slot(entry.convo_id);
-        if let Some(convo) = slot.and_then(|slot| routes.convos.get_mut(slot as usize)) {
-            if entry.seq < convo.next {
-                return; // A repeat.
-            }
+        let convo = slot.and_then(|slot| routes.convos.get_mut(slot as usize));
+        // Who comes here brings along how far the log is, which may be further than what was delivered: what is
+        // between is no news to the readers. Whom it lets in or puts out is not among them, and learns it here.
+        let is_repeat = convo.as_ref().is_some_and(|convo| entry.seq < convo.next);
+        if let Some(convo) = convo.filter(|_| !is_repeat) {
             let hole = (entry.seq > convo.next).then_some(convo.next);
             convo.next = entry.seq.next();
             match &entry.kind {
@@ -138,11 +139,11 @@ impl Delivery<'_> {
         }
         match &entry.kind {
             EntryKind::Created { user_ids, .. } => {
-                self.welcome(routes, entry, user_ids, user_ids.len() as u64);
+                self.welcome(routes, entry, user_ids, user_ids.len() as u64, is_repeat);
             }
             EntryKind::MemberAdded { user_ids } => {
                 let member_count = routes.convo(entry.convo_id).map_or(0, |convo| convo.member_count);
-                self.welcome(routes, entry, user_ids, member_count);
+                self.welcome(routes, entry, user_ids, member_count, is_repeat);
             }
             EntryKind::MemberRemoved { user_ids } => self.bid_farewell(routes, entry, user_ids),
             _ => {}
@@ -219,9 +220,18 @@ impl Delivery<'_> {
     }
 
     /// Those who have just come in: they are told the conversation, and read it from this entry on.
-    fn welcome(&mut self, routes: &mut Routes, entry: &Entry, users: &[UserId], member_count: u64) {
+    fn welcome(
+        &mut self,
+        routes: &mut Routes,
+        entry: &Entry,
+        users: &[UserId],
+        member_count: u64,
+        is_repeat: bool,
+    ) {
         for user in users {
-            routes.join(*user, entry.convo_id, entry.seq.next(), member_count);
+            if !routes.join(*user, entry.convo_id, entry.seq.next(), member_count) && is_repeat {
+                continue; // He came with the heads in which he is.
+            }
             let Some(node) = routes.user(*user) else { continue };
             for connection in &node.connections {
                 let mut state = connection.state();

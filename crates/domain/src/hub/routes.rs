@@ -103,9 +103,9 @@ impl Routes {
         }
     }
 
-    /// Puts a user who is here into a conversation.
-    pub(super) fn join(&mut self, user: UserId, convo: ConvoId, next: Seq, member_count: u64) {
-        let Some(user_slot) = self.user_slot(user) else { return };
+    /// Puts a user who is here into a conversation. Returns whether he was not in it.
+    pub(super) fn join(&mut self, user: UserId, convo: ConvoId, next: Seq, member_count: u64) -> bool {
+        let Some(user_slot) = self.user_slot(user) else { return false };
         let slot = match self.convo_slot(convo) {
             Some(slot) => slot,
             None => {
@@ -118,12 +118,14 @@ impl Routes {
         let (Some(convo), Some(user)) =
             (self.convos.get_mut(slot as usize), self.users.get_mut(user_slot as usize))
         else {
-            return;
+            return false;
         };
-        if !user.convos.contains(&slot) {
+        let is_new = !user.convos.contains(&slot);
+        if is_new {
             user.convos.push(slot);
             convo.here.push(user_slot);
         }
+        is_new
     }
 
     /// Takes a user out of a conversation; `seq` is that of his removal.

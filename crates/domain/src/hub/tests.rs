@@ -16,6 +16,7 @@ use crate::log::{Change, Commit, Head, HistorySlice, Outcome, Receipt};
 
 const ANA: UserId = UserId::from_bytes([1; 16]);
 const BO: UserId = UserId::from_bytes([2; 16]);
+const CY: UserId = UserId::from_bytes([4; 16]);
 const CONVO: ConvoId = ConvoId::from_bytes([3; 16]);
 
 struct World {
@@ -42,6 +43,16 @@ impl World {
     /// A live connection.
     fn connect(&mut self, user: UserId) -> Arc<Connection> {
         self.connect_with(user, Privacy::default())
+    }
+
+    /// A user who is in these conversations, and in no others.
+    fn connect_in(&self, user: UserId, heads: &[Head]) -> Arc<Connection> {
+        let who = (user, DeviceId::from_bytes([9; 16]));
+        let since = self.hub.position();
+        let (connection, _) = self.hub.register(Mode::Socket, who, Privacy::default(), since, self.now);
+        self.hub.attach(user, heads);
+        self.hub.finish_resume(&connection, Vec::new(), &HashSet::new());
+        connection
     }
 
     fn connect_with(&mut self, user: UserId, privacy: Privacy) -> Arc<Connection> {
@@ -120,6 +131,33 @@ fn got(connection: &Connection) -> Vec<String> {
             other => format!("{other:?}"),
         })
         .collect()
+}
+
+/// Bo comes with heads that are ahead of what was delivered; what is between lets Cy in, and puts him out.
+#[test]
+fn who_is_let_in_by_an_entry_that_another_has_brought_along_is_told_all_the_same() {
+    let mut world = World::new(Limits::default());
+    let cy = world.connect_in(CY, &[]);
+    let entry = |seq, kind| {
+        let (seq, ts) = (Seq::new(seq), world.now);
+        let entry = Entry { convo_id: CONVO, seq, sender_id: ANA, client_seq: None, ts, kind };
+        Outcome::Appended { entry: Arc::new(entry), shared: None }
+    };
+    let added = entry(1, EntryKind::MemberAdded { user_ids: vec![CY] });
+    let removed = entry(2, EntryKind::MemberRemoved { user_ids: vec![CY] });
+    let bo = world.connect_in(BO, &[Head { convo: CONVO, last_seq: Seq::new(2), member_count: 2 }]);
+    let deliver = |commit, outcome: &Outcome| {
+        world.hub.deliver(Commit::new(commit), [Committed { outcome, origin: None, shows_read: true }]);
+    };
+    deliver(1, &added);
+    let step = world.hub.next_step(&cy);
+    assert!(matches!(step, Some(Step::News { convo: CONVO, whole: true, .. })), "{step:?}");
+    assert_eq!(world.hub.next_step(&bo), None);
+    deliver(2, &removed);
+    assert_eq!(world.hub.next_step(&cy), None);
+    let told: Vec<_> = payloads(&cy.take().outbox.to_vec()).map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    assert!(told.last().is_some_and(|event| event.contains("\"left\":true")), "{told:?}");
+    assert!(got(&bo).is_empty());
 }
 
 #[test]
