@@ -675,7 +675,7 @@ mod tests {
             history: None,
         };
         check(
-            Push { c: 1, convo: convo(), entry: entry.clone(), position: Some("p9".into()) },
+            Push { c: 1, convo: convo(), entry, position: Some("p9".into()) },
             r#"{"t":7,"e":"push","c":1,"convo":"01010101-0101-0101-0101-010101010101","entry":{"seq":2,"kind":"member_added","by":"03030303-0303-0303-0303-030303030303","users":["03030303-0303-0303-0303-030303030303"]},"position":"p9"}"#,
         );
         check(Done { op: 3 }, r#"{"t":7,"e":"done","op":3}"#);

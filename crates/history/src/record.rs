@@ -214,7 +214,7 @@ mod tests {
         let path = dir.path().join("a.ndjson");
         let recorder = Recorder::create(&path, "a test").unwrap();
         recorder.record(Settled { c: recorder.connection() });
-        recorder.clone().record(Note { text: "killed".into() });
+        recorder.record(Note { text: "killed".into() });
         let written = recorder.finish().unwrap();
         let lines = lines(&path);
         assert_eq!(written.lines, 3);
