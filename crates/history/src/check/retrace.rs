@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use tertulia_protocol::{ConvoId, DeviceId, UserId};
+use tertulia_protocol::{Code, ConvoId, DeviceId, UserId};
 
 use super::known::Known;
 use super::rules::Findings;
@@ -148,7 +148,9 @@ impl<'a> Retracer<'a> {
             Event::Done(done) => self.done(at, t, done.op),
             Event::Fail(fail) => {
                 let call = self.end(at, fail.op);
-                if let (Some(Call::Add { convo, users }), Some(_)) = (call, fail.code) {
+                // After `unavailable` it may have been carried out, as after no answer.
+                let refused = fail.code.filter(|code| *code != Code::Unavailable);
+                if let (Some(Call::Add { convo, users }), Some(_)) = (call, refused) {
                     users.iter().for_each(|user| self.fence.has_added(convo, *user));
                 }
             }
