@@ -307,6 +307,7 @@ impl Learner {
             });
         }
         let sent = &mut self.known.sents[number as usize];
+        sent.attempts += 1;
         if sent.body != send.body {
             // The same number with another text is another thing, and has to be refused: `conflict`.
             return Ok(());
@@ -316,11 +317,10 @@ impl Learner {
             order.push(number);
             (conn, order.len() as u32 - 1)
         });
-        if sent.attempts == 0 {
+        if sent.attempts == 1 {
             sent.first = place;
         }
         sent.last = place;
-        sent.attempts += 1;
         Ok(())
     }
 

@@ -104,8 +104,8 @@ impl Wire {
             log.facts[..end]
                 .iter()
                 .rev()
-                .take_while(|fact| fact.seq >= joined && self.is_due(known, fact))
-                .find(|fact| fact.sent.is_some() && !self.stands_for(known, convo, fact))
+                .take_while(|fact| fact.seq >= joined && self.may_be_due(known, fact))
+                .find(|fact| self.is_due(known, fact) && !self.stands_for(known, convo, fact))
         };
         // Who may have been out of it for a while is judged only by what he was told in one go.
         let is_sure = sight != Sight::Unknown || (started && !inherited);
@@ -128,12 +128,15 @@ impl Wire {
         }
     }
 
-    /// Whether an entry was sent after this connection's beginning.
+    /// Whether an entry is a message that was sent after this connection's beginning.
     pub(super) fn is_due(&self, known: &Known, fact: &Fact) -> bool {
-        match fact.sent {
-            Some(number) => known.sents[number as usize].begun > self.since,
-            None => fact.t > self.since,
-        }
+        fact.sent.is_some_and(|number| known.sents[number as usize].begun > self.since)
+    }
+
+    /// Whether it may be from after this connection's beginning: when a change was made is not known, only when
+    /// it was seen.
+    pub(super) fn may_be_due(&self, known: &Known, fact: &Fact) -> bool {
+        self.is_due(known, fact) || (fact.sent.is_none() && fact.t > self.since)
     }
 
     /// Whether an ack on this connection stands for the entry, or may have.

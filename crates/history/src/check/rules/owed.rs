@@ -68,8 +68,9 @@ impl Live {
                 let missed = log.facts[..first_from(&log.facts, top + 1)].iter().rev();
                 let missed = missed.take_while(|fact| match last {
                     Some(last) => fact.seq > last,
-                    None => wire.is_due(known, fact),
+                    None => wire.may_be_due(known, fact),
                 });
+                let missed = missed.filter(|fact| last.is_some() || wire.is_due(known, fact));
                 let missed = missed.filter(|fact| fact.t <= t && wire.owes(known, *convo, fact));
                 owed.extend(missed.map(|fact| Owed { t: fact.t, convo: *convo, seq: fact.seq }));
             }

@@ -277,6 +277,12 @@ fn what_was_sent_after_the_connection_stood_comes_first() {
 }
 
 #[test]
+fn what_was_there_before_and_is_seen_late_is_not_owed() {
+    let story = base().remove("1 to ana").remove("1 to bo").insert_before("send 2", "", read(50, 1, 0));
+    assert_eq!(story.insert_before("send 2", "", page(50, &entries()[..1])).broken(), []);
+}
+
+#[test]
 fn a_resume_that_leaves_something_out() {
     base().remove("6 to cy").breaks(Rule::Resume, &["5 to cy", "ack 6", "resume", "7 to cy"]);
     let named = Gap { c: 4, convo: CONVO, from: Seq::new(6), to: Seq::new(6) };
