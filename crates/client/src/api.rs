@@ -3,6 +3,8 @@
 use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tertulia_history::Recorder;
+use tertulia_history::event::Kind;
 use tertulia_protocol::entry::Role;
 use tertulia_protocol::rest::{
     AddMembers, Conversation, ConversationAnswer, ConversationPatch, Device, HistoryPage, Mark,
@@ -12,6 +14,7 @@ use tertulia_protocol::rest::{
 use tertulia_protocol::{ConvoId, DeviceId, Entry, Seq, UserId};
 
 use crate::error::Error;
+use crate::record::{self, Calls};
 use crate::session::Session;
 
 /// No body.
@@ -25,6 +28,7 @@ const NONE: Option<&()> = None;
 #[derive(Debug, Clone)]
 pub struct Api {
     session: Session,
+    record: Option<Calls>,
 }
 
 /// Where a page of history begins.
@@ -59,7 +63,13 @@ struct Query<'a> {
 impl Api {
     /// The calls of a session.
     pub fn new(session: Session) -> Self {
-        Self { session }
+        Self { session, record: None }
+    }
+
+    /// The calls of a session, written down with what they gave: messages sent, history and inbox read, marks
+    /// and memberships.
+    pub fn recorded(session: Session, recorder: Recorder) -> Self {
+        Self { session, record: Some(Calls::new(recorder)) }
     }
 
     /// The session that they are made in.
@@ -110,7 +120,11 @@ impl Api {
 
     /// A page of the inbox, newest activity first; at most 200 conversations.
     pub async fn inbox(&self, cursor: Option<&str>, limit: usize) -> Result<Page<Conversation>, Error> {
-        self.get(&["conversations"], Query { cursor, limit: Some(limit), ..Query::default() }).await
+        let call = Calls::begin(self.record.as_ref(), &self.session, record::read_inbox);
+        let query = Query { cursor, limit: Some(limit), ..Query::default() };
+        let outcome = self.get(&["conversations"], query).await;
+        call.end(&outcome, record::inbox);
+        outcome
     }
 
     /// A conversation with its first page of members.
@@ -136,15 +150,25 @@ impl Api {
 
     /// Adds members: 1 to 1,000 users.
     pub async fn add_members(&self, id: ConvoId, user_ids: Vec<UserId>) -> Result<Conversation, Error> {
+        let call = Calls::begin(self.record.as_ref(), &self.session, |op, device| {
+            record::members(op, device, id, Kind::MemberAdded, user_ids.clone())
+        });
         let body = AddMembers { user_ids };
-        self.conversation_answer(Method::POST, &["conversations", &id.to_string(), "members"], Some(&body))
-            .await
+        let path = ["conversations", &id.to_string(), "members"];
+        let outcome = self.conversation_answer(Method::POST, &path, Some(&body)).await;
+        call.done(&outcome);
+        outcome
     }
 
     /// Removes a member.
     pub async fn remove_member(&self, id: ConvoId, user: UserId) -> Result<(), Error> {
+        let call = Calls::begin(self.record.as_ref(), &self.session, |op, device| {
+            record::members(op, device, id, Kind::MemberRemoved, vec![user])
+        });
         let path = ["conversations", &id.to_string(), "members", &user.to_string()];
-        self.call::<Ignored>(Method::DELETE, &path, &(), NONE).await.map(drop)
+        let outcome = self.call::<Ignored>(Method::DELETE, &path, &(), NONE).await.map(drop);
+        call.done(&outcome);
+        outcome
     }
 
     /// Leaves a group.
@@ -166,9 +190,16 @@ impl Api {
 
     /// Sends a message; the same `clientSeq` again is the same message, so this is safe to repeat.
     pub async fn send(&self, id: ConvoId, message: &SendMessage) -> Result<Entry, Error> {
+        if let Some(record) = &self.record {
+            record.send(&self.session, id, message);
+        }
         let path = ["conversations", &id.to_string(), "messages"];
-        let answer: MessageAnswer = self.call(Method::POST, &path, &(), Some(message)).await?;
-        Ok(answer.message)
+        let outcome = self.call(Method::POST, &path, &(), Some(message)).await;
+        let outcome = outcome.map(|answer: MessageAnswer| answer.message);
+        if let Some(record) = &self.record {
+            record.sent(&self.session, id, message, &outcome);
+        }
+        outcome
     }
 
     /// A page of history, ascending; at most 200 entries.
@@ -178,13 +209,24 @@ impl Api {
             From::After(seq) => (Some(seq), None),
             From::Before(seq) => (None, Some(seq)),
         };
+        let call = Calls::begin(self.record.as_ref(), &self.session, |op, device| {
+            record::read(op, device, id, from, limit)
+        });
         let query = Query { after, before, limit: Some(limit), ..Query::default() };
-        self.get(&["conversations", &id.to_string(), "messages"], query).await
+        let outcome = self.get(&["conversations", &id.to_string(), "messages"], query).await;
+        call.end(&outcome, record::page);
+        outcome
     }
 
     /// Moves one's own watermarks forward.
     pub async fn mark(&self, id: ConvoId, mark: &Mark) -> Result<(), Error> {
-        self.call(Method::PUT, &["conversations", &id.to_string(), "receipts"], &(), Some(mark)).await
+        let call = Calls::begin(self.record.as_ref(), &self.session, |op, device| {
+            record::mark(op, device, id, mark.delivered_seq, mark.read_seq)
+        });
+        let path = ["conversations", &id.to_string(), "receipts"];
+        let outcome = self.call(Method::PUT, &path, &(), Some(mark)).await;
+        call.done(&outcome);
+        outcome
     }
 
     /// Who has received and read a message.

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tertulia_history::Recorder;
 use tertulia_protocol::event::{ClientEvent, OwnPresence};
 use tertulia_protocol::rest::{Conversation, HistoryPage, Page};
 use tertulia_protocol::{ClientSeq, ConvoId, Seq, Timestamp, UserId};
@@ -25,6 +26,7 @@ use crate::event::{Disconnect, Event};
 pub use crate::machine::Start;
 use crate::machine::{Action, Closed, Hello, InboxRead, Machine, ReadFailure, Settings};
 use crate::outbox::Outgoing;
+use crate::record::Tape;
 use crate::session::Session;
 use crate::socket::{Socket, Turn};
 
@@ -51,6 +53,8 @@ pub struct Config {
     /// The same of one conversation. With 1 its order is exact. With more, a message that the server refuses
     /// for a moment can be overtaken by those sent right behind it.
     pub in_flight_per_convo_max: usize,
+    /// Where what the client says and hears is written down for `tertulia check`.
+    pub history: Option<Recorder>,
 }
 
 impl Config {
@@ -63,6 +67,7 @@ impl Config {
             outbox_max: 1_024,
             in_flight_max: 32,
             in_flight_per_convo_max: 1,
+            history: None,
         }
     }
 }
@@ -148,7 +153,11 @@ impl Client {
         };
         let driver = Driver {
             machine: Machine::new(settings, now()),
-            api: Api::new(session),
+            api: match config.history.clone() {
+                Some(recorder) => Api::recorded(session, recorder),
+                None => Api::new(session),
+            },
+            tape: config.history.clone().map(Tape::new),
             commands: command_queue,
             events,
             backlog: VecDeque::new(),
@@ -281,6 +290,8 @@ struct Driver {
     reads: FuturesUnordered<Reading>,
     /// The access token of the last `connect`.
     token: Arc<Mutex<Option<String>>>,
+    /// What the socket says and hears is written here.
+    tape: Option<Tape>,
 }
 
 impl Driver {
@@ -300,22 +311,37 @@ impl Driver {
         if let Some(socket) = self.socket.take() {
             socket.close().await;
         }
+        self.closed(|| None);
+    }
+
+    /// Writes down that the socket is gone.
+    fn closed(&mut self, why: impl FnOnce() -> Option<String>) {
+        if let Some(tape) = &mut self.tape {
+            tape.closed(why());
+        }
     }
 
     fn act(&mut self, action: Action) {
         match action {
             Action::Open(hello) => {
                 self.socket = None;
+                if let Some(tape) = &mut self.tape {
+                    tape.opens(&hello);
+                }
                 self.opening = Some(self.open(hello));
             }
             Action::Send(frame) => {
                 if let Some(socket) = &mut self.socket {
+                    if let Some(tape) = &self.tape {
+                        tape.says(&frame);
+                    }
                     socket.push(&frame);
                 }
             }
             Action::Close => {
                 self.socket = None;
                 self.opening = None;
+                self.closed(|| None);
             }
             Action::ReadHistory(convo_id, read) => {
                 let api = self.api.clone();
@@ -384,10 +410,16 @@ impl Driver {
                     }
                 }
             }
-            Input::Socket(Turn::Event(event)) => self.machine.handle_event(*event, now, roll()),
+            Input::Socket(Turn::Event(event)) => {
+                if let Some(tape) = &mut self.tape {
+                    tape.hears(&event);
+                }
+                self.machine.handle_event(*event, now, roll());
+            }
             Input::Socket(Turn::SignOfLife) => self.machine.handle_sign_of_life(now),
             Input::Socket(Turn::Closed(closed)) => {
                 self.socket = None;
+                self.closed(|| Some(closed.reason.to_string()));
                 self.machine.handle_device(self.api.session().device_id());
                 self.machine.handle_closed(closed, now, roll());
             }

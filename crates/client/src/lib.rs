@@ -17,6 +17,7 @@ pub mod session;
 mod machine;
 mod marks;
 mod outbox;
+mod record;
 mod socket;
 mod timeline;
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod check;
 mod histogram;
 mod replay;
 mod serve;
@@ -19,7 +20,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// A real-time chat service.
 ///
 /// Start a server with `tertulia serve`, talk on it with `tertulia chat`, and see it carry real conversations
-/// with `tertulia replay`. How much it can do says `tertulia bench`.
+/// with `tertulia replay`. How much it can do says `tertulia bench`; whether it kept its promises says
+/// `tertulia check`.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -33,6 +35,7 @@ enum Command {
     Chat(chat::ChatArgs),
     Replay(replay::ReplayArgs),
     Bench(bench::BenchArgs),
+    Check(check::CheckArgs),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
                 replay::Outcome::Different => ExitCode::FAILURE,
             }),
             Command::Bench(args) => bench::run(args, shutdown).await,
+            Command::Check(args) => check::run(&args),
         }
     });
     result.unwrap_or_else(|error| fail(&error))

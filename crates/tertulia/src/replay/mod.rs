@@ -32,6 +32,8 @@ use tertulia_client::api::Api;
 use tertulia_client::client::{Client, Config, Start, first_client_seq};
 use tertulia_client::server::Server;
 use tertulia_client::session::{Session, timestamp};
+use tertulia_history::Recorder;
+use tertulia_history::event::Final;
 use tertulia_protocol::UserId;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +49,8 @@ use self::watch::Watch;
 const CONNECTING_AT_ONCE: usize = 100;
 /// Groups made at once.
 const GROUPS_AT_ONCE: usize = 4;
+/// Who writes a history.
+const PROGRAM: &str = concat!("tertulia replay ", env!("CARGO_PKG_VERSION"));
 /// Events that wait for each listener: they are compared faster than they come.
 const EVENTS_MAX: usize = 64;
 
@@ -87,6 +91,10 @@ pub(crate) struct ReplayArgs {
     /// What tells this run from others on the same server: 1 to 12 of a-z and 0-9 [default: six random letters]
     #[arg(long, value_name = "TAG", value_parser = tag)]
     tag: Option<String>,
+
+    /// Writes down what everybody says and hears, for `tertulia check FILE`; no message is in it
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
 
     /// Prints the figures as JSON
     #[arg(long)]
@@ -141,6 +149,7 @@ async fn replay(args: &ReplayArgs, watch: &Arc<Watch>) -> anyhow::Result<Report>
     };
     let (lines, memberships) = (plan.lines(), plan.memberships());
     let server = Server::new(&args.server)?;
+    let history = args.history.as_ref().map(|file| Recorder::create(file, PROGRAM)).transpose()?;
     let mut seconds = Seconds::default();
 
     let clock = Instant::now();
@@ -149,7 +158,11 @@ async fn replay(args: &ReplayArgs, watch: &Arc<Watch>) -> anyhow::Result<Report>
     let registering = people::register(watch, &server, &people, &password);
     let sessions = watch.step("registering", people.len(), registering).await?;
     let users: Arc<[UserId]> = sessions.iter().map(Session::user_id).collect();
-    let apis: Vec<Api> = sessions.into_iter().map(Api::new).collect();
+    let api = |session| match history.clone() {
+        Some(recorder) => Api::recorded(session, recorder),
+        None => Api::new(session),
+    };
+    let apis: Vec<Api> = sessions.into_iter().map(api).collect();
     let groups = scripts.len();
     let making = stream::iter(scripts)
         .map(|script| people::make_group(watch, &apis[script.members[0]], script, Arc::clone(&users)))
@@ -162,7 +175,7 @@ async fn replay(args: &ReplayArgs, watch: &Arc<Watch>) -> anyhow::Result<Report>
     let clock = Instant::now();
     let stage = Arc::new(Stage::new(Arc::clone(watch), people, groups));
     let mut listeners = JoinSet::new();
-    let connecting = connect(&stage, &apis, args.in_flight, memberships, &mut listeners);
+    let connecting = connect(&stage, &apis, args.in_flight, history.as_ref(), memberships, &mut listeners);
     let clients = watch.step("connecting", memberships, connecting).await?;
     seconds.connecting = clock.elapsed().as_secs_f64();
 
@@ -176,6 +189,9 @@ async fn replay(args: &ReplayArgs, watch: &Arc<Watch>) -> anyhow::Result<Report>
     let clock = Instant::now();
     let mut read_back = 0;
     if outcome.is_ok() {
+        if let Some(recorder) = &history {
+            recorder.record(Final {});
+        }
         let views = verify::memberships(&stage, args.verify == Verify::Sample);
         let verifying = watch.step("reading back", views.len(), verify::verify(&stage, &apis, views));
         outcome = verifying.await.map(|entries| read_back = entries);
@@ -186,6 +202,9 @@ async fn replay(args: &ReplayArgs, watch: &Arc<Watch>) -> anyhow::Result<Report>
     while let Some(listener) = listeners.join_next().await {
         listener.context("a listener has failed")?;
     }
+    if let Some(recorder) = history {
+        recorder.finish()?;
+    }
     let broken_off = outcome.err().map(|error| format!("{error:#}"));
     Ok(Report::new(cast, &stage, seconds, read_back, broken_off))
 }
@@ -195,6 +214,7 @@ async fn connect(
     stage: &Arc<Stage>,
     apis: &[Api],
     in_flight: u16,
+    history: Option<&Recorder>,
     memberships: usize,
     listeners: &mut JoinSet<()>,
 ) -> anyhow::Result<Vec<Client>> {
@@ -207,6 +227,7 @@ async fn connect(
             let config = Config {
                 events_max: EVENTS_MAX,
                 in_flight_per_convo_max: in_flight.into(),
+                history: history.cloned(),
                 ..Config::new(Start::Beginning, first_client_seq(timestamp(SystemTime::now())))
             };
             let (client, events) = Client::connect(session, &config);

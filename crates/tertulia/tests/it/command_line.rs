@@ -26,7 +26,13 @@ fn version_and_help_are_answers() {
         String::from_utf8(version.stdout).unwrap(),
         concat!("tertulia ", env!("CARGO_PKG_VERSION"), "\n")
     );
-    for args in [&["--help"][..], &["serve", "--help"], &["replay", "--help"], &["bench", "idle", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["replay", "--help"],
+        &["bench", "idle", "--help"],
+        &["check", "--help"],
+    ] {
         let help = run(args);
         assert!(help.status.success() && help.stdout.len() > 200, "{args:?}");
     }

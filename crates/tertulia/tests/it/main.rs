@@ -10,6 +10,7 @@
 
 mod bench;
 mod chat;
+mod check;
 mod command_line;
 mod process;
 mod survival;
