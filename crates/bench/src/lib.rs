@@ -18,6 +18,7 @@ mod bench;
 
 mod crowd;
 
+mod fleet;
 mod load;
 
 mod conditions;
@@ -25,6 +26,8 @@ mod histogram;
 mod process;
 mod progress;
 pub mod report;
+mod sampling;
+mod seeded;
 
 pub use bench::{Options, run};
 pub use error::Error;

@@ -1,5 +1,6 @@
 //! What came out of a run, for people and as JSON.
 
+mod percentiles;
 mod text;
 
 use std::time::Duration;
@@ -13,7 +14,8 @@ pub use crate::histogram::Latency;
 use crate::load::generator::Played;
 use crate::load::tally::Tally;
 pub use crate::process::Memory;
-use crate::scenario::Scenario;
+use crate::scenario::{HistoryFigures, Scenario, StormFigures};
+pub use percentiles::Percentiles;
 
 /// A shorter run says nothing.
 const SECONDS_MIN: u64 = 3;
@@ -63,6 +65,12 @@ pub struct Findings {
     /// What connections cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleFigures>,
+    /// How those who were cut came back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm: Option<StormFigures>,
+    /// What reading pages costs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryFigures>,
     /// The memory of both processes, at some moments.
     pub memory: Vec<MemoryPoint>,
     /// What is to be known of the figures.

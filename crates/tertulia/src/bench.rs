@@ -1,5 +1,7 @@
 //! `tertulia bench`: what a server does under load, measured.
 
+mod args;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -84,6 +86,16 @@ enum ScenarioArgs {
         #[command(flatten)]
         common: CommonArgs,
     },
+    /// Many connections are cut at once and come back at once, while messages arrive
+    ///
+    /// All resume where they were. It measures how long it takes until each is ready and until each has every message
+    /// that it missed, what goes wrong on the way, and what those notice who stay connected and write. What is
+    /// measured for --seconds is the time before the cut.
+    Storm(args::StormArgs),
+    /// Pages read over REST: the newest, deep ones in a long history, and the inbox
+    ///
+    /// Each kind is read for --seconds.
+    History(args::HistoryArgs),
 }
 
 #[derive(Debug, Args)]
@@ -174,5 +186,7 @@ fn split(scenario: ScenarioArgs) -> (Scenario, CommonArgs) {
             let traffic = Traffic { pace: Pace::Rate(rate), body_bytes: body };
             (Scenario::Idle(Idle { connections, connections_per_user, conversations, traffic }), common)
         }
+        ScenarioArgs::Storm(args) => args.split(),
+        ScenarioArgs::History(args) => args.split(),
     }
 }

@@ -32,6 +32,12 @@ impl Display for Report {
         if let Some(load) = &self.findings.load {
             write!(f, "{load}")?;
         }
+        if let Some(storm) = &self.findings.storm {
+            write!(f, "{storm}")?;
+        }
+        if let Some(history) = &self.findings.history {
+            write!(f, "{history}")?;
+        }
         for note in &self.findings.notes {
             writeln!(f, "  note           {note}")?;
         }

@@ -1,12 +1,16 @@
 //! What is measured. One struct a scenario: its arguments, and in `run` what it does.
 
 mod group;
+mod history;
 mod idle;
 mod pairs;
+mod storm;
 
 pub use group::Group;
+pub use history::{History, HistoryFigures, PageFigures};
 pub use idle::Idle;
 pub use pairs::Pairs;
+pub use storm::{Phase, Storm, StormFigures};
 
 use serde::Serialize;
 
@@ -26,6 +30,10 @@ pub enum Scenario {
     Group(Group),
     /// Many are connected, and nobody says anything.
     Idle(Idle),
+    /// Everybody is cut at once, and comes back.
+    Storm(Storm),
+    /// Pages are read.
+    History(History),
 }
 
 impl Scenario {
@@ -35,6 +43,8 @@ impl Scenario {
             Self::Pairs(_) => "pairs",
             Self::Group(_) => "group",
             Self::Idle(_) => "idle",
+            Self::Storm(_) => "storm",
+            Self::History(_) => "history",
         }
     }
 
@@ -43,6 +53,8 @@ impl Scenario {
             Self::Pairs(pairs) => pairs.traffic.check(),
             Self::Group(group) => group.check(),
             Self::Idle(idle) => idle.check(),
+            Self::Storm(storm) => storm.check(),
+            Self::History(history) => history.check(),
         }
     }
 
@@ -51,6 +63,8 @@ impl Scenario {
             Self::Pairs(pairs) => pairs.run(bench).await,
             Self::Group(group) => group.run(bench).await,
             Self::Idle(idle) => idle.run(bench).await,
+            Self::Storm(storm) => storm.run(bench).await,
+            Self::History(history) => history.run(bench).await,
         }
     }
 }

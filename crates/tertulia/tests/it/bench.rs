@@ -46,3 +46,40 @@ fn every_message_is_counted_at_each_who_gets_it() {
     assert_eq!(last.as_u64().unwrap() * 3, all.as_u64().unwrap());
     drop(server);
 }
+
+#[test]
+fn everybody_who_is_cut_comes_back_and_has_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let server = Server::start(port, &dir.path().join("data"));
+    let url = format!("http://127.0.0.1:{port}");
+    let args =
+        ["storm", "--connections", "12", "--connections-per-user", "3", "--rate", "100", "--server", &url];
+    let storm = &bench(&args)["storm"];
+    for count in [&storm["ready"]["count"], &storm["caughtUp"]["count"], &storm["connections"]] {
+        assert_eq!(count, 12, "{storm}");
+    }
+    for nothing in ["holes", "gaps", "notResumed"] {
+        assert_eq!(storm[nothing], 0, "{storm}");
+    }
+    assert!(storm["before"]["sendToAck"]["count"].as_u64().unwrap() > 0);
+    drop(server);
+}
+
+#[test]
+fn pages_of_all_kinds_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let server = Server::start(port, &dir.path().join("data"));
+    let url = format!("http://127.0.0.1:{port}");
+    let args = ["history", "--readers", "2", "--entries", "300", "--conversations", "3", "--server", &url];
+    let history = &bench(&args)["history"];
+    assert_eq!(history["entries"], 301);
+    let pages = history["pages"].as_array().unwrap();
+    assert_eq!(pages.len(), 4);
+    for page in pages {
+        assert_eq!(page["refused"], 0, "{page}");
+        assert!(page["latency"]["count"].as_u64().unwrap() > 0, "{page}");
+    }
+    drop(server);
+}
