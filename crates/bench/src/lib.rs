@@ -22,7 +22,8 @@ mod fleet;
 mod load;
 
 mod conditions;
-mod histogram;
+pub mod histogram;
+pub mod plot;
 mod process;
 mod progress;
 pub mod report;

@@ -1,6 +1,7 @@
 //! `tertulia bench`: what a server does under load, measured.
 
 mod args;
+mod chart;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -96,6 +97,26 @@ enum ScenarioArgs {
     ///
     /// Each kind is read for --seconds.
     History(args::HistoryArgs),
+    /// Many groups of mixed sizes and direct conversations, as in a workspace
+    ///
+    /// Everybody is connected and writes in one place, drawn by how active it is; half of them in a direct one.
+    Rooms(args::RoomsArgs),
+    /// Somebody was away: what it costs to come back
+    ///
+    /// By how much was missed, in one conversation and in many, after a short and after a long history, all beside each
+    /// other in one run. --seconds does not matter here.
+    Catchup(args::CatchupArgs),
+    /// A group in which many type all the time, while messages are written
+    ///
+    /// Messages are written for --seconds without typing, and again with it.
+    Typing(args::TypingArgs),
+    /// Pairs that talk, beside peers with bad intentions
+    ///
+    /// The pairs are measured for --seconds alone, and again beside each kind of hostility. Whoever is thrown out comes
+    /// back a second later. As limits are off, what the limits would close stays open.
+    Abuse(args::AbuseArgs),
+    /// Draws a chart of reports that were saved with --json, beside each other if they are several
+    Plot(chart::PlotArgs),
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +130,13 @@ struct TrafficArgs {
     /// The length of each message
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = body())]
     body: usize,
+}
+
+impl TrafficArgs {
+    fn traffic(&self) -> Traffic {
+        let pace = self.rate.map_or(Pace::Window(self.window), Pace::Rate);
+        Traffic { pace, body_bytes: self.body }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +162,9 @@ struct CommonArgs {
     /// Prints one JSON document
     #[arg(long)]
     json: bool,
+    /// Draws a chart
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
 }
 
 /// A number from `least` to 100,000.
@@ -152,7 +183,13 @@ fn body() -> impl TypedValueParser<Value = usize> {
 /// If there is nothing to report: wrong arguments, a server that cannot be reached or refuses the set-up.
 #[expect(clippy::print_stdout, reason = "the report is what was asked for")]
 pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    let (scenario, common) = split(args.scenario);
+    let (scenario, common) = match split(args.scenario) {
+        Wish::Run(scenario, common) => (scenario, common),
+        Wish::Plot(args) => {
+            chart::draw_all(&args)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let options = Options {
         server: common.server,
         server_pid: common.server_pid,
@@ -162,6 +199,9 @@ pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow:
         measured: Duration::from_secs(common.seconds),
     };
     let report = tertulia_bench::run(&scenario, &options, shutdown).await?;
+    if let Some(out) = &common.plot {
+        chart::draw(out, serde_json::to_value(&report)?)?;
+    }
     if common.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -170,17 +210,19 @@ pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow:
     Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn split(scenario: ScenarioArgs) -> (Scenario, CommonArgs) {
-    let traffic = |args: TrafficArgs| Traffic {
-        pace: args.rate.map_or(Pace::Window(args.window), Pace::Rate),
-        body_bytes: args.body,
-    };
-    match scenario {
-        ScenarioArgs::Pairs { pairs, traffic: sent, common } => {
-            (Scenario::Pairs(Pairs { pairs, traffic: traffic(sent) }), common)
+/// What is asked for.
+enum Wish {
+    Run(Scenario, CommonArgs),
+    Plot(chart::PlotArgs),
+}
+
+fn split(args: ScenarioArgs) -> Wish {
+    let (scenario, common) = match args {
+        ScenarioArgs::Pairs { pairs, traffic, common } => {
+            (Scenario::Pairs(Pairs { pairs, traffic: traffic.traffic() }), common)
         }
-        ScenarioArgs::Group { members, writers, traffic: sent, common } => {
-            (Scenario::Group(Group { members, writers, traffic: traffic(sent) }), common)
+        ScenarioArgs::Group { members, writers, traffic, common } => {
+            (Scenario::Group(Group { members, writers, traffic: traffic.traffic() }), common)
         }
         ScenarioArgs::Idle { connections, connections_per_user, conversations, rate, body, common } => {
             let traffic = Traffic { pace: Pace::Rate(rate), body_bytes: body };
@@ -188,5 +230,11 @@ fn split(scenario: ScenarioArgs) -> (Scenario, CommonArgs) {
         }
         ScenarioArgs::Storm(args) => args.split(),
         ScenarioArgs::History(args) => args.split(),
-    }
+        ScenarioArgs::Rooms(args) => args.split(),
+        ScenarioArgs::Catchup(args) => args.split(),
+        ScenarioArgs::Typing(args) => args.split(),
+        ScenarioArgs::Abuse(args) => args.split(),
+        ScenarioArgs::Plot(args) => return Wish::Plot(args),
+    };
+    Wish::Run(scenario, common)
 }

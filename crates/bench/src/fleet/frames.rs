@@ -13,6 +13,7 @@ static CONVO: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""convo
 static SEQ: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""seq":"#));
 static CLIENT_SEQ: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""clientSeq":"#));
 static SERVER_SEQ: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""serverSeq":"#));
+static FROM_SEQ: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""fromSeq":"#));
 static TO_SEQ: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""toSeq":"#));
 /// A position stands at the end, after a body that may be long.
 static POSITION: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(r#""position":""#));
@@ -22,8 +23,8 @@ static POSITION: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(
 pub(crate) enum Frame<'a> {
     /// An entry; with a position unless something earlier is still on its way.
     Entry { convo: &'a str, seq: u64, position: Option<&'a str> },
-    /// Entries up to this one are left out.
-    Gap { convo: &'a str, to_seq: u64 },
+    /// These entries are left out.
+    Gap { convo: &'a str, from_seq: u64, to_seq: u64 },
     /// A message is durable.
     Ack { client_seq: u64, server_seq: u64 },
     /// Somebody types.
@@ -57,7 +58,8 @@ impl<'a> Frame<'a> {
     }
 
     fn gap(text: &'a str) -> Option<Self> {
-        Some(Self::Gap { convo: convo(text)?, to_seq: number(&TO_SEQ, text)? })
+        let (from_seq, to_seq) = (number(&FROM_SEQ, text)?, number(&TO_SEQ, text)?);
+        Some(Self::Gap { convo: convo(text)?, from_seq, to_seq })
     }
 }
 
@@ -124,7 +126,7 @@ mod tests {
             ServerEvent::MessageAck { convo_id, client_seq: ClientSeq::new(9), server_seq: Seq::new(43), ts };
         assert_eq!(Frame::read(&json(&ack)), Frame::Ack { client_seq: 9, server_seq: 43 });
         let gap = ServerEvent::Gap { convo_id, from_seq: Seq::new(3), to_seq: Seq::new(800) };
-        assert_eq!(Frame::read(&json(&gap)), Frame::Gap { convo: CONVO, to_seq: 800 });
+        assert_eq!(Frame::read(&json(&gap)), Frame::Gap { convo: CONVO, from_seq: 3, to_seq: 800 });
         let typing = ServerEvent::Typing { convo_id, user_id: UserId::from_bytes([1; 16]), active: true };
         assert_eq!(Frame::read(&json(&typing)), Frame::Typing);
     }

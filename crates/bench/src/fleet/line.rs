@@ -112,6 +112,19 @@ impl Line {
         self.flush()
     }
 
+    /// How much waits for the socket.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.unwritten.len()
+    }
+
+    /// Lets the kernel keep only so much of what is not read.
+    ///
+    /// # Errors
+    /// Of the kernel.
+    pub(crate) fn hold_little(&self, bytes: usize) -> io::Result<()> {
+        socket2::SockRef::from(&self.stream).set_recv_buffer_size(bytes)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         let mut written = 0;
         while written < self.unwritten.len() {
@@ -168,7 +181,10 @@ impl Line {
         if !answer.starts_with("HTTP/1.1 101 ") || !answer.contains(&greeting.accept) {
             return Err(refused(answer.lines().next().unwrap_or_default()));
         }
-        client::put_text(&mut self.unwritten, KEY, &greeting.first_frame);
+        // Who has nothing to say stays here.
+        if !greeting.first_frame.is_empty() {
+            client::put_text(&mut self.unwritten, KEY, &greeting.first_frame);
+        }
         self.stage = Stage::Entering;
         Ok(())
     }

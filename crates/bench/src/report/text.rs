@@ -38,6 +38,15 @@ impl Display for Report {
         if let Some(history) = &self.findings.history {
             write!(f, "{history}")?;
         }
+        if let Some(catchup) = &self.findings.catchup {
+            write!(f, "{catchup}")?;
+        }
+        if let Some(typing) = &self.findings.typing {
+            write!(f, "{typing}")?;
+        }
+        if let Some(abuse) = &self.findings.abuse {
+            write!(f, "{abuse}")?;
+        }
         for note in &self.findings.notes {
             writeln!(f, "  note           {note}")?;
         }

@@ -1,16 +1,24 @@
 //! What is measured. One struct a scenario: its arguments, and in `run` what it does.
 
+mod abuse;
+mod catchup;
 mod group;
 mod history;
 mod idle;
 mod pairs;
+mod rooms;
 mod storm;
+mod typing;
 
+pub use abuse::{Abuse, AbuseFigures, Kind, KindFigures};
+pub use catchup::{Catchup, CatchupCase, CatchupFigures};
 pub use group::Group;
 pub use history::{History, HistoryFigures, PageFigures};
 pub use idle::Idle;
 pub use pairs::Pairs;
+pub use rooms::Rooms;
 pub use storm::{Phase, Storm, StormFigures};
+pub use typing::{Typing, TypingFigures};
 
 use serde::Serialize;
 
@@ -34,6 +42,14 @@ pub enum Scenario {
     Storm(Storm),
     /// Pages are read.
     History(History),
+    /// Many groups of mixed sizes, and direct conversations.
+    Rooms(Rooms),
+    /// Somebody was away.
+    Catchup(Catchup),
+    /// Many type.
+    Typing(Typing),
+    /// Some are hostile.
+    Abuse(Abuse),
 }
 
 impl Scenario {
@@ -45,6 +61,10 @@ impl Scenario {
             Self::Idle(_) => "idle",
             Self::Storm(_) => "storm",
             Self::History(_) => "history",
+            Self::Rooms(_) => "rooms",
+            Self::Catchup(_) => "catchup",
+            Self::Typing(_) => "typing",
+            Self::Abuse(_) => "abuse",
         }
     }
 
@@ -55,6 +75,10 @@ impl Scenario {
             Self::Idle(idle) => idle.check(),
             Self::Storm(storm) => storm.check(),
             Self::History(history) => history.check(),
+            Self::Rooms(rooms) => rooms.check(),
+            Self::Catchup(catchup) => catchup.check(),
+            Self::Typing(typing) => typing.check(),
+            Self::Abuse(abuse) => abuse.check(),
         }
     }
 
@@ -65,6 +89,10 @@ impl Scenario {
             Self::Idle(idle) => idle.run(bench).await,
             Self::Storm(storm) => storm.run(bench).await,
             Self::History(history) => history.run(bench).await,
+            Self::Rooms(rooms) => rooms.run(bench).await,
+            Self::Catchup(catchup) => catchup.run(bench).await,
+            Self::Typing(typing) => typing.run(bench).await,
+            Self::Abuse(abuse) => abuse.run(bench).await,
         }
     }
 }

@@ -106,9 +106,9 @@ impl Member {
                 }
                 self.moved(convo, seq, seq, counts);
             }
-            Frame::Gap { convo, to_seq } => {
+            Frame::Gap { convo, from_seq, to_seq } => {
                 counts.gaps += 1;
-                self.moved(convo, 0, to_seq, counts);
+                self.moved(convo, from_seq, to_seq, counts);
             }
             Frame::Trouble(frame) => return Err(trouble(frame)),
             Frame::Ack { .. } | Frame::Typing | Frame::Other => return Ok(()),
