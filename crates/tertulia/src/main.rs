@@ -2,7 +2,6 @@
 
 mod bench;
 mod chat;
-mod histogram;
 mod replay;
 mod serve;
 
