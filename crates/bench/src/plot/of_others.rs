@@ -195,16 +195,11 @@ pub(super) fn typing(runs: &[Run]) -> Vec<Panel> {
 
 /// What each kind of hostility cost the others.
 pub(super) fn abuse(runs: &[Run]) -> Vec<Panel> {
-    let alone: &[(&str, &str)] = &[
-        ("/sendToAck/p50Micros", "/abuse/alone/sendToAck/p50Micros"),
-        ("/sendToAck/p99Micros", "/abuse/alone/sendToAck/p99Micros"),
-        ("/serverCores", "/abuse/alone/serverCpu/cores"),
-    ];
     rows_of(
         runs,
         "/abuse/kinds",
         "/kind",
-        alone,
+        &[("alone", "/abuse/alone"), ("alone again", "/abuse/aloneAgain")],
         &[
             (
                 "send→ack of the well behaved",
@@ -220,36 +215,29 @@ pub(super) fn abuse(runs: &[Run]) -> Vec<Panel> {
 /// The title of a panel, its unit, and of each series its name, where it is in an element, and its unit.
 type Column<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str, f64)]);
 
-/// One row for each element of an array; before them one of what was `alone`: a path in an element and where the same
-/// is in the report.
+/// One row for each element of an array; before them some with names of their own, and where they are.
 fn rows_of(
     runs: &[Run],
     array: &str,
     row_name: &str,
-    alone: &[(&str, &str)],
+    before: &[(&str, &str)],
     columns: &[Column<'_>],
 ) -> Vec<Panel> {
     let elements =
         |run: &Run| run.report.pointer(array).and_then(Value::as_array).cloned().unwrap_or_default();
     let Some(first) = runs.first() else { return Vec::new() };
-    let mut rows: Vec<String> =
-        elements(first).iter().filter_map(|element| text(element, row_name).map(str::to_owned)).collect();
-    if !alone.is_empty() {
-        rows.insert(0, "alone".into());
-    }
+    let of_elements =
+        elements(first).into_iter().filter_map(|element| Some(text(&element, row_name)?.to_owned()));
+    let rows: Vec<String> = before.iter().map(|(name, _)| (*name).to_owned()).chain(of_elements).collect();
     let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
     let panels = columns.iter().map(|(title, unit, series)| {
         let mut values = Vec::new();
         for run in runs {
             for (what, path, scale) in *series {
-                let of_alone = || {
-                    let path = alone.iter().find(|(of, _)| of == path).map(|(_, path)| *path);
-                    path.and_then(|path| number(&run.report, path))
-                };
-                let mut of_rows: Vec<Option<f64>> =
-                    if alone.is_empty() { Vec::new() } else { vec![of_alone()] };
-                of_rows.extend(elements(run).iter().map(|element| number(element, path)));
-                let scaled = of_rows.into_iter().map(|value| value.map(|value| value / scale)).collect();
+                let ahead = before.iter().map(|(_, place)| number(&run.report, &format!("{place}{path}")));
+                let elements = elements(run);
+                let of_rows = ahead.chain(elements.iter().map(|element| number(element, path)));
+                let scaled = of_rows.map(|value| value.map(|value| value / scale)).collect();
                 values.push((label(run, runs, what), scaled));
             }
         }

@@ -172,7 +172,7 @@ fn draw_bars(
     rows: &[String],
     series: &[(String, Vec<Option<f64>>)],
 ) {
-    let names = rows.iter().map(|name| width(name, BODY)).fold(0.0, f64::max);
+    let names = rows.iter().map(|name| width(name, BODY)).fold(0.0, f64::max) + 4.0;
     let left = frame.x + names + 10.0;
     // The numbers stand behind the bars.
     let right = frame.x + frame.width - 62.0;

@@ -10,7 +10,7 @@ mod rooms;
 mod storm;
 mod typing;
 
-pub use abuse::{Abuse, AbuseFigures, Kind, KindFigures};
+pub use abuse::{Abuse, AbuseFigures, Calm, Kind, KindFigures};
 pub use catchup::{Catchup, CatchupCase, CatchupFigures};
 pub use group::Group;
 pub use history::{History, HistoryFigures, PageFigures};

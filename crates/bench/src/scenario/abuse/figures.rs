@@ -18,9 +18,23 @@ pub struct AbuseFigures {
     /// How many were hostile.
     pub hostile: usize,
     /// The well behaved alone.
-    pub alone: Option<LoadFigures>,
+    pub alone: Calm,
     /// Beside each kind.
     pub kinds: Vec<KindFigures>,
+    /// The well behaved alone, once more in the end: what differs from the first time is not the fault of anybody.
+    pub alone_again: Calm,
+}
+
+/// What the well behaved notice.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Calm {
+    /// From when a message was due until it was known to be durable.
+    pub send_to_ack: Option<Latency>,
+    /// From when a message was due until the other had it.
+    pub send_to_receive: Option<Latency>,
+    /// Cores of the server that were busy meanwhile.
+    pub server_cores: Option<f64>,
 }
 
 /// One kind of hostility.
@@ -40,60 +54,53 @@ pub struct KindFigures {
     /// How many of them were still connected in the end.
     pub open_in_the_end: usize,
     /// The well behaved meanwhile.
-    pub send_to_ack: Option<Latency>,
-    /// The well behaved meanwhile.
-    pub send_to_receive: Option<Latency>,
-    /// Cores of the server that were busy meanwhile.
-    pub server_cores: Option<f64>,
+    #[serde(flatten)]
+    pub calm: Calm,
     /// The most memory of the server meanwhile, less that before (PSS).
     pub server_grown_bytes: Option<f64>,
 }
 
-impl KindFigures {
-    pub(super) fn new(kind: Kind, load: Option<&LoadFigures>, damage: Damage, grown: Option<f64>) -> Self {
-        let Damage { connects, sent, bytes, closed, open_in_the_end } = damage;
+impl Calm {
+    pub(super) fn of(load: Option<&LoadFigures>) -> Self {
         Self {
-            kind,
-            connects,
-            sent,
-            bytes,
-            closed,
-            open_in_the_end,
             send_to_ack: load.and_then(|load| load.send_to_ack),
             send_to_receive: load.and_then(|load| load.send_to_receive),
             server_cores: load.and_then(|load| load.server_cpu).map(|cpu| cpu.cores),
-            server_grown_bytes: grown,
         }
+    }
+}
+
+impl KindFigures {
+    pub(super) fn new(kind: Kind, calm: Calm, damage: Damage, grown: Option<f64>) -> Self {
+        let Damage { connects, sent, bytes, closed, open_in_the_end } = damage;
+        Self { kind, connects, sent, bytes, closed, open_in_the_end, calm, server_grown_bytes: grown }
     }
 }
 
 impl Display for AbuseFigures {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "  send→ack of the others, ms      p50      p99      max   server: cores  grown by")?;
-        let alone = self.alone.as_ref();
-        let latency = alone.and_then(|load| load.send_to_ack);
-        let cores = alone.and_then(|load| load.server_cpu).map(|cpu| cpu.cores);
-        row(f, "alone", latency, cores, None)?;
+        row(f, "alone", self.alone, None)?;
         for kind in &self.kinds {
-            row(f, kind.kind.name(), kind.send_to_ack, kind.server_cores, kind.server_grown_bytes)?;
-            let HumanCount(hostile) = HumanCount(self.hostile as u64);
-            write!(f, "    {hostile} peers, {} connects, {} sent", kind.connects, HumanCount(kind.sent))?;
+            row(f, kind.kind.name(), kind.calm, kind.server_grown_bytes)?;
+            write!(
+                f,
+                "    {} peers, {} connects, {} sent",
+                self.hostile,
+                kind.connects,
+                HumanCount(kind.sent)
+            )?;
             for (what, count) in &kind.closed {
                 write!(f, "; {count} × {what}")?;
             }
             writeln!(f, "; {} open in the end", kind.open_in_the_end)?;
         }
-        Ok(())
+        row(f, "alone again", self.alone_again, None)
     }
 }
 
-fn row(
-    f: &mut Formatter<'_>,
-    name: &str,
-    latency: Option<Latency>,
-    cores: Option<f64>,
-    grown: Option<f64>,
-) -> fmt::Result {
+fn row(f: &mut Formatter<'_>, name: &str, calm: Calm, grown: Option<f64>) -> fmt::Result {
+    let latency = calm.send_to_ack;
     let millis = |of: fn(Latency) -> f64| {
         latency.map_or_else(|| "—".to_owned(), |latency| format!("{:.2}", of(latency) / 1e3))
     };
@@ -104,7 +111,7 @@ fn row(
         millis(|latency| latency.p99_micros),
         millis(|latency| latency.max_micros)
     )?;
-    match cores {
+    match calm.server_cores {
         Some(cores) => write!(f, "   {cores:>13.2}")?,
         None => write!(f, "   {:>13}", "—")?,
     }

@@ -5,7 +5,7 @@ mod kind;
 mod mob;
 mod peer;
 
-pub use figures::{AbuseFigures, KindFigures};
+pub use figures::{AbuseFigures, Calm, KindFigures};
 pub use kind::Kind;
 
 use std::io;
@@ -79,10 +79,18 @@ impl Abuse {
             let tokens = (talkers..all).map(|user| bench.crowd.token(user).to_owned()).collect();
             let mob = Mob { kind, tokens, group };
             let (load, damage, grown) = self.beside(bench, mob, &mut findings).await?;
-            kinds.push(KindFigures::new(kind, load.as_ref(), damage, grown));
+            kinds.push(KindFigures::new(kind, Calm::of(load.as_ref()), damage, grown));
         }
+        let load = self.pairs.load(bench).await?;
+        let again = bench.measure(load).await?;
+        findings.problems.extend(again.problems);
         findings.memory.push(bench.memory("after"));
-        findings.abuse = Some(AbuseFigures { hostile: self.hostile, alone: alone.load, kinds });
+        findings.abuse = Some(AbuseFigures {
+            hostile: self.hostile,
+            alone: Calm::of(alone.load.as_ref()),
+            kinds,
+            alone_again: Calm::of(again.load.as_ref()),
+        });
         Ok(findings)
     }
 
