@@ -20,7 +20,7 @@ pub struct Sample {
     pub seconds: f64,
     /// Cores of the server that were busy since the sample before.
     pub server_cores: f64,
-    /// What the server holds (PSS).
+    /// What of the server is resident.
     pub server_bytes: u64,
 }
 
@@ -68,14 +68,10 @@ fn sample(server: Process, ended: &AtomicBool) -> Vec<Sample> {
         if now < at + EVERY {
             continue;
         }
-        let (cpu, memory) = (server.cpu(), server.memory());
-        if let (Some(cpu), Some(before), Some(memory)) = (cpu, used, memory) {
+        let (cpu, memory) = (server.cpu(), server.resident());
+        if let (Some(cpu), Some(before), Some(server_bytes)) = (cpu, used, memory) {
             let cores = cpu.saturating_sub(before).as_secs_f64() / (now - at).as_secs_f64();
-            samples.push(Sample {
-                seconds: now.as_secs_f64(),
-                server_cores: cores,
-                server_bytes: memory.pss_bytes,
-            });
+            samples.push(Sample { seconds: now.as_secs_f64(), server_cores: cores, server_bytes });
         }
         (at, used) = (now, cpu);
     }

@@ -14,7 +14,7 @@ pub(super) fn load(runs: &[Run]) -> Vec<Panel> {
     for (title, y, kind) in [
         ("Deliveries", "a second", Over::Rate),
         ("CPU of the server", "cores", Over::Cores),
-        ("Memory of the server", "MiB (PSS)", Over::Memory),
+        ("Memory of the server", "MiB (resident)", Over::Memory),
     ] {
         let lines = runs.iter().enumerate().map(|(colour, run)| Line {
             name: named(run),

@@ -87,7 +87,7 @@ pub(super) fn storm(runs: &[Run]) -> Vec<Panel> {
         ),
         over_time(
             "Memory of the server, from the cut on",
-            "MiB (PSS)",
+            "MiB (resident)",
             over(&[("", "/storm/samples", false)], &samples("/serverBytes", MIB)),
         ),
     ])
@@ -206,7 +206,7 @@ pub(super) fn abuse(runs: &[Run]) -> Vec<Panel> {
                 "milliseconds",
                 &[("p50", "/sendToAck/p50Micros", 1e3), ("p99", "/sendToAck/p99Micros", 1e3)],
             ),
-            ("Memory of the server: growth", "MiB (PSS)", &[("", "/serverGrownBytes", MIB)]),
+            ("Memory of the server: growth", "MiB (resident)", &[("", "/serverGrownBytes", MIB)]),
             ("CPU of the server", "cores", &[("", "/serverCores", 1.0)]),
         ],
     )

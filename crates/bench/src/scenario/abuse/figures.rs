@@ -56,7 +56,7 @@ pub struct KindFigures {
     /// The well behaved meanwhile.
     #[serde(flatten)]
     pub calm: Calm,
-    /// The most memory of the server meanwhile, less that before (PSS).
+    /// The most memory of the server meanwhile, less that before (resident).
     pub server_grown_bytes: Option<f64>,
 }
 

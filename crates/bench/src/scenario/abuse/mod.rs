@@ -22,6 +22,7 @@ use super::{Pace, Pairs};
 use crate::bench::Bench;
 use crate::crowd::Wanted;
 use crate::error::Error;
+use crate::process::Process;
 use crate::report::{Findings, LoadFigures};
 use crate::sampling::{Sampler, peak};
 
@@ -102,7 +103,7 @@ impl Abuse {
         findings: &mut Findings,
     ) -> Result<(Option<LoadFigures>, Damage, Option<f64>), Error> {
         let load = self.pairs.load(bench).await?;
-        let before = bench.memory("before").server;
+        let before = bench.server.and_then(Process::resident);
         let sampler = Sampler::begin(bench.server);
         let orders = Arc::new(Orders::default());
         let (target, told, name) = (bench.target.clone(), Arc::clone(&orders), mob.kind.name());
@@ -118,8 +119,7 @@ impl Abuse {
         let damage = tokio::task::spawn_blocking(move || thread.join()).await;
         let damage =
             damage.ok().and_then(Result::ok).unwrap_or_else(|| Err(io::Error::other("it has panicked")));
-        let grown =
-            peak(&sampler.end()).zip(before).map(|(peak, before)| peak as f64 - before.pss_bytes as f64);
+        let grown = peak(&sampler.end()).zip(before).map(|(peak, before)| peak as f64 - before as f64);
         let damage = damage.map_err(Error::io("disturb"))?;
         match measured {
             Ok(measured) => {

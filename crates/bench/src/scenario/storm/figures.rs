@@ -51,7 +51,7 @@ pub struct StormFigures {
     pub server_cpu_seconds: Option<f64>,
     /// CPU of the generator in that time, in seconds.
     pub generator_cpu_seconds: Option<f64>,
-    /// The most memory of the server from the cut on (PSS).
+    /// The most memory of the server from the cut on (resident).
     pub server_peak_bytes: Option<u64>,
     /// Milliseconds, and how many were ready.
     pub ready_curve: Vec<(f64, usize)>,
