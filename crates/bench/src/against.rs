@@ -188,6 +188,9 @@ mod tests {
         let latency =
             |p99| Latency { count: 1, p50_micros: 1.0, p95_micros: p99, p99_micros: p99, max_micros: p99 };
         LoadFigures {
+            send_to_ack_curve: Vec::new(),
+            send_to_receive_curve: Vec::new(),
+            samples: Vec::new(),
             seconds: 1.0,
             acked: 1,
             delivered: 1,

@@ -9,33 +9,69 @@ const BUCKETS: usize = ((u64::BITS - SUB_BITS + 1) as usize) << SUB_BITS;
 
 /// Durations in nanoseconds. Each thread fills its own; they are added up in the end.
 #[derive(Debug, Clone)]
-pub(crate) struct Histogram {
+pub struct Histogram {
     buckets: Box<[u64]>,
     max: u64,
 }
 
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Histogram {
     /// An empty one.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self { buckets: vec![0; BUCKETS].into(), max: 0 }
     }
 
     /// Counts a duration.
-    pub(crate) fn record(&mut self, nanos: u64) {
+    pub fn record(&mut self, nanos: u64) {
         self.buckets[bucket_of(nanos)] += 1;
         self.max = self.max.max(nanos);
     }
 
     /// Takes over what another has counted.
-    pub(crate) fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         for (count, more) in self.buckets.iter_mut().zip(&other.buckets) {
             *count += more;
         }
         self.max = self.max.max(other.max);
     }
 
+    /// The curve of all percentiles that a chart has room for: percent, and microseconds.
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        const PERCENTS: [f64; 18] = [
+            0.0, 10.0, 25.0, 50.0, 60.0, 75.0, 85.0, 90.0, 95.0, 97.5, 99.0, 99.5, 99.7, 99.9, 99.95, 99.99,
+            99.995, 100.0,
+        ];
+        let count: u64 = self.buckets.iter().sum();
+        // One more nine than there are values would be the maximum again and again. A little less than 100: 100 − 99.9 is
+        // not quite 0.1.
+        let says_something =
+            |percent: &&f64| **percent == 100.0 || (count as f64) * (100.0 - **percent) > 99.9;
+        let (mut below, mut buckets) = (0, self.buckets.iter().enumerate());
+        let mut end = 0;
+        let mut reach = |rank: u64| {
+            while below < rank {
+                let Some((bucket, count)) = buckets.next() else { break };
+                below += count;
+                end = highest_in(bucket);
+            }
+            end.min(self.max)
+        };
+        let percents = PERCENTS.iter().filter(says_something).filter(|_| count > 0);
+        percents
+            .map(|percent| {
+                let rank = ((count as f64 * percent / 100.0).ceil() as u64).clamp(1, count);
+                (*percent, reach(rank) as f64 / 1e3)
+            })
+            .collect()
+    }
+
     /// The figures; `None` if nothing was counted.
-    pub(crate) fn summary(&self) -> Option<Latency> {
+    pub fn summary(&self) -> Option<Latency> {
         let count: u64 = self.buckets.iter().sum();
         let micros = |nanos: u64| nanos as f64 / 1e3;
         let percentile = |percent: u64| {
@@ -135,7 +171,16 @@ mod tests {
     }
 
     #[test]
+    fn a_curve_rises_from_the_least_to_the_maximum_and_has_no_nines_that_were_not_measured() {
+        let curve = of((1..=1_000).map(|value| value * 1_000)).curve();
+        assert!(curve.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1), "{curve:?}");
+        assert_eq!(curve.last(), Some(&(100.0, 1_000.0)));
+        assert!(curve.iter().any(|point| point.0 == 99.9) && !curve.iter().any(|point| point.0 == 99.99));
+    }
+
+    #[test]
     fn nothing_counted_is_no_figure() {
         assert_eq!(of([]).summary(), None);
+        assert_eq!(of([]).curve(), []);
     }
 }

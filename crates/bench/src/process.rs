@@ -71,6 +71,14 @@ impl Process {
         Some(Memory { pss_bytes: bytes("Pss:")?, rss_bytes: bytes("Rss:")? })
     }
 
+    /// All that is resident, in bytes. It is counted all the time: to ask for it costs the process nothing, while for
+    /// [`memory`](Self::memory) the kernel looks at all of its pages.
+    pub(crate) fn resident(self) -> Option<u64> {
+        let text = self.read("status")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    }
+
     /// The command that started it.
     pub(crate) fn command(self) -> Option<String> {
         let arguments = self.read("cmdline")?;
@@ -113,6 +121,7 @@ mod tests {
         assert!(found.cpu().is_some());
         let memory = found.memory().unwrap();
         assert!(memory.pss_bytes > 100_000 && memory.rss_bytes >= memory.pss_bytes, "{memory:?}");
+        assert!(found.resident().unwrap() > 100_000);
         assert!(found.command().unwrap().contains("tertulia_bench"));
     }
 

@@ -1,5 +1,6 @@
 //! What came out of a run, for people and as JSON.
 
+mod percentiles;
 mod text;
 
 use std::time::Duration;
@@ -13,7 +14,9 @@ pub use crate::histogram::Latency;
 use crate::load::generator::Played;
 use crate::load::tally::Tally;
 pub use crate::process::Memory;
-use crate::scenario::Scenario;
+pub use crate::sampling::Sample;
+use crate::scenario::{AbuseFigures, CatchupFigures, HistoryFigures, Scenario, StormFigures, TypingFigures};
+pub use percentiles::Percentiles;
 
 /// A shorter run says nothing.
 const SECONDS_MIN: u64 = 3;
@@ -63,6 +66,21 @@ pub struct Findings {
     /// What connections cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleFigures>,
+    /// How those who were cut came back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm: Option<StormFigures>,
+    /// What reading pages costs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryFigures>,
+    /// What it costs to come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catchup: Option<CatchupFigures>,
+    /// What typing costs, and whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub typing: Option<TypingFigures>,
+    /// What the hostile have achieved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub abuse: Option<AbuseFigures>,
     /// The memory of both processes, at some moments.
     pub memory: Vec<MemoryPoint>,
     /// What is to be known of the figures.
@@ -95,6 +113,12 @@ pub struct LoadFigures {
     pub send_to_receive: Option<Latency>,
     /// From when a message was due until the last member had it; of groups.
     pub send_to_last: Option<Latency>,
+    /// All percentiles of `send_to_ack`: percent, and microseconds.
+    pub send_to_ack_curve: Vec<(f64, f64)>,
+    /// All percentiles of `send_to_receive`: percent, and microseconds.
+    pub send_to_receive_curve: Vec<(f64, f64)>,
+    /// What the server cost from moment to moment.
+    pub samples: Vec<Sample>,
     /// How late the generator itself was, in an open loop; part of all latencies.
     pub generator_late: Option<Latency>,
     /// The server's CPU.
@@ -156,7 +180,9 @@ impl Report {
         mut findings: Findings,
     ) -> Result<Self, Error> {
         let arguments = serde_json::to_value(scenario).map_err(|error| Error::io("report")(error.into()))?;
-        if options.measured < Duration::from_secs(SECONDS_MIN) {
+        // What is measured by `catchup` is each return.
+        let is_timed = findings.catchup.is_none();
+        if is_timed && options.measured < Duration::from_secs(SECONDS_MIN) {
             findings.problems.push(format!("too short: {SECONDS_MIN} s are the least that says something"));
         }
         // What is measured by `idle` is memory.
@@ -202,6 +228,9 @@ impl LoadFigures {
             send_to_ack: tally.send_to_ack.summary(),
             send_to_receive: tally.send_to_receive.summary(),
             send_to_last: tally.send_to_last.summary(),
+            send_to_ack_curve: tally.send_to_ack.curve(),
+            send_to_receive_curve: tally.send_to_receive.curve(),
+            samples: played.samples.clone(),
             generator_late: tally.lateness.summary(),
             server_cpu: cpu(played.server_cpu),
             generator_cpu: cpu(played.own_cpu),

@@ -1,5 +1,8 @@
 //! `tertulia bench`: what a server does under load, measured.
 
+mod args;
+mod chart;
+
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -90,6 +93,36 @@ enum ScenarioArgs {
         #[command(flatten)]
         common: CommonArgs,
     },
+    /// Many connections are cut at once and come back at once, while messages arrive
+    ///
+    /// All resume where they were. It measures how long it takes until each is ready and until each has every message
+    /// that it missed, what goes wrong on the way, and what those notice who stay connected and write. What is
+    /// measured for --seconds is the time before the cut.
+    Storm(args::StormArgs),
+    /// Pages read over REST: the newest, deep ones in a long history, and the inbox
+    ///
+    /// Each kind is read for --seconds.
+    History(args::HistoryArgs),
+    /// Many groups of mixed sizes and direct conversations, as in a workspace
+    ///
+    /// Everybody is connected and writes in one place, drawn by how active it is; half of them in a direct one.
+    Rooms(args::RoomsArgs),
+    /// Somebody was away: what it costs to come back
+    ///
+    /// By how much was missed, in one conversation and in many, after a short and after a long history, all beside each
+    /// other in one run. --seconds does not matter here.
+    Catchup(args::CatchupArgs),
+    /// A group in which many type all the time, while messages are written
+    ///
+    /// Messages are written for --seconds without typing, and again with it.
+    Typing(args::TypingArgs),
+    /// Pairs that talk, beside peers with bad intentions
+    ///
+    /// The pairs are measured for --seconds alone, and again beside each kind of hostility. Whoever is thrown out comes
+    /// back a second later. As limits are off, what the limits would close stays open.
+    Abuse(args::AbuseArgs),
+    /// Draws a chart of reports that were saved with --json, beside each other if they are several
+    Plot(chart::PlotArgs),
     /// Serves what a server can be measured against: a relay without a store, rules or limits
     ///
     /// It keeps conversations in memory, and of what is said nothing; with --file all of it is synced to a file before it is
@@ -116,6 +149,13 @@ struct TrafficArgs {
     /// The length of each message
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = body())]
     body: usize,
+}
+
+impl TrafficArgs {
+    fn traffic(&self) -> Traffic {
+        let pace = self.rate.map_or(Pace::Window(self.window), Pace::Rate);
+        Traffic { pace, body_bytes: self.body }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +190,9 @@ struct CommonArgs {
     /// Prints one JSON document
     #[arg(long)]
     json: bool,
+    /// Draws a chart
+    #[arg(long, value_name = "FILE.svg", conflicts_with = "against")]
+    plot: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -175,6 +218,10 @@ fn body() -> impl TypedValueParser<Value = usize> {
 pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
     let (scenario, common) = match args.scenario {
         ScenarioArgs::Floor { listen, file } => return floor(listen, file, shutdown).await,
+        ScenarioArgs::Plot(args) => {
+            chart::draw_all(&args)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         other => split(other)?,
     };
     let options = Options {
@@ -188,7 +235,13 @@ pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow:
     match common.against {
         None => {
             let report = tertulia_bench::run(&scenario, &options, shutdown).await?;
+            if let Some(out) = &common.plot {
+                chart::draw(out, serde_json::to_value(&report)?)?;
+            }
             print(&report, report.valid, common.json)
+        }
+        Some(_) if !scenario.is_steady() => {
+            anyhow::bail!("a floor knows no {}: --against is for pairs, group and rooms", scenario.name())
         }
         Some(kind) => {
             let against = Against {
@@ -232,21 +285,24 @@ async fn floor(
 }
 
 fn split(scenario: ScenarioArgs) -> anyhow::Result<(Scenario, CommonArgs)> {
-    let traffic = |args: TrafficArgs| Traffic {
-        pace: args.rate.map_or(Pace::Window(args.window), Pace::Rate),
-        body_bytes: args.body,
-    };
     Ok(match scenario {
         ScenarioArgs::Pairs { pairs, traffic: sent, common } => {
-            (Scenario::Pairs(Pairs { pairs, traffic: traffic(sent) }), common)
+            (Scenario::Pairs(Pairs { pairs, traffic: sent.traffic() }), common)
         }
         ScenarioArgs::Group { members, writers, traffic: sent, common } => {
-            (Scenario::Group(Group { members, writers, traffic: traffic(sent) }), common)
+            (Scenario::Group(Group { members, writers, traffic: sent.traffic() }), common)
         }
         ScenarioArgs::Idle { connections, connections_per_user, conversations, rate, body, common } => {
             let traffic = Traffic { pace: Pace::Rate(rate), body_bytes: body };
             (Scenario::Idle(Idle { connections, connections_per_user, conversations, traffic }), common)
         }
+        ScenarioArgs::Storm(args) => args.split(),
+        ScenarioArgs::History(args) => args.split(),
+        ScenarioArgs::Rooms(args) => args.split(),
+        ScenarioArgs::Catchup(args) => args.split(),
+        ScenarioArgs::Typing(args) => args.split(),
+        ScenarioArgs::Abuse(args) => args.split(),
+        ScenarioArgs::Plot(_) => anyhow::bail!("a chart is no scenario"),
         ScenarioArgs::Floor { .. } => anyhow::bail!("a floor is no scenario"),
     })
 }

@@ -3,7 +3,6 @@
 mod bench;
 mod chat;
 mod check;
-mod histogram;
 mod replay;
 mod serve;
 

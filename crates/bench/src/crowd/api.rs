@@ -78,6 +78,23 @@ impl Api {
     }
 }
 
+impl Api {
+    /// A `GET`, and its answer.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or refuses.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, token: &str) -> Result<T, Error> {
+        let failed = |error: reqwest::Error| unreachable(path, &error);
+        let request = self.http.get(format!("{}/api{path}", self.server)).bearer_auth(token);
+        let response = request.send().await.map_err(failed)?;
+        if response.status().is_success() {
+            return response.json().await.map_err(failed);
+        }
+        let (status, detail) = (response.status(), detail(response).await);
+        Answer::Refused(status, detail).done(path)
+    }
+}
+
 impl<T> Answer<T> {
     /// What was asked for.
     ///

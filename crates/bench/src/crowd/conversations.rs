@@ -3,7 +3,7 @@
 use futures_util::{StreamExt as _, stream};
 use tertulia_protocol::ConvoId;
 use tertulia_protocol::entry::ConversationType;
-use tertulia_protocol::rest::{AddMembers, ConversationAnswer, NewConversation};
+use tertulia_protocol::rest::{AddMembers, ConversationAnswer, HistoryPage, NewConversation};
 use tertulia_protocol::rules::MEMBERS_PER_CALL_MAX;
 
 use super::file::Made;
@@ -54,6 +54,16 @@ impl Crowd {
             outcome?;
         }
         Ok(wanted.iter().map(|wanted| self.file.conversations[&wanted.name].id).collect())
+    }
+
+    /// The number of the newest entry of a conversation, as one of its members sees it.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub(crate) async fn head(&self, member: usize, convo: ConvoId) -> Result<u64, Error> {
+        let path = format!("/conversations/{convo}/messages?limit=1");
+        let page: HistoryPage = self.api.get(&path, self.token(member)).await?;
+        Ok(page.items.last().map_or(0, |entry| entry.seq.get()))
     }
 
     /// How many memberships there are in all conversations of the file.

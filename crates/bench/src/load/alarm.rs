@@ -1,9 +1,9 @@
 //! Wakes a thread at a moment, finer than the millisecond that waiting for sockets is counted in.
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::Alarm;
+pub(crate) use linux::Alarm;
 #[cfg(not(target_os = "linux"))]
-pub(super) use portable::Alarm;
+pub(crate) use portable::Alarm;
 
 #[cfg(target_os = "linux")]
 mod linux {

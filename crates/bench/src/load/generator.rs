@@ -15,6 +15,7 @@ use super::worker::{Work, Worker};
 use crate::error::Error;
 use crate::process::Process;
 use crate::progress::Progress;
+use crate::sampling::{Sample, Sampler};
 
 /// How often the threads are looked at while they work.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -110,6 +111,8 @@ pub(crate) struct Generator {
 pub(crate) struct Played {
     pub(crate) server_cpu: Option<Duration>,
     pub(crate) own_cpu: Option<Duration>,
+    /// The same from moment to moment.
+    pub(crate) samples: Vec<Sample>,
     /// What was wrong with it.
     pub(crate) problems: Vec<String>,
 }
@@ -195,6 +198,7 @@ impl Generator {
         self.wait_until(from, progress, 0).await?;
         let usage = || (server.and_then(Process::cpu), Process::own().cpu());
         let before = usage();
+        let sampler = Sampler::begin(server);
         progress.begin("measuring", measured.as_secs() as usize);
         self.wait_until(until, progress, from).await?;
         let after = usage();
@@ -202,6 +206,7 @@ impl Generator {
         let mut played = Played {
             server_cpu: after.0.zip(before.0).map(|(after, before)| after.saturating_sub(before)),
             own_cpu: after.1.zip(before.1).map(|(after, before)| after.saturating_sub(before)),
+            samples: sampler.end(),
             problems: Vec::new(),
         };
         progress.begin("the rest", 0);

@@ -23,27 +23,11 @@ pub(super) fn connect(
     token: &str,
     nonce: u64,
 ) -> io::Result<(TcpStream, Decoder)> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-
-    let key = client::handshake_key(u128::from(nonce).to_le_bytes());
-    let request = format!(
-        "GET /api/ws HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: {PROTOCOL_VERSION}\r\nSec-WebSocket-Key: {key}\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
-    let answer = read_answer(&mut stream)?;
-    let accept = accept_key(&key).map_err(io::Error::other)?;
-    if !answer.starts_with("HTTP/1.1 101 ") || !answer.contains(&accept) {
-        return Err(unexpected(&answer));
-    }
-
+    let mut stream = upgrade(address, host, nonce)?;
     let mut wire = Vec::new();
     client::put_text(&mut wire, KEY, &format!(r#"{{"type":"connect","token":"{token}"}}"#));
     stream.write_all(&wire)?;
-    let mut decoder = Decoder::for_client(MESSAGE_BYTES_MAX * 2);
+    let mut decoder = decoder();
     let mut scratch = [0; 4096];
     loop {
         let read = stream.read(&mut scratch)?;
@@ -64,6 +48,38 @@ pub(super) fn connect(
             return Ok((stream, decoder));
         }
     }
+}
+
+/// Connects, up to where one logs in.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) fn upgrade(address: SocketAddr, host: &str, nonce: u64) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let key = client::handshake_key(u128::from(nonce).to_le_bytes());
+    stream.write_all(upgrade_request(host, &key).as_bytes())?;
+    let answer = read_answer(&mut stream)?;
+    let accept = accept_key(&key).map_err(io::Error::other)?;
+    if !answer.starts_with("HTTP/1.1 101 ") || !answer.contains(&accept) {
+        return Err(unexpected(&answer));
+    }
+    Ok(stream)
+}
+
+/// The request of a socket, with this `Sec-WebSocket-Key`.
+pub(crate) fn upgrade_request(host: &str, key: &str) -> String {
+    format!(
+        "GET /api/ws HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: {PROTOCOL_VERSION}\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    )
+}
+
+/// Reads what a server says.
+pub(crate) fn decoder() -> Decoder {
+    Decoder::for_client(MESSAGE_BYTES_MAX * 2)
 }
 
 /// The head of an HTTP answer. Nothing follows a 101 before we have logged in.

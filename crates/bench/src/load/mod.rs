@@ -8,7 +8,7 @@ pub(crate) mod plan;
 
 mod wire;
 
-mod handshake;
+pub(crate) mod handshake;
 
 mod connection;
 
@@ -19,4 +19,6 @@ mod worker;
 pub(crate) mod generator;
 pub(crate) mod tally;
 
-pub(crate) use wire::STAMP_BYTES;
+pub(crate) use alarm::Alarm;
+pub(crate) use handshake::upgrade_request;
+pub(crate) use wire::{KEY, Letter, STAMP_BYTES};

@@ -9,17 +9,17 @@ use tertulia_websocket::client;
 /// Every body begins with the moment at which its message was due, in so many digits.
 pub(crate) const STAMP_BYTES: usize = 16;
 /// A load generator may mask all frames with the same key; one of zeros would spare the server a part of its work.
-pub(super) const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+pub(crate) const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 /// The messages of one conversation, but for their numbers.
-pub(super) struct Letter {
+pub(crate) struct Letter {
     head: String,
     tail: String,
 }
 
 impl Letter {
     /// Messages to `convo`, with bodies of `body_bytes`, at least [`STAMP_BYTES`].
-    pub(super) fn new(convo: ConvoId, body_bytes: usize) -> Self {
+    pub(crate) fn new(convo: ConvoId, body_bytes: usize) -> Self {
         let padding = "abcdefghijklmnopqrstuvwxyz 0123456789 ".chars().cycle();
         let padding: String = padding.take(body_bytes.saturating_sub(STAMP_BYTES)).collect();
         Self {
@@ -29,7 +29,7 @@ impl Letter {
     }
 
     /// Appends one of them to `wire`; `text` is a buffer to use.
-    pub(super) fn put(&self, wire: &mut Vec<u8>, text: &mut String, client_seq: u64, stamp: u64) {
+    pub(crate) fn put(&self, wire: &mut Vec<u8>, text: &mut String, client_seq: u64, stamp: u64) {
         text.clear();
         text.push_str(&self.head);
         // Writing to a string does not fail.

@@ -32,6 +32,21 @@ impl Display for Report {
         if let Some(load) = &self.findings.load {
             write!(f, "{load}")?;
         }
+        if let Some(storm) = &self.findings.storm {
+            write!(f, "{storm}")?;
+        }
+        if let Some(history) = &self.findings.history {
+            write!(f, "{history}")?;
+        }
+        if let Some(catchup) = &self.findings.catchup {
+            write!(f, "{catchup}")?;
+        }
+        if let Some(typing) = &self.findings.typing {
+            write!(f, "{typing}")?;
+        }
+        if let Some(abuse) = &self.findings.abuse {
+            write!(f, "{abuse}")?;
+        }
         for note in &self.findings.notes {
             writeln!(f, "  note           {note}")?;
         }

@@ -137,12 +137,13 @@ impl Idle {
             }),
             problems: played.problems,
             notes,
+            ..Findings::default()
         })
     }
 }
 
 /// So many groups for each user, each time with others.
-fn groups(users: usize, per_user: usize) -> Vec<Wanted> {
+pub(super) fn groups(users: usize, per_user: usize) -> Vec<Wanted> {
     let mut groups = Vec::new();
     for round in 0..per_user {
         // Steps through all users, if the two have no common divisor.

@@ -1,12 +1,24 @@
 //! What is measured. One struct a scenario: its arguments, and in `run` what it does.
 
+mod abuse;
+mod catchup;
 mod group;
+mod history;
 mod idle;
 mod pairs;
+mod rooms;
+mod storm;
+mod typing;
 
+pub use abuse::{Abuse, AbuseFigures, Calm, Kind, KindFigures};
+pub use catchup::{Catchup, CatchupCase, CatchupFigures};
 pub use group::Group;
+pub use history::{History, HistoryFigures, PageFigures};
 pub use idle::Idle;
 pub use pairs::Pairs;
+pub use rooms::Rooms;
+pub use storm::{Phase, Storm, StormFigures};
+pub use typing::{Typing, TypingFigures};
 
 use serde::Serialize;
 
@@ -26,6 +38,18 @@ pub enum Scenario {
     Group(Group),
     /// Many are connected, and nobody says anything.
     Idle(Idle),
+    /// Everybody is cut at once, and comes back.
+    Storm(Storm),
+    /// Pages are read.
+    History(History),
+    /// Many groups of mixed sizes, and direct conversations.
+    Rooms(Rooms),
+    /// Somebody was away.
+    Catchup(Catchup),
+    /// Many type.
+    Typing(Typing),
+    /// Some are hostile.
+    Abuse(Abuse),
 }
 
 impl Scenario {
@@ -35,7 +59,18 @@ impl Scenario {
             Self::Pairs(_) => "pairs",
             Self::Group(_) => "group",
             Self::Idle(_) => "idle",
+            Self::Storm(_) => "storm",
+            Self::History(_) => "history",
+            Self::Rooms(_) => "rooms",
+            Self::Catchup(_) => "catchup",
+            Self::Typing(_) => "typing",
+            Self::Abuse(_) => "abuse",
         }
+    }
+
+    /// Whether all that it does is to send messages and to hear them.
+    pub const fn is_steady(&self) -> bool {
+        matches!(self, Self::Pairs(_) | Self::Group(_) | Self::Rooms(_))
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -43,6 +78,12 @@ impl Scenario {
             Self::Pairs(pairs) => pairs.traffic.check(),
             Self::Group(group) => group.check(),
             Self::Idle(idle) => idle.check(),
+            Self::Storm(storm) => storm.check(),
+            Self::History(history) => history.check(),
+            Self::Rooms(rooms) => rooms.check(),
+            Self::Catchup(catchup) => catchup.check(),
+            Self::Typing(typing) => typing.check(),
+            Self::Abuse(abuse) => abuse.check(),
         }
     }
 
@@ -51,6 +92,12 @@ impl Scenario {
             Self::Pairs(pairs) => pairs.run(bench).await,
             Self::Group(group) => group.run(bench).await,
             Self::Idle(idle) => idle.run(bench).await,
+            Self::Storm(storm) => storm.run(bench).await,
+            Self::History(history) => history.run(bench).await,
+            Self::Rooms(rooms) => rooms.run(bench).await,
+            Self::Catchup(catchup) => catchup.run(bench).await,
+            Self::Typing(typing) => typing.run(bench).await,
+            Self::Abuse(abuse) => abuse.run(bench).await,
         }
     }
 }

@@ -23,6 +23,12 @@ pub struct Pairs {
 
 impl Pairs {
     pub(super) async fn run(&self, bench: &mut Bench) -> Result<Findings, Error> {
+        let load = self.load(bench).await?;
+        bench.measure(load).await
+    }
+
+    /// Who sits where.
+    pub(super) async fn load(&self, bench: &mut Bench) -> Result<Load, Error> {
         bench.crowd.grow(2 * self.pairs, &bench.progress).await?;
         let wanted: Vec<Wanted> = (0..self.pairs)
             .map(|pair| {
@@ -45,12 +51,11 @@ impl Pairs {
             let sends = Sends { convo, audience: 1 };
             [seat(2 * pair, convo, Some(sends)), seat(2 * pair + 1, convo, None)]
         });
-        let load = Load {
+        Ok(Load {
             seats: seats.collect(),
             pace: self.traffic.pace,
             body_bytes: self.traffic.body_bytes,
             audience_of_all: None,
-        };
-        bench.measure(load).await
+        })
     }
 }

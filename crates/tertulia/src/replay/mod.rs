@@ -42,7 +42,7 @@ use uuid::Uuid;
 use self::conduct::{Pace, conduct};
 use self::plan::Plan;
 use self::report::{Cast, Report, Seconds};
-use self::stage::{Group, Stage};
+use self::stage::{Group, Latencies, Stage};
 use self::watch::Watch;
 
 /// Connections opened at once, so that the server's queue of new ones does not overflow.
@@ -271,15 +271,15 @@ async fn show_progress(stage: &Stage) -> std::convert::Infallible {
             [&tally.live, &tally.caught_up, &tally.own].map(|counter| counter.load(Relaxed)).iter().sum();
         let elapsed = began.elapsed().as_secs_f64().max(0.001);
         let rate = |number: u64| number as f64 / elapsed;
-        let (ack, receive) = (tally.send_to_ack.summary(), tally.send_to_receive.summary());
+        let p99_millis =
+            |latencies: &Latencies| latencies.summary().map_or(0.0, |latency| latency.p99_micros / 1e3);
+        let (ack, receive) = (p99_millis(&tally.send_to_ack), p99_millis(&tally.send_to_receive));
         stage.watch.show(
             received,
             format_args!(
-                "{:.0} lines/s, {:.0} deliveries/s; ack p99 {:.0?}, receive p99 {:.0?}",
+                "{:.0} lines/s, {:.0} deliveries/s; ack p99 {ack:.0} ms, receive p99 {receive:.0} ms",
                 rate(tally.acked.load(Relaxed)),
-                rate(received),
-                ack.p99,
-                receive.p99
+                rate(received)
             ),
         );
     }

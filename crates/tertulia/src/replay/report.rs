@@ -2,14 +2,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use indicatif::HumanCount;
 use serde::Serialize;
+use tertulia_bench::histogram::Latency;
 
 use super::log::Counts;
 use super::stage::Stage;
-use crate::histogram::Summary;
 
 /// All figures.
 #[derive(Debug, Clone, Serialize)]
@@ -56,9 +55,9 @@ pub(super) struct Report {
     /// Lines received by another member, for each second of sending.
     pub(super) deliveries_per_second: f64,
     /// From sending a line to its ack.
-    pub(super) send_to_ack: Summary,
+    pub(super) send_to_ack: Option<Latency>,
     /// From sending a line to each other member's having it.
-    pub(super) send_to_receive: Summary,
+    pub(super) send_to_receive: Option<Latency>,
     /// Why it ended before its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) broken_off: Option<String>,
@@ -213,8 +212,12 @@ impl fmt::Display for Report {
             n(self.lines_per_second as u64),
             n(self.deliveries_per_second as u64)
         )?;
-        writeln!(f, "  send→ack      {}", Latency(self.send_to_ack))?;
-        writeln!(f, "  send→receive  {}", Latency(self.send_to_receive))?;
+        for (name, latency) in [("send→ack     ", self.send_to_ack), ("send→receive ", self.send_to_receive)]
+        {
+            if let Some(latency) = latency {
+                writeln!(f, "  {name} {latency}")?;
+            }
+        }
         writeln!(f, "  read back     {} entries over REST", n(self.read_back))?;
         if let Some(why) = &self.broken_off {
             writeln!(f, "  broken off    {why}")?;
@@ -228,15 +231,5 @@ impl fmt::Display for Report {
             write!(f, "\n    …")?;
         }
         Ok(())
-    }
-}
-
-struct Latency(Summary);
-
-impl fmt::Display for Latency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { p50, p99, max, .. } = self.0;
-        let [p50, p99, max] = [p50, p99, max].map(|duration: Duration| duration.as_secs_f64() * 1e3);
-        write!(f, "p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms")
     }
 }

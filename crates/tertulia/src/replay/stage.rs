@@ -2,15 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tertulia_bench::histogram::{Histogram, Latency};
 use tertulia_protocol::Seq;
 use tokio::sync::watch;
 
 use super::plan::Person;
 use super::view::{Difference, Expected};
 use super::watch::Watch;
-use crate::histogram::Histogram;
 
 /// How many differences are described; the others are counted.
 const DESCRIBED_MAX: usize = 10;
@@ -65,11 +65,15 @@ pub(super) struct Tally {
     /// Views that have all entries.
     pub(super) complete: watch::Sender<usize>,
     /// From sending a line to its ack.
-    pub(super) send_to_ack: Histogram,
+    pub(super) send_to_ack: Latencies,
     /// From sending a line to each other member's having it.
-    pub(super) send_to_receive: Histogram,
+    pub(super) send_to_receive: Latencies,
     differences: Mutex<Differences>,
 }
+
+/// Durations that many tasks measure.
+#[derive(Debug, Default)]
+pub(super) struct Latencies(Mutex<Histogram>);
 
 /// What differs from what was sent.
 #[derive(Debug, Default, Clone)]
@@ -141,6 +145,19 @@ impl Group {
     }
 }
 
+impl Latencies {
+    /// Counts one.
+    pub(super) fn record(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).record(nanos);
+    }
+
+    /// What was counted so far; nothing if nothing was.
+    pub(super) fn summary(&self) -> Option<Latency> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).summary()
+    }
+}
+
 impl Tally {
     fn new() -> Self {
         Self {
@@ -155,8 +172,8 @@ impl Tally {
             connected: watch::Sender::new(0),
             opened: watch::Sender::new(0),
             complete: watch::Sender::new(0),
-            send_to_ack: Histogram::new(),
-            send_to_receive: Histogram::new(),
+            send_to_ack: Latencies::default(),
+            send_to_receive: Latencies::default(),
             differences: Mutex::default(),
         }
     }

@@ -4,6 +4,35 @@ use serde_json::Value;
 
 use crate::process::{Server, free_port, tertulia};
 
+/// A server for a bench, and the folder that it lives in.
+struct Bench {
+    url: String,
+    server: Server,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let server = Server::start(port, &dir.path().join("data"));
+        Self { url: format!("http://127.0.0.1:{port}"), server, dir }
+    }
+
+    /// Its report; it draws a chart, too.
+    fn run(&self, args: &[&str]) -> Value {
+        let chart = self.dir.path().join("chart.svg");
+        let report = bench(&[args, &["--server", &self.url, "--plot", chart.to_str().unwrap()]].concat());
+        let chart = std::fs::read_to_string(chart).unwrap();
+        assert!(chart.starts_with("<svg ") && chart.contains("NOT VALID"), "{chart}");
+        report
+    }
+
+    fn end(self) {
+        drop(self.server);
+    }
+}
+
 /// Runs a scenario for a second, which is too short to be valid; gives its report.
 fn bench(args: &[&str]) -> Value {
     let short = ["--warm-up", "0", "--seconds", "1", "--json"];
@@ -25,14 +54,11 @@ fn count(report: &Value, name: &str) -> u64 {
 
 #[test]
 fn every_message_is_counted_at_each_who_gets_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let users = dir.path().join("users.json");
-    let port = free_port();
-    let server = Server::start(port, &dir.path().join("data"));
-    let url = format!("http://127.0.0.1:{port}");
-    let common = ["--server", &url, "--users-file", users.to_str().unwrap()];
+    let server = Bench::start();
+    let users = server.dir.path().join("users.json");
+    let common = ["--users-file", users.to_str().unwrap()];
 
-    let pairs = bench(&[&["pairs", "--pairs", "2", "--window", "2"], &common[..]].concat());
+    let pairs = server.run(&[&["pairs", "--pairs", "2", "--window", "2"], &common[..]].concat());
     assert_eq!(pairs["setUp"]["usersRegistered"], 4);
     assert!(count(&pairs, "acked") > 0);
     assert!(pairs["load"]["sendToReceive"]["p99Micros"].as_f64().unwrap() > 0.0);
@@ -40,11 +66,90 @@ fn every_message_is_counted_at_each_who_gets_it() {
         assert!(pairs["load"]["serverCpu"]["seconds"].as_f64().unwrap() > 0.0);
     }
 
-    let group = bench(&[&["group", "--members", "4", "--rate", "100"], &common[..]].concat());
+    let group = server.run(&[&["group", "--members", "4", "--rate", "100"], &common[..]].concat());
     assert_eq!(group["setUp"]["usersRegistered"], 0, "they are those of the file");
     let (last, all) = (&group["load"]["sendToLast"]["count"], &group["load"]["sendToReceive"]["count"]);
     assert_eq!(last.as_u64().unwrap() * 3, all.as_u64().unwrap());
-    drop(server);
+    server.end();
+}
+
+#[test]
+fn everybody_who_is_cut_comes_back_and_has_everything() {
+    let bench = Bench::start();
+    let args = ["storm", "--connections", "12", "--connections-per-user", "3", "--rate", "100"];
+    let storm = &bench.run(&args)["storm"];
+    for count in [&storm["ready"]["count"], &storm["caughtUp"]["count"], &storm["connections"]] {
+        assert_eq!(count, 12, "{storm}");
+    }
+    for nothing in ["holes", "gaps", "notResumed"] {
+        assert_eq!(storm[nothing], 0, "{storm}");
+    }
+    assert!(storm["before"]["sendToAck"]["count"].as_u64().unwrap() > 0);
+    bench.end();
+}
+
+#[test]
+fn pages_of_all_kinds_are_read() {
+    let bench = Bench::start();
+    let args = ["history", "--readers", "2", "--entries", "300", "--conversations", "3"];
+    let history = &bench.run(&args)["history"];
+    assert_eq!(history["entries"], 301);
+    let pages = history["pages"].as_array().unwrap();
+    assert_eq!(pages.len(), 4);
+    for page in pages {
+        assert_eq!(page["refused"], 0, "{page}");
+        assert!(page["latency"]["count"].as_u64().unwrap() > 0, "{page}");
+    }
+    bench.end();
+}
+
+#[test]
+fn a_workspace_of_rooms_gets_every_message() {
+    let bench = Bench::start();
+    let args = ["rooms", "--users", "6", "--rooms", "3", "--directs", "2", "--rate", "100"];
+    let report = bench.run(&args);
+    assert!(count(&report, "acked") > 0 && count(&report, "delivered") >= count(&report, "acked"));
+    bench.end();
+}
+
+#[test]
+fn who_was_away_gets_what_he_missed_and_gaps_name_the_rest() {
+    let bench = Bench::start();
+    let rounds = ["--conversations", "3", "--history", "60", "--rounds", "2"];
+    let report = bench.run(&[&["catchup", "--missed", "7,1500"], &rounds[..]].concat());
+    let cases = report["catchup"]["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 8, "both numbers, in one and in three conversations, after both histories");
+    for case in cases {
+        let all = case["pushed"].as_f64().unwrap() + case["namedByGaps"].as_f64().unwrap();
+        assert_eq!(all, case["missed"].as_f64().unwrap(), "{case}");
+        let is_long_absence = case["missed"] == 1500 && case["conversations"] == 1;
+        assert_eq!(case["pushed"] == 200.0, is_long_absence, "{case}");
+    }
+    bench.end();
+}
+
+#[test]
+fn typing_costs_no_message() {
+    let bench = Bench::start();
+    let args = ["typing", "--members", "3", "--typists", "3", "--typing-rate", "200", "--rate", "50"];
+    let typing = &bench.run(&args)["typing"];
+    assert!(typing["sent"].as_u64().unwrap() > 0, "{typing}");
+    assert!(typing["messages"].as_u64().unwrap() > 0, "{typing}");
+    assert_eq!(typing["messagesLost"], 0, "{typing}");
+    bench.end();
+}
+
+#[test]
+fn those_who_talk_are_heard_beside_every_kind_of_abuse() {
+    let bench = Bench::start();
+    let report = bench.run(&["abuse", "--hostile", "3", "--pairs", "2", "--rate", "50"]);
+    let kinds = report["abuse"]["kinds"].as_array().unwrap();
+    assert_eq!(kinds.len(), 7);
+    for kind in kinds {
+        assert!(kind["connects"].as_u64().unwrap() >= 3, "{kind}");
+        assert!(kind["sendToReceive"]["count"].as_u64().unwrap() > 0, "{kind}");
+    }
+    bench.end();
 }
 
 #[test]
