@@ -4,6 +4,7 @@
 //! watermarks and a member's own settings, which are no entries but share the order of commits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
 use tertulia_protocol::event::SharedSettings;
@@ -303,6 +304,9 @@ pub enum Refusal {
     /// Over the number of members.
     #[error("a group has at most {0} members")]
     TooManyMembers(usize),
+    /// What is needed to decide cannot be read at present. Nothing was done.
+    #[error("this cannot be done now; try again, a message with the same clientSeq")]
+    Unavailable,
 }
 
 impl Refusal {
@@ -313,6 +317,15 @@ impl Refusal {
             Self::Role(_) | Self::Direct | Self::Blocked => Code::Forbidden,
             Self::ClientSeqTaken(_) | Self::LastOwner | Self::Exists => Code::Conflict,
             Self::BeyondHead(..) | Self::NoSuchTarget(_) | Self::TooManyMembers(_) => Code::Invalid,
+            Self::Unavailable => Code::Unavailable,
+        }
+    }
+
+    /// When trying again may help.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable => Some(Duration::from_secs(2)),
+            _ => None,
         }
     }
 }

@@ -110,6 +110,9 @@ fn unexpected(outcome: Outcome) -> ApiError {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code(), refusal.to_string())
+        match refusal.retry_after() {
+            Some(wait) => Self::unavailable(refusal.to_string(), wait),
+            None => Self::new(refusal.code(), refusal.to_string()),
+        }
     }
 }

@@ -110,7 +110,7 @@ impl Delivery<'_> {
             detail: refusal.to_string(),
             convo_id: Some(origin.convo),
             client_seq: origin.client_seq,
-            retry_after_ms: None,
+            retry_after_ms: refusal.retry_after().and_then(|wait| u64::try_from(wait.as_millis()).ok()),
         };
         self.wakers.extend(origin.connection.state().push(&frames::encode(&event)));
     }
@@ -239,7 +239,10 @@ impl Delivery<'_> {
                     self.wakers.extend(state.hint());
                     continue;
                 }
-                state.lag_at(self.commit, entry.convo_id, entry.seq).whole = true;
+                let lagging = state.lag_at(self.commit, entry.convo_id, entry.seq);
+                lagging.whole = true;
+                // He starts anew: what he lacked of an earlier membership is not his any more.
+                lagging.next = lagging.next.max(entry.seq);
                 self.wakers.extend(state.wake_to_catch_up());
             }
         }

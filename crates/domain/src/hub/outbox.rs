@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn what_is_written_in_parts_goes_on_where_it_was() {
         let mut outbox = Outbox::default();
-        [10, 5_000, 20].map(|length| outbox.push(&Frame::text(&"x".repeat(length))));
+        [10, 5_000, 20].iter().for_each(|length| outbox.push(&Frame::text(&"x".repeat(*length))));
         let all = outbox.to_vec();
         for step in [1, 11, 4_000, 7] {
             let left = outbox.to_vec();

@@ -136,7 +136,7 @@ fn got(connection: &Connection) -> Vec<String> {
 /// Bo comes with heads that are ahead of what was delivered; what is between lets Cy in, and puts him out.
 #[test]
 fn who_is_let_in_by_an_entry_that_another_has_brought_along_is_told_all_the_same() {
-    let mut world = World::new(Limits::default());
+    let world = World::new(Limits::default());
     let cy = world.connect_in(CY, &[]);
     let entry = |seq, kind| {
         let (seq, ts) = (Seq::new(seq), world.now);
@@ -155,7 +155,8 @@ fn who_is_let_in_by_an_entry_that_another_has_brought_along_is_told_all_the_same
     assert_eq!(world.hub.next_step(&bo), None);
     deliver(2, &removed);
     assert_eq!(world.hub.next_step(&cy), None);
-    let told: Vec<_> = payloads(&cy.take().outbox.to_vec()).map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    let told: Vec<_> =
+        payloads(&cy.take().outbox.to_vec()).map(|text| String::from_utf8_lossy(text).into_owned()).collect();
     assert!(told.last().is_some_and(|event| event.contains("\"left\":true")), "{told:?}");
     assert!(got(&bo).is_empty());
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tertulia_domain::conversation::{Decision, Effect, Facts, Question, Record, apply, decide};
-use tertulia_domain::log::{Commit, Intent, Outcome};
+use tertulia_domain::log::{Commit, Intent, Outcome, Refusal};
 use tertulia_protocol::{ConvoId, IdSet, Timestamp};
 use tokio::sync::oneshot;
 
@@ -46,7 +46,7 @@ pub(super) struct Writer {
 /// A call whose intents are decided, but not durable.
 struct Decided {
     answer: oneshot::Sender<Result<Batch, StoreError>>,
-    outcomes: Result<Vec<Outcome>, StoreError>,
+    outcomes: Vec<Outcome>,
     /// Whether it has records in the batch.
     changed: bool,
 }
@@ -98,14 +98,10 @@ impl Writer {
         }
         let horizon = self.tail.horizon();
         for Decided { answer, outcomes, changed } in decided {
-            let result = match (&stored, outcomes) {
-                (Err(error), _) => Err(error.clone()),
-                (Ok(_), Err(error)) => Err(error),
-                (Ok(own), Ok(outcomes)) => {
-                    Ok(Batch { commit: if changed { *own } else { horizon }, outcomes })
-                }
-            };
-            let _ = answer.send(result);
+            let _ = answer.send(match &stored {
+                Err(error) => Err(error.clone()),
+                Ok(own) => Ok(Batch { commit: if changed { *own } else { horizon }, outcomes }),
+            });
         }
         if let Some(observer) = &self.on_append {
             observer(AppendStats { intents, queued, commit: begun.elapsed() });
@@ -127,20 +123,24 @@ impl Writer {
 
     /// Decides the intents of one call, in order.
     ///
-    /// An error ends the call; what it has done before is stored all the same, which its caller must expect.
+    /// One that cannot be decided is refused, and no other: an error of the whole call would say of those before it
+    /// that they are not stored.
     fn decide_all(
         &mut self,
         intents: Vec<Intent>,
         now: Timestamp,
         records: &mut Vec<Record>,
         used: &mut IdSet<ConvoId>,
-    ) -> Result<Vec<Outcome>, StoreError> {
-        let mut outcomes = Vec::with_capacity(intents.len());
-        for intent in intents {
-            used.insert(intent.convo());
-            outcomes.push(self.decide_one(intent, now, records)?);
-        }
-        Ok(outcomes)
+    ) -> Vec<Outcome> {
+        let decided = intents.into_iter().map(|intent| {
+            let convo = intent.convo();
+            used.insert(convo);
+            self.decide_one(intent, now, records).unwrap_or_else(|error| {
+                tracing::error!(%error, %convo, "an intent was refused: what decides it cannot be read");
+                Outcome::Refused(Refusal::Unavailable)
+            })
+        });
+        decided.collect()
     }
 
     fn decide_one(
