@@ -6,6 +6,7 @@ mod check;
 mod histogram;
 mod replay;
 mod serve;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -20,8 +21,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// A real-time chat service.
 ///
 /// Start a server with `tertulia serve`, talk on it with `tertulia chat`, and see it carry real conversations
-/// with `tertulia replay`. How much it can do says `tertulia bench`; whether it kept its promises says
-/// `tertulia check`.
+/// with `tertulia replay`. How much it can do says `tertulia bench`, and how much it can bear `tertulia torture`;
+/// whether it kept its promises says `tertulia check`.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -36,6 +37,7 @@ enum Command {
     Replay(replay::ReplayArgs),
     Bench(bench::BenchArgs),
     Check(check::CheckArgs),
+    Torture(torture::TortureArgs),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
             }),
             Command::Bench(args) => bench::run(args, shutdown).await,
             Command::Check(args) => check::run(&args),
+            Command::Torture(args) => torture::run(args, shutdown).await,
         }
     });
     result.unwrap_or_else(|error| fail(&error))
