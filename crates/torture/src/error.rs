@@ -36,6 +36,9 @@ pub enum Error {
     /// The history could not be written: nothing can be said about the run.
     #[error(transparent)]
     History(#[from] tertulia_history::record::Error),
+    /// The history could not be read.
+    #[error(transparent)]
+    Check(#[from] tertulia_history::check::Error),
     /// An address that is none.
     #[error(transparent)]
     Address(#[from] tertulia_client::server::InvalidServer),

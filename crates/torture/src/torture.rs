@@ -170,7 +170,7 @@ pub async fn run(options: &Options, shutdown: CancellationToken) -> Result<Repor
     look_for_panics(&log, &board)?;
     progress.begin("checking");
     recorder.flush()?;
-    let verdict = verdict::of(&history)?;
+    let verdict = verdict::of(&history, load)?;
     drop(progress);
 
     let mut report = Report {
