@@ -178,11 +178,6 @@ impl Device {
         });
     }
 
-    /// Writes down an ack that came otherwise than on a socket of our own.
-    pub(crate) fn ack_told(&self, convo: ConvoId, n: ClientSeq, seq: Seq) {
-        self.recorder().record(Ack { c: None, device: self.login.device_id, convo, n, seq });
-    }
-
     /// An ack has come, and is written down.
     pub(crate) fn acked(&mut self, convo: ConvoId, n: ClientSeq, seq: Seq) {
         if let Some(message) = self.pending.remove(&n) {
@@ -244,7 +239,8 @@ impl Device {
         self.count("sends by REST");
         match self.api.send(convo, &call).await {
             Ok(entry) => {
-                self.ack_told(convo, n, entry.seq);
+                let device = self.login.device_id;
+                self.recorder().record(Ack { c: None, device, convo, n, seq: entry.seq });
                 self.acked(convo, n, entry.seq);
             }
             Err(ClientError::Refused { code, retry_after, .. }) => {

@@ -102,18 +102,17 @@ impl fmt::Display for Report {
         if let Some(remark) = &self.remark {
             writeln!(f, "             {remark}")?;
         }
-        writeln!(
-            f,
-            "\nfault      times    first ack: p50      p99      max     all back: p50      p99      max"
-        )?;
+        writeln!(f, "\n                  first message acked (ms)            all connected again (ms)")?;
+        writeln!(f, "fault      times  times    p50     p99     max        times    p50     p99     max")?;
         for recovery in &self.recoveries {
             write!(f, "{:<8} {:>7}", recovery.kind.as_str(), recovery.faults)?;
             for times in [recovery.first_ack, recovery.all_back] {
                 match times {
-                    Some(Times { p50, p99, max, .. }) => {
-                        write!(f, "      {:>9} {:>8} {:>8}", millis(p50), millis(p99), millis(max))?;
+                    Some(Times { count, p50, p99, max }) => {
+                        let [p50, p99, max] = [p50, p99, max].map(|time| time.as_millis());
+                        write!(f, " {count:>6} {p50:>6} {p99:>7} {max:>7}      ")?;
                     }
-                    None => write!(f, "      {:>9} {:>8} {:>8}", "-", "-", "-")?,
+                    None => write!(f, " {:>6} {:>6} {:>7} {:>7}      ", 0, "-", "-", "-")?,
                 }
             }
             writeln!(f)?;
@@ -141,10 +140,6 @@ impl fmt::Display for Report {
             write!(f, "result       FAILED; the same choices again: --seed {}", self.seed)
         }
     }
-}
-
-fn millis(time: Duration) -> String {
-    format!("{:.0} ms", time.as_secs_f64() * 1e3)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tertulia_client::client::{Client, Config, Events, Start};
 use tertulia_client::error::{Error as ClientError, SessionLost};
 use tertulia_client::event::{Disconnect, Event};
 use tertulia_protocol::event::{ConversationNews, OwnPresence};
-use tertulia_protocol::{ClientSeq, Code, ConvoId, Seq};
+use tertulia_protocol::{Code, ConvoId, Seq};
 use tokio::time::Instant;
 
 use super::{be_quiet, call, is_over, pause, read_everything};
@@ -32,8 +32,6 @@ struct Sdk {
     client: Option<(Client, Events)>,
     /// The newest entry that the client has handed over, of each conversation.
     handed: HashMap<ConvoId, Seq>,
-    /// The number of the client's next message.
-    next: ClientSeq,
     /// It does not look at its events before this.
     looks_at: Instant,
 }
@@ -62,13 +60,7 @@ const ACTS: [(u32, Act); 8] = [
 ];
 
 pub(super) async fn run(device: Device) -> Result<(), ClientError> {
-    let mut sdk = Sdk {
-        device,
-        client: None,
-        handed: HashMap::new(),
-        next: ClientSeq::default(),
-        looks_at: Instant::now(),
-    };
+    let mut sdk = Sdk { device, client: None, handed: HashMap::new(), looks_at: Instant::now() };
     while !sdk.device.is_settling() {
         if sdk.turn().await.is_err() {
             sdk.start_anew().await?;
@@ -145,8 +137,8 @@ impl Sdk {
         } else {
             Start::Head
         };
-        self.next = self.device.reserve_numbers(NUMBERS);
-        let mut config = Config::new(start, self.next);
+        let mut config = Config::new(start, self.device.reserve_numbers(NUMBERS));
+        config.history = Some(self.device.recorder().clone());
         config.events_max = self.device.chance.within(8..=256) as usize;
         config.in_flight_per_convo_max = if self.device.chance.percent(50) { 1 } else { 8 };
         self.device.board().wanting(self.device.number);
@@ -183,20 +175,11 @@ impl Sdk {
             }
             let mut message = self.device.compose(convo);
             let Some((client, _)) = &self.client else { return };
-            // Its number is known before, for nobody else sends with this client; so is what was about to be sent.
-            message.n = self.next;
+            let Ok(n) = client.send(convo, message.body.clone(), None).await else { return };
+            message.n = n;
             message.due = Instant::now() + NOT_BY_CALLS;
-            self.device.attempted(&message, None);
-            let sent = client.send(convo, message.body.clone(), None).await;
             self.device.count("sends by the client library");
-            self.device.pending.insert(message.n, message);
-            match sent {
-                Ok(n) if n == self.next => self.next = n.next(),
-                Ok(n) => {
-                    return self.device.find(&format!("the client gave {n} to a message, not {}", self.next));
-                }
-                Err(_) => return,
-            }
+            self.device.pending.insert(n, message);
         }
     }
 
@@ -258,7 +241,6 @@ impl Sdk {
                 }
             }
             Event::SendAcked { convo_id, client_seq, seq, .. } => {
-                self.device.ack_told(convo_id, client_seq, seq);
                 self.device.acked(convo_id, client_seq, seq);
             }
             Event::SendDelayed { code, .. } => {
