@@ -41,7 +41,7 @@ pub(crate) struct TortureArgs {
     #[arg(long, value_name = "M", default_value_t = 1.0, value_parser = positive)]
     minutes: f64,
     /// Seconds from one kill to the next, on the average
-    #[arg(long, value_name = "S", default_value_t = 8.0, value_parser = positive)]
+    #[arg(long, value_name = "S", default_value_t = 6.0, value_parser = positive)]
     kills_every: f64,
     /// Determines all choices [default: drawn]
     #[arg(long, value_name = "N")]

@@ -168,7 +168,7 @@ mod tests {
         Wanted {
             seed,
             how_long: Duration::from_secs(seconds),
-            kills_every: Duration::from_secs(8),
+            kills_every: Duration::from_secs(6),
             faults: faults.iter().copied().collect(),
         }
     }

@@ -215,9 +215,11 @@ async fn load(
     };
     let begun = Instant::now();
     let end = begun + options.how_long;
+    let mut peace = begun;
     let mut plan = plan(&wanted).into_iter().peekable();
     while Instant::now() < end && !shutdown.is_cancelled() {
-        let next = plan.peek().map_or(end, |planned| begun + planned.at);
+        // A fault that took long does not leave the next ones without anything between them.
+        let next = plan.peek().map_or(end, |planned| (begun + planned.at).max(peace));
         // In small steps, for the bar's sake.
         let step = next.min(Instant::now() + Duration::from_secs(1));
         tokio::select! {
@@ -228,6 +230,8 @@ async fn load(
             && let Some(planned) = plan.next()
         {
             harm.inflict(planned.fault).await?;
+            let half = u64::try_from(options.kills_every.as_millis() / 2).unwrap_or(u64::MAX);
+            peace = Instant::now() + harm.chance.millis(0..=half);
         }
         let faults: Vec<String> =
             harm.recoveries().iter().map(|(kind, done)| format!("{} {kind}", done.faults)).collect();
