@@ -115,7 +115,7 @@ async fn forward(mut client: TcpStream, mut server: TcpStream, mut told: watch::
 
 async fn cut(told: &mut watch::Receiver<Option<usize>>) {
     if told.wait_for(Option::is_some).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

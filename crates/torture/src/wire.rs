@@ -223,10 +223,8 @@ pub(crate) fn record(c: u64, device: DeviceId, event: &ServerEvent, recorder: &R
             read: *read_seq,
         }),
         ServerEvent::Pong { position } => recorder.record(Pong { c, position: position.clone() }),
-        ServerEvent::ConversationUpdate { conversation } => {
-            if let ConversationNews::Left { id, .. } = conversation {
-                recorder.record(Left { c, convo: *id });
-            }
+        ServerEvent::ConversationUpdate { conversation: ConversationNews::Left { id, .. } } => {
+            recorder.record(Left { c, convo: *id });
         }
         _ => {}
     }

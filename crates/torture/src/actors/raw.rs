@@ -107,9 +107,8 @@ impl Raw {
     /// One thing, and whatever comes meanwhile.
     async fn turn(&mut self) -> Result<(), LoggedOut> {
         self.reconnect().await?;
-        match self.device.chance.weighted(&ACTS) {
-            Some(act) => self.act(act).await?,
-            None => {}
+        if let Some(act) = self.device.chance.weighted(&ACTS) {
+            self.act(act).await?;
         }
         let until = Instant::now() + pause(&mut self.device.chance);
         self.listen_until(until).await

@@ -243,11 +243,9 @@ impl Sdk {
             Event::SendAcked { convo_id, client_seq, seq, .. } => {
                 self.device.acked(convo_id, client_seq, seq);
             }
-            Event::SendDelayed { code, .. } => {
-                if code == Code::Unavailable {
-                    self.device.board().unavailable();
-                    self.device.count("sends told to wait");
-                }
+            Event::SendDelayed { code: Code::Unavailable, .. } => {
+                self.device.board().unavailable();
+                self.device.count("sends told to wait");
             }
             Event::SendFailed { convo_id, client_seq, code, .. } => {
                 self.device.refused(convo_id, client_seq, code, None);
