@@ -291,8 +291,13 @@ impl Device {
         let now = Instant::now();
         let due: Vec<Message> = self.pending.values().filter(|message| message.due <= now).cloned().collect();
         for message in due {
+            let n = message.n;
             self.count("retries of uncertain sends");
             self.send_by_call(message).await?;
+            if self.pending.contains_key(&n) {
+                // There is no server now, or it cannot store: the others can wait, too.
+                break;
+            }
         }
         Ok(())
     }

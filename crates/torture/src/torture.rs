@@ -30,6 +30,8 @@ use crate::world::{Route, World};
 const QUIET_MAX: Duration = Duration::from_secs(180);
 /// By when everybody has read everything, besides a tenth of the load.
 const READ_MAX: Duration = Duration::from_secs(180);
+/// How much longer a load may run, for what is still to be done to the server.
+const LATE_MAX: Duration = Duration::from_secs(60);
 /// For those who have not finished, to see that it is over.
 const OVER_MAX: Duration = Duration::from_secs(40);
 
@@ -217,7 +219,9 @@ async fn load(
     let end = begun + options.how_long;
     let mut peace = begun;
     let mut plan = plan(&wanted).into_iter().peekable();
-    while Instant::now() < end && !shutdown.is_cancelled() {
+    // What is planned is done, also where the server took longer than was thought.
+    let is_under_way = |is_left: bool| Instant::now() < if is_left { end + LATE_MAX } else { end };
+    while is_under_way(plan.peek().is_some()) && !shutdown.is_cancelled() {
         // A fault that took long does not leave the next ones without anything between them.
         let next = plan.peek().map_or(end, |planned| (begun + planned.at).max(peace));
         // In small steps, for the bar's sake.

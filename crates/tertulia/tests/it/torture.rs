@@ -15,8 +15,11 @@ fn count(report: &str, what: &str) -> u64 {
 
 /// How often a fault of this kind was there.
 fn faults(report: &str, kind: &str) -> u64 {
-    let line = report.lines().find(|line| line.starts_with(&format!("{kind} ")));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+    let fields = report.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields
+        .filter(|fields| fields.first() == Some(&kind))
+        .find_map(|fields| fields[1].parse().ok())
+        .unwrap_or(0)
 }
 
 #[test]

@@ -77,7 +77,7 @@ const CALLS: [(u32, Call); 11] = [
     (8, Call::Mark),
     (12, Call::ReadHistory),
     (8, Call::ReadInbox),
-    (12, Call::ChangeGroup),
+    (20, Call::ChangeGroup),
     (2, Call::OwnSettings),
     (1, Call::Block),
     (1, Call::Revoke),
