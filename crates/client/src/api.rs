@@ -1,5 +1,7 @@
 //! The REST calls of the contract, typed.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,7 +9,7 @@ use tertulia_history::Recorder;
 use tertulia_history::event::Kind;
 use tertulia_protocol::entry::Role;
 use tertulia_protocol::rest::{
-    AddMembers, Conversation, ConversationAnswer, ConversationPatch, Device, HistoryPage, Mark,
+    AddMembers, Conversation, ConversationAnswer, ConversationPatch, Device, EventsPage, HistoryPage, Mark,
     MemberSettingsPatch, MessageAnswer, MessageReceipt, NewConversation, Page, RolePatch, SendMessage, User,
     UserAnswer, UserPatch,
 };
@@ -17,6 +19,8 @@ use crate::error::Error;
 use crate::record::{self, Calls};
 use crate::session::Session;
 
+/// The longest wait of a long-poll: less than a call may take.
+const EVENTS_WAIT_MAX: Duration = Duration::from_secs(20);
 /// No body.
 const NONE: Option<&()> = None;
 
@@ -57,6 +61,8 @@ struct Query<'a> {
     before: Option<Seq>,
     #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait: Option<u64>,
 }
 
 #[expect(clippy::missing_errors_doc, reason = "said once, at the type")]
@@ -216,6 +222,13 @@ impl Api {
         let outcome = self.get(&["conversations", &id.to_string(), "messages"], query).await;
         call.end(&outcome, record::page);
         outcome
+    }
+
+    /// A long-poll: what has happened since `cursor`, or what comes first within `wait` (at most 20 s, which a
+    /// call may take). Without a cursor it answers at once with one. The same cursor again gives the same events.
+    pub async fn events(&self, cursor: Option<&str>, wait: Duration) -> Result<EventsPage, Error> {
+        let wait = wait.min(EVENTS_WAIT_MAX).as_secs();
+        self.get(&["events"], Query { cursor, wait: Some(wait), ..Query::default() }).await
     }
 
     /// Moves one's own watermarks forward.

@@ -5,6 +5,7 @@ mod chat;
 mod check;
 mod replay;
 mod serve;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -19,8 +20,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// A real-time chat service.
 ///
 /// Start a server with `tertulia serve`, talk on it with `tertulia chat`, and see it carry real conversations
-/// with `tertulia replay`. How much it can do says `tertulia bench`; whether it kept its promises says
-/// `tertulia check`.
+/// with `tertulia replay`. How much it can do says `tertulia bench`, and how much it can bear `tertulia torture`;
+/// whether it kept its promises says `tertulia check`.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -35,6 +36,7 @@ enum Command {
     Replay(replay::ReplayArgs),
     Bench(bench::BenchArgs),
     Check(check::CheckArgs),
+    Torture(torture::TortureArgs),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
             }),
             Command::Bench(args) => bench::run(args, shutdown).await,
             Command::Check(args) => check::run(&args),
+            Command::Torture(args) => torture::run(args, shutdown).await,
         }
     });
     result.unwrap_or_else(|error| fail(&error))

@@ -106,6 +106,13 @@ impl<'a> Retracer<'a> {
                 let user = self.user(receipt.user)?;
                 self.watermarks.receipt(&mut self.findings, (conn, convo, user), receipt, at);
             }
+            Event::Left(left) => {
+                let conn = self.conn(at, left.c)?;
+                // One of which nothing else was ever seen is owed to nobody.
+                if let Some(convo) = self.known.convos.find(left.convo) {
+                    self.live.left(conn, convo);
+                }
+            }
             Event::Pong(pong) => {
                 let conn = self.conn(at, pong.c)?;
                 self.live.tell(self.known, conn, &pong.position, at);
@@ -160,7 +167,6 @@ impl<'a> Retracer<'a> {
             | Event::Before(_)
             | Event::Send(_)
             | Event::Refuse(_)
-            | Event::Left(_)
             | Event::Note(_) => {}
         }
         Ok(())
@@ -172,7 +178,7 @@ impl<'a> Retracer<'a> {
         self.fence.sees(self.known, &mut self.findings, (convo, user), seq, at);
         let is_known = self.shown(convo, seq, at);
         let position = push.position.as_deref();
-        self.live.push(self.known, &mut self.findings, conn, convo, seq, position, at);
+        self.live.push(self.known, &mut self.findings, conn, convo, seq, position, at, t);
         if is_known {
             let horizon = self.horizon(t);
             self.reads.seen.raise((device, convo), t, seq, at, horizon);

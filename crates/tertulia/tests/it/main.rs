@@ -14,3 +14,4 @@ mod check;
 mod command_line;
 mod process;
 mod survival;
+mod torture;

@@ -125,13 +125,14 @@ impl Live {
         seq: u64,
         position: Option<&str>,
         at: At,
+        t: u64,
     ) {
         self.arrive(known, findings, conn, Arrival { convo, from: seq, to: seq, is_gap: false, at });
         let Some(position) = position else { return };
         if let Some((begun, sent)) = known.begun(convo, seq)
             && let Some((wire, owed)) = self.wires.get_mut(&conn)
         {
-            settle(known, findings, wire, owed, begun, &[sent.begun_at, at]);
+            settle(known, findings, wire, owed, (begun, t), &[sent.begun_at, at]);
         }
         self.tell(known, conn, position, at);
     }
@@ -148,6 +149,13 @@ impl Live {
         self.arrive(known, findings, conn, Arrival { convo, from, to, is_gap: true, at });
     }
 
+    /// The user is told that he is no longer in a conversation: what he missed of it he will not see.
+    pub(in crate::check) fn left(&mut self, conn: u32, convo: u32) {
+        if let Some((_, owed)) = self.wires.get_mut(&conn) {
+            owed.retain(|owed| owed.convo != convo);
+        }
+    }
+
     /// What is owed by now has to be there.
     pub(in crate::check) fn settled(
         &mut self,
@@ -158,7 +166,7 @@ impl Live {
         t: u64,
     ) {
         if let Some((wire, owed)) = self.wires.get_mut(&conn) {
-            settle(known, findings, wire, owed, t, &[at]);
+            settle(known, findings, wire, owed, (t, t), &[at]);
         }
     }
 
@@ -197,13 +205,13 @@ impl Wire {
     }
 }
 
-/// Looks for what was owed before `before` and has not come.
+/// Looks for what was owed before `before` and has not come by `now`.
 fn settle(
     known: &Known,
     findings: &mut Findings,
     wire: &Wire,
     owed: &mut VecDeque<Owed>,
-    before: u64,
+    (before, now): (u64, u64),
     because: &[At],
 ) {
     while let Some(&Owed { t, convo, seq }) = owed.front() {
@@ -219,7 +227,7 @@ fn settle(
         findings.looked(rule);
         let has_left = match log.sight(wire.user, seq) {
             Sight::Member(span) => {
-                span.left.is_some_and(|left| log.fact(left).is_some_and(|fact| fact.t < before))
+                span.left.is_some_and(|left| log.fact(left).is_some_and(|fact| fact.t < now))
             }
             Sight::Stranger | Sight::Unknown => false,
         };

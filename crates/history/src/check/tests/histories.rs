@@ -300,6 +300,25 @@ fn a_resume_that_has_settled_without_what_was_missed() {
 }
 
 #[test]
+fn who_was_removed_while_he_was_away_is_owed_nothing_of_it() {
+    // Nobody but he has been told of the removal by then.
+    let away = base().remove("6 to cy").remove("7 to cy").remove("7 to ana").remove("7 to bo");
+    let told = away.insert_before("removed", "left", Left { c: 4, convo: CONVO });
+    let settled = told.insert_before("removed", "settled", Settled { c: 4 });
+    assert_eq!(settled.clone().remove("8 to bo").broken(), []);
+    settled.remove("8 to bo").remove("left").breaks(Rule::Resume, &["5 to cy", "ack 6", "resume", "settled"]);
+}
+
+#[test]
+fn what_was_seen_first_after_a_connection_stood_may_have_been_there_before() {
+    let story = base().remove("1 to ana").remove("1 to bo");
+    let read = story.insert_before("send 2", "", read(40, 1, 0));
+    let seen = read.insert_before("send 2", "", page(40, &[created(&[1, 2])]));
+    let settled = seen.insert_before("send 2", "", Settled { c: 2 });
+    assert_eq!(settled.broken(), []);
+}
+
+#[test]
 fn a_position_is_not_ahead_of_what_was_handed_over() {
     let other = |event: Event| match event {
         Event::Send(send) => Send { convo: OTHER, ..send }.into(),

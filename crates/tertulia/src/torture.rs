@@ -1,0 +1,122 @@
+//! `tertulia torture`: a server that is killed and hurt while clients use it, and a check that it kept its word.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use tertulia_torture::{FaultKind, Options};
+use tokio_util::sync::CancellationToken;
+
+/// Tortures a server of its own, and checks that every guarantee held.
+///
+/// It starts `tertulia serve` on a free port with a data folder of its own. A crowd of devices registers there and
+/// does everything that clients do: sends with retries on other connections and over REST, reconnects, resumes
+/// from old positions, long-polls, marks, reads, group changes, slow readers, devices that are logged out.
+/// Meanwhile the server suffers:
+///
+///   kill   killed with SIGKILL and started on the same data, sometimes again before it is ready
+///   stop   stopped for 1 to 5 s (SIGSTOP), then let go on
+///   drain  asked to end (SIGTERM), and started again
+///   disk   its disk is full until sends are refused, and for seconds more; sometimes it is killed meanwhile.
+///          As root its data is on a small file system in memory, which is made as small as what it holds;
+///          else the size of its files is limited, which gives another error (EFBIG) for the same trouble
+///   cut    the network cuts connections in the middle of whatever they carry
+///
+/// In the end all is healed, everybody brings his sends to an end and reads everything, and the history of the
+/// run is checked as by `tertulia check`: nothing acked may be lost, nothing may be there twice, everybody must
+/// have seen the same order without holes, and more.
+///
+/// The report shows how often what was done, and how long it took after each fault until the first message was
+/// acked and until everybody was connected again. If anything was wrong it names the seed and the folder with the
+/// history, the server's log and its data, and the exit status is 1.
+///
+/// A seed determines all choices: who takes part, what each device draws, what is done to the server and when.
+/// Time is not in its hands, so the same seed gives the same mix again, not the same run.
+#[derive(Debug, Args)]
+pub(crate) struct TortureArgs {
+    /// How long the load runs; settling and checking come on top
+    #[arg(long, value_name = "M", default_value_t = 1.0, value_parser = positive)]
+    minutes: f64,
+    /// Seconds from one kill to the next, on the average
+    #[arg(long, value_name = "S", default_value_t = 6.0, value_parser = positive)]
+    kills_every: f64,
+    /// Determines all choices [default: drawn]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where data, log and history go; kept [default: a temporary folder, kept if anything is wrong]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Devices; two of each user
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(4..=10_000))]
+    clients: u64,
+    /// What is done to the server
+    #[arg(long, value_name = "FAULTS", value_delimiter = ',', default_value = "kill,stop,drain,disk,cut")]
+    faults: Vec<Fault>,
+    /// The port of the server [default: a free one]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Keeps the temporary folder also if nothing is wrong
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Fault {
+    Kill,
+    Stop,
+    Drain,
+    Disk,
+    Cut,
+    None,
+}
+
+impl Fault {
+    const fn kind(self) -> Option<FaultKind> {
+        match self {
+            Self::Kill => Some(FaultKind::Kill),
+            Self::Stop => Some(FaultKind::Stop),
+            Self::Drain => Some(FaultKind::Drain),
+            Self::Disk => Some(FaultKind::Disk),
+            Self::Cut => Some(FaultKind::Cut),
+            Self::None => None,
+        }
+    }
+}
+
+/// A time that is more than nothing.
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= 100_000.0 => Ok(number),
+        _ => Err("a number above 0 and up to 100,000 is wanted".into()),
+    }
+}
+
+/// Tortures, and prints the report.
+///
+/// # Errors
+/// If there is nothing to report: no server could be started, or no users made.
+#[expect(clippy::print_stdout, reason = "the report is what was asked for")]
+pub(crate) async fn run(args: TortureArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
+    let seed = match args.seed {
+        Some(seed) => seed,
+        // Short enough to be typed.
+        None => u64::from(uuid::Uuid::now_v7().as_u128() as u32),
+    };
+    let options = Options {
+        binary: std::env::current_exe().context("this program does not know where it is")?,
+        port: args.port,
+        keep: args.keep || args.data.is_some(),
+        folder: args.data,
+        how_long: Duration::from_secs_f64(args.minutes * 60.0),
+        kills_every: Duration::from_secs_f64(args.kills_every),
+        seed,
+        clients: args.clients as usize,
+        faults: args.faults.into_iter().filter_map(Fault::kind).collect::<BTreeSet<_>>(),
+    };
+    let report = tertulia_torture::run(&options, shutdown).await?;
+    println!("{report}");
+    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

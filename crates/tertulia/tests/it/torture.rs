@@ -1,0 +1,70 @@
+//! A short torture: everything that clients do, and everything that is done to a server, in seconds.
+
+use std::process::Stdio;
+
+use crate::process::tertulia;
+
+/// The number at the beginning of the report's line that ends with `what`.
+fn count(report: &str, what: &str) -> u64 {
+    let line = report
+        .lines()
+        .map(str::trim)
+        .find(|line| line.strip_suffix(what).is_some_and(|number| number.ends_with(' ')));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// How often a fault of this kind was there.
+fn faults(report: &str, kind: &str) -> u64 {
+    let fields = report.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields
+        .filter(|fields| fields.first() == Some(&kind))
+        .find_map(|fields| fields[1].parse().ok())
+        .unwrap_or(0)
+}
+
+#[test]
+fn a_server_that_is_killed_stopped_and_out_of_disk_keeps_every_guarantee() {
+    let dir = tempfile::tempdir().unwrap();
+    let child = tertulia()
+        .args([
+            "torture",
+            "--seed",
+            "4",
+            "--minutes",
+            "0.2",
+            "--kills-every",
+            "4",
+            "--clients",
+            "12",
+            "--data",
+        ])
+        .arg(dir.path().join("torture"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(faults(&report, "kill") >= 2, "{report}");
+    for kind in ["stop", "drain", "disk", "cut"] {
+        assert!(faults(&report, kind) >= 1, "{kind}: {report}");
+    }
+    for what in [
+        "acked",
+        "connections",
+        "entries by socket",
+        "entries by the client library",
+        "events by long-poll",
+        "history pages read",
+        "members added",
+        "other contents refused",
+        "resumes",
+        "retries answered as the first time",
+    ] {
+        assert!(count(&report, what) > 0, "{what}: {report}");
+    } // Files that are there already have room in them, which few clients may not use up in time.
+    let (refused, unnoticed) =
+        (count(&report, "full disks that refused sends"), count(&report, "full disks that nobody noticed"));
+    assert!(refused + unnoticed >= 1, "{report}");
+}

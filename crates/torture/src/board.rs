@@ -1,0 +1,197 @@
+//! What all actors and the one who does the harm share: counts, findings, who is connected, and what time it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Everybody does as he likes, and the server suffers.
+    Load,
+    /// Nothing new is sent; everybody brings what he has begun to its end.
+    Settle,
+    /// Nobody sends or changes anything; everybody reads everything.
+    Read,
+    /// Whoever has not finished by now never will.
+    Over,
+}
+
+/// The number of a life of the server, in the place of a seat that is connected.
+type Life = u64;
+
+/// Nobody waits for this one: it is away because it wants to be.
+const AWAY: u64 = u64::MAX;
+/// It wants a connection and has none.
+const WANTING: u64 = u64::MAX - 1;
+
+/// Shared by everybody.
+#[derive(Debug)]
+pub(crate) struct Board {
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+    findings: Mutex<Vec<String>>,
+    acks: watch::Sender<u64>,
+    unavailable: watch::Sender<u64>,
+    life: AtomicU64,
+    seats: Vec<AtomicU64>,
+    /// Who will not send or change anything any more.
+    quiet: watch::Sender<BTreeSet<usize>>,
+    moves: watch::Sender<u64>,
+    phase: watch::Sender<Phase>,
+}
+
+/// More findings than this say nothing new.
+const FINDINGS_MAX: usize = 50;
+
+impl Board {
+    pub(crate) fn new(seats: usize) -> Self {
+        Self {
+            counts: Mutex::default(),
+            findings: Mutex::default(),
+            acks: watch::Sender::new(0),
+            unavailable: watch::Sender::new(0),
+            life: AtomicU64::new(1),
+            seats: (0..seats).map(|_| AtomicU64::new(AWAY)).collect(),
+            quiet: watch::Sender::default(),
+            moves: watch::Sender::new(0),
+            phase: watch::Sender::new(Phase::Load),
+        }
+    }
+
+    /// Counts something that was done.
+    pub(crate) fn count(&self, what: &'static str) {
+        self.count_many(what, 1);
+    }
+
+    pub(crate) fn count_many(&self, what: &'static str, how_many: u64) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += how_many;
+    }
+
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Something that must not be, seen on the spot.
+    pub(crate) fn find(&self, what: String) {
+        let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+        if findings.len() < FINDINGS_MAX {
+            findings.push(what);
+        }
+    }
+
+    pub(crate) fn findings(&self) -> Vec<String> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A message was acked.
+    pub(crate) fn acked(&self) {
+        self.acks.send_modify(|acks| *acks += 1);
+    }
+
+    pub(crate) fn acks(&self) -> watch::Receiver<u64> {
+        self.acks.subscribe()
+    }
+
+    /// A send was refused with `unavailable`.
+    pub(crate) fn unavailable(&self) {
+        self.unavailable.send_modify(|refused| *refused += 1);
+    }
+
+    pub(crate) fn refusals(&self) -> watch::Receiver<u64> {
+        self.unavailable.subscribe()
+    }
+
+    /// A new server: whoever is connected is so to an earlier one.
+    pub(crate) fn new_life(&self) {
+        self.life.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        self.life.load(Ordering::SeqCst)
+    }
+
+    /// A connection stands.
+    pub(crate) fn connected(&self, seat: usize) {
+        self.sit(seat, self.life());
+    }
+
+    /// It wants one.
+    pub(crate) fn wanting(&self, seat: usize) {
+        self.sit(seat, WANTING);
+    }
+
+    /// It wants none.
+    pub(crate) fn away(&self, seat: usize) {
+        self.sit(seat, AWAY);
+    }
+
+    fn sit(&self, seat: usize, state: u64) {
+        if let Some(place) = self.seats.get(seat)
+            && place.swap(state, Ordering::SeqCst) != state
+        {
+            self.moves.send_modify(|moves| *moves += 1);
+        }
+    }
+
+    /// Those who are connected to the present server, and those who want to be.
+    pub(crate) fn present(&self) -> (usize, usize) {
+        let life = self.life();
+        let wanted = self.seats.iter().map(|seat| seat.load(Ordering::SeqCst)).filter(|state| *state != AWAY);
+        wanted.fold((0, 0), |(here, all), state| (here + usize::from(state == life), all + 1))
+    }
+
+    /// Waits until everybody who wants a connection to the present server has one.
+    pub(crate) async fn all_back(&self) {
+        let mut moves = self.moves.subscribe();
+        loop {
+            let (here, wanted) = self.present();
+            if here == wanted || moves.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// This device will not send or change anything any more.
+    pub(crate) fn quiet(&self, device: usize) {
+        self.quiet.send_if_modified(|quiet| quiet.insert(device));
+    }
+
+    /// Those who will not.
+    pub(crate) fn all_quiet(&self) -> watch::Receiver<BTreeSet<usize>> {
+        self.quiet.subscribe()
+    }
+
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn everybody_is_back_when_all_who_want_to_be_are_connected_to_the_new_server() {
+        let board = Board::new(3);
+        board.connected(0);
+        board.connected(1);
+        assert_eq!(board.present(), (2, 2));
+        board.new_life();
+        assert_eq!(board.present(), (0, 2), "those of the server that is gone do not count");
+        let back = board.all_back();
+        let come = async {
+            board.wanting(1);
+            board.connected(0);
+            assert_eq!(board.present(), (1, 2));
+            board.away(1);
+        };
+        tokio::join!(back, come);
+        assert_eq!(board.present(), (1, 1));
+    }
+}

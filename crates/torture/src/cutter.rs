@@ -1,0 +1,159 @@
+//! A network that cuts connections: whatever goes through it is forwarded byte by byte, until it is not.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::chance::Chance;
+
+/// How long a connection that is to be cut after some bytes waits for them.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+type Cuts = Arc<Mutex<HashMap<u64, watch::Sender<Option<usize>>>>>;
+
+/// Forwards to one address, from another.
+#[derive(Debug)]
+pub(crate) struct Cutter {
+    pub(crate) address: SocketAddr,
+    cuts: Cuts,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Cutter {
+    pub(crate) async fn new(target: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let cuts = Cuts::default();
+        let accepting = tokio::spawn(accept(listener, target, Arc::clone(&cuts)));
+        Ok(Self { address, cuts, accepting })
+    }
+
+    /// Cuts so many of 100 connections, each after a few more bytes: in the middle of a frame, if one is under way.
+    pub(crate) fn cut(&self, percent: u64, chance: &mut Chance) -> usize {
+        let cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cut = 0;
+        for connection in cuts.values() {
+            if chance.percent(percent) {
+                connection.send_replace(Some(chance.below(400)));
+                cut += 1;
+            }
+        }
+        cut
+    }
+}
+
+impl Drop for Cutter {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, target: SocketAddr, cuts: Cuts) {
+    let mut number = 0_u64;
+    loop {
+        let Ok((client, _)) = listener.accept().await else { continue };
+        number += 1;
+        let (cut, told) = watch::channel(None);
+        cuts.lock().unwrap_or_else(PoisonError::into_inner).insert(number, cut);
+        let cuts = Arc::clone(&cuts);
+        tokio::spawn(async move {
+            // A server that is not there closes the connection, too.
+            if let Ok(server) = TcpStream::connect(target).await {
+                forward(client, server, told).await;
+            }
+            cuts.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        });
+    }
+}
+
+async fn forward(mut client: TcpStream, mut server: TcpStream, mut told: watch::Receiver<Option<usize>>) {
+    let (mut up, mut down) = (vec![0; 16 * 1_024], vec![0; 16 * 1_024]);
+    let mut left: Option<usize> = None;
+    for stream in [&client, &server] {
+        // Without it only the speed differs.
+        drop(stream.set_nodelay(true));
+    }
+    let over = loop {
+        let (from_client, read) = tokio::select! {
+            read = client.read(&mut up) => (true, read),
+            read = server.read(&mut down) => (false, read),
+            () = cut(&mut told), if left.is_none() => {
+                left = *told.borrow();
+                continue;
+            }
+            () = tokio::time::sleep(PATIENCE), if left.is_some() => break true,
+        };
+        let Ok(read) = read else { break true };
+        let (buffer, to) = if from_client { (&up, &mut server) } else { (&down, &mut client) };
+        if read == 0 {
+            break false;
+        }
+        let passed = left.map_or(read, |left| left.min(read));
+        if to.write_all(&buffer[..passed]).await.is_err() {
+            break true;
+        }
+        if let Some(left) = &mut left {
+            *left -= passed;
+            if *left == 0 {
+                break true;
+            }
+        }
+    };
+    if over {
+        for stream in [&client, &server] {
+            // A reset instead of a goodbye; where that fails it is a goodbye.
+            drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)));
+        }
+    }
+}
+
+async fn cut(told: &mut watch::Receiver<Option<usize>>) {
+    if told.wait_for(Option::is_some).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn pair() -> (Cutter, TcpStream, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let cutter = Cutter::new(listener.local_addr().unwrap()).await.unwrap();
+        let client = TcpStream::connect(cutter.address).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        (cutter, client, server)
+    }
+
+    #[tokio::test]
+    async fn bytes_pass_both_ways_and_a_goodbye_too() {
+        let (_cutter, mut client, mut server) = pair().await;
+        client.write_all(b"hola").await.unwrap();
+        let mut four = [0; 4];
+        server.read_exact(&mut four).await.unwrap();
+        server.write_all(&four).await.unwrap();
+        client.read_exact(&mut four).await.unwrap();
+        assert_eq!(&four, b"hola");
+        drop(server);
+        assert_eq!(client.read(&mut four).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_a_connection_within_what_was_still_to_pass() {
+        let (cutter, mut client, mut server) = pair().await;
+        client.write_all(b"x").await.unwrap();
+        server.read_exact(&mut [0]).await.unwrap();
+        assert_eq!(cutter.cut(100, &mut Chance::stream(1, "cut", 0)), 1);
+        // However much is sent, the other end sees at most 400 more bytes and then the end of it.
+        drop(client.write_all(&[1; 4_000]).await);
+        let mut seen = Vec::new();
+        drop(server.read_to_end(&mut seen).await);
+        assert!(seen.len() <= 400, "{}", seen.len());
+    }
+}

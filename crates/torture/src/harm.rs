@@ -1,0 +1,262 @@
+//! Does to the server what the plan says, and takes the time until it is well again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tertulia_history::Recorder;
+use tertulia_history::event::Note;
+use tokio::time::Instant;
+
+use crate::board::Board;
+use crate::chance::Chance;
+use crate::cutter::Cutter;
+use crate::disk::Disk;
+use crate::error::Error;
+use crate::plan::{Fault, FaultKind};
+use crate::server::{NotReady, Server};
+
+/// How long a full disk may go unnoticed: files that are there already have some room in them.
+const NOTICED_MAX: Duration = Duration::from_secs(20);
+/// How often it is looked whether the server still runs.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The times from the end of a fault until all is well.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Recoveries {
+    pub(crate) faults: u64,
+    pub(crate) first_ack: Vec<Duration>,
+    pub(crate) all_back: Vec<Duration>,
+}
+
+/// A task that ends when nobody wants it any more.
+#[derive(Debug)]
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Who does the harm.
+#[derive(Debug)]
+pub(crate) struct Harm {
+    pub(crate) server: Server,
+    pub(crate) disk: Disk,
+    pub(crate) cutter: Option<Cutter>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) recorder: Recorder,
+    pub(crate) chance: Chance,
+    recoveries: Arc<Mutex<BTreeMap<FaultKind, Recoveries>>>,
+    /// Takes the time of the last recovery, until it is over or another fault comes upon it.
+    timing: Option<AbortOnDrop>,
+}
+
+impl Harm {
+    pub(crate) fn new(
+        server: Server,
+        disk: Disk,
+        cutter: Option<Cutter>,
+        board: Arc<Board>,
+        recorder: Recorder,
+        seed: u64,
+    ) -> Self {
+        let chance = Chance::stream(seed, "harm", 0);
+        Self { server, disk, cutter, board, recorder, chance, recoveries: Arc::default(), timing: None }
+    }
+
+    /// Waits until `until`, and watches the server meanwhile.
+    pub(crate) async fn wait_until(&mut self, until: Instant) -> Result<(), Error> {
+        loop {
+            self.look_after().await?;
+            let now = Instant::now();
+            if now >= until {
+                return Ok(());
+            }
+            tokio::time::sleep_until(until.min(now + LOOK_EVERY)).await;
+        }
+    }
+
+    /// A server that has ended by itself is a finding; the run goes on with another one.
+    pub(crate) async fn look_after(&mut self) -> Result<(), Error> {
+        if let Some(status) = self.server.ended() {
+            self.board.find(format!("the server ended by itself, with {status}"));
+            self.note("ended by itself");
+            self.board.new_life();
+            self.start().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the server, and waits until it is ready.
+    pub(crate) async fn start(&mut self) -> Result<(), Error> {
+        self.note("started");
+        self.server.spawn()?;
+        match self.server.ready(None).await? {
+            Ok(()) => Ok(()),
+            Err(NotReady::Ended(status)) => {
+                self.board.find(format!("the server did not start: {status}"));
+                Err(Error::NeverReady)
+            }
+            Err(NotReady::Killed) => Ok(()),
+        }
+    }
+
+    pub(crate) async fn inflict(&mut self, fault: Fault) -> Result<(), Error> {
+        self.timing = None;
+        self.inflicted(fault.kind());
+        match fault {
+            Fault::Kill { stopped, down, again } => self.kill(stopped, down, again).await,
+            Fault::Stop { how_long } => {
+                self.note("stopped");
+                self.server.signal(Signal::STOP)?;
+                tokio::time::sleep(how_long).await;
+                self.healed(FaultKind::Stop);
+                self.note("goes on");
+                self.server.signal(Signal::CONT)
+            }
+            Fault::Drain { down } => {
+                self.note("asked to end");
+                match self.server.terminate().await? {
+                    Some(status) if status.success() => {}
+                    Some(status) => self.board.find(format!("asked to end, the server did so with {status}")),
+                    None => self.board.find("asked to end, the server did not".into()),
+                }
+                tokio::time::sleep(down).await;
+                self.board.new_life();
+                self.healed(FaultKind::Drain);
+                self.start().await
+            }
+            Fault::Disk { how_long, killed } => self.fill_disk(how_long, killed).await,
+            Fault::Cut { percent } => {
+                if let Some(cutter) = &self.cutter {
+                    self.note("connections cut");
+                    let cut = cutter.cut(percent, &mut self.chance);
+                    self.board.count_many("connections cut", cut as u64);
+                }
+                self.healed(FaultKind::Cut);
+                Ok(())
+            }
+        }
+    }
+
+    async fn kill(
+        &mut self,
+        stopped: Option<Duration>,
+        down: Duration,
+        again: Option<Duration>,
+    ) -> Result<(), Error> {
+        if let Some(stopped) = stopped {
+            self.server.signal(Signal::STOP)?;
+            tokio::time::sleep(stopped).await;
+        }
+        self.note("killed");
+        self.server.kill().await?;
+        tokio::time::sleep(down).await;
+        if let Some(again) = again {
+            self.board.new_life();
+            self.note("started");
+            self.server.spawn()?;
+            match self.server.ready(Some(again)).await? {
+                Ok(()) => self.server.kill().await?,
+                Err(NotReady::Killed) => self.board.count("kills before it was ready"),
+                Err(NotReady::Ended(status)) => {
+                    self.board.find(format!("the server did not start: {status}"));
+                }
+            }
+            self.note("killed again");
+            self.inflicted(FaultKind::Kill);
+        }
+        self.board.new_life();
+        self.healed(FaultKind::Kill);
+        self.start().await
+    }
+
+    async fn fill_disk(&mut self, how_long: Duration, killed: bool) -> Result<(), Error> {
+        let mut refusals = self.board.refusals();
+        refusals.borrow_and_update();
+        self.note("the disk is full");
+        self.disk.fill(self.server.pid())?;
+        let noticed = tokio::time::timeout(NOTICED_MAX, refusals.changed()).await.is_ok();
+        self.board.count(if noticed {
+            "full disks that refused sends"
+        } else {
+            "full disks that nobody noticed"
+        });
+        let mut runs = true;
+        if killed {
+            self.note("killed on a full disk");
+            self.server.kill().await?;
+            self.board.new_life();
+            self.server.spawn()?;
+            if matches!(self.disk, Disk::Limit) {
+                self.disk.fill(self.server.pid())?;
+            }
+            match self.server.ready(Some(how_long)).await? {
+                Ok(()) => self.board.count("starts on a full disk"),
+                Err(_) => {
+                    self.board.count("starts refused by a full disk");
+                    runs = false;
+                }
+            }
+        }
+        tokio::time::sleep(how_long).await;
+        self.note("the disk has room");
+        self.disk.empty(self.server.pid())?;
+        if !runs {
+            self.board.new_life();
+        }
+        self.healed(FaultKind::Disk);
+        if runs {
+            // Service must go on by itself: nobody starts it anew.
+            self.look_after().await
+        } else {
+            self.start().await
+        }
+    }
+
+    /// Whatever was done to the server is over: it runs, it has room, nobody is cut.
+    pub(crate) async fn heal(&mut self) -> Result<(), Error> {
+        self.server.signal(Signal::CONT)?;
+        self.disk.empty(self.server.pid())?;
+        self.look_after().await
+    }
+
+    fn inflicted(&self, kind: FaultKind) {
+        self.recoveries.lock().unwrap_or_else(PoisonError::into_inner).entry(kind).or_default().faults += 1;
+    }
+
+    /// What was done, and how long it took to recover.
+    pub(crate) fn recoveries(&self) -> BTreeMap<FaultKind, Recoveries> {
+        self.recoveries.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The end of a fault: from here on the recovery counts.
+    fn healed(&mut self, kind: FaultKind) {
+        let (board, recoveries) = (Arc::clone(&self.board), Arc::clone(&self.recoveries));
+        let mut acks = board.acks();
+        acks.borrow_and_update();
+        let since = Instant::now();
+        let timing = async move {
+            let first_ack = async {
+                if acks.changed().await.is_ok() {
+                    let mut all = recoveries.lock().unwrap_or_else(PoisonError::into_inner);
+                    all.entry(kind).or_default().first_ack.push(since.elapsed());
+                }
+            };
+            let all_back = async {
+                board.all_back().await;
+                let mut all = recoveries.lock().unwrap_or_else(PoisonError::into_inner);
+                all.entry(kind).or_default().all_back.push(since.elapsed());
+            };
+            tokio::join!(first_ack, all_back);
+        };
+        self.timing = Some(AbortOnDrop(tokio::spawn(timing)));
+    }
+
+    fn note(&self, text: &str) {
+        self.recorder.record(Note { text: text.into() });
+    }
+}

@@ -1,0 +1,165 @@
+//! What actors act in: the server's addresses, the users, and where each device is logged in now.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tertulia_client::api::Api;
+use tertulia_client::backoff::{Backoff, retry};
+use tertulia_client::error::Error as ClientError;
+use tertulia_client::server::{InvalidServer, Server};
+use tertulia_client::session::Session;
+use tertulia_history::Recorder;
+use tertulia_history::event::{Before, Device};
+use tertulia_protocol::entry::ConversationType;
+use tertulia_protocol::rest::{DeviceInfo, NewConversation, Register};
+use tertulia_protocol::{DeviceId, UserId};
+use tokio::sync::watch;
+
+use crate::board::Board;
+use crate::cast::{Cast, DevicePlan};
+use crate::error::Error;
+
+/// The waits of calls that are made until they succeed.
+pub(crate) const PATIENT: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(2) };
+
+/// Everybody's password: nobody attacks here.
+const PASSWORD: &str = "torture and nothing else";
+
+/// Somebody.
+#[derive(Debug)]
+pub(crate) struct Person {
+    pub(crate) username: String,
+    pub(crate) id: UserId,
+}
+
+/// A device's present login.
+#[derive(Debug)]
+pub(crate) struct Login {
+    pub(crate) device_id: DeviceId,
+    pub(crate) session: Session,
+    /// Somebody has begun to revoke it; whether he succeeds is not known yet.
+    pub(crate) revoking: AtomicBool,
+    /// It was revoked: the call was answered.
+    pub(crate) revoked: watch::Sender<bool>,
+}
+
+impl Login {
+    pub(crate) fn is_revoking(&self) -> bool {
+        self.revoking.load(Ordering::SeqCst)
+    }
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    pub(crate) server: Server,
+    pub(crate) socket: String,
+}
+
+impl Route {
+    pub(crate) fn new(address: SocketAddr) -> Result<Self, InvalidServer> {
+        Ok(Self {
+            server: Server::new(&format!("http://{address}"))?,
+            socket: format!("ws://{address}/api/ws"),
+        })
+    }
+}
+
+/// Shared by all actors.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) board: Arc<Board>,
+    pub(crate) recorder: Recorder,
+    direct: Route,
+    by_cutter: Option<Route>,
+    pub(crate) people: Vec<Person>,
+    pub(crate) devices: Vec<DevicePlan>,
+    /// By the numbers of devices.
+    logins: Vec<Mutex<Option<Arc<Login>>>>,
+}
+
+impl World {
+    /// Registers everybody and starts all conversations, at a server to which nothing is done yet.
+    pub(crate) async fn set_up(
+        seed: u64,
+        cast: Cast,
+        board: Arc<Board>,
+        recorder: Recorder,
+        direct: Route,
+        by_cutter: Option<Route>,
+    ) -> Result<Self, Error> {
+        let mut people = Vec::new();
+        let mut apis = Vec::new();
+        for number in 0..cast.users {
+            let new = Register {
+                username: format!("t{seed:x}.{number}").chars().take(32).collect(),
+                password: PASSWORD.into(),
+                display_name: None,
+                device: Some(device("set-up")),
+            };
+            let tokens = direct.server.register(&new).await?;
+            people.push(Person { username: new.username, id: tokens.user.id });
+            apis.push(Api::new(Session::new(direct.server.clone(), tokens, None)));
+        }
+        for (number, plan) in cast.convos.iter().enumerate() {
+            let kind = if plan.group.is_some() { ConversationType::Group } else { ConversationType::Direct };
+            let (Some(creator), others) = (plan.members.first(), plan.members.iter().skip(1)) else {
+                continue;
+            };
+            let new = NewConversation {
+                kind,
+                members: others.filter_map(|user| people.get(*user)).map(|person| person.id).collect(),
+                title: plan.group.map(|_| format!("group {number}")),
+                history: plan.group,
+            };
+            if let Some(api) = apis.get(*creator) {
+                let convo = api.create_conversation(&new).await?;
+                recorder.record(Before { convo: convo.id, seq: convo.last_seq });
+            }
+        }
+        let logins = cast.devices.iter().map(|_| Mutex::default()).collect();
+        Ok(Self { seed, board, recorder, direct, by_cutter, people, devices: cast.devices, logins })
+    }
+
+    /// How this device reaches the server.
+    pub(crate) fn route(&self, device: usize) -> &Route {
+        let cut = self.devices.get(device).is_some_and(|plan| plan.by_cutter);
+        self.by_cutter.as_ref().filter(|_| cut).unwrap_or(&self.direct)
+    }
+
+    /// Logs a device in, as a new one; tried until it succeeds.
+    pub(crate) async fn log_in(&self, device_number: usize) -> Result<Arc<Login>, ClientError> {
+        let server = &self.route(device_number).server;
+        let user = self.devices.get(device_number).map_or(0, |plan| plan.user);
+        let username = self.people.get(user).map(|person| person.username.clone()).unwrap_or_default();
+        let waited = |error: &ClientError, _| {
+            if error.code() == Some(tertulia_protocol::Code::Unavailable) {
+                self.board.count("logins told to wait");
+            }
+        };
+        let tokens = retry(PATIENT, waited, || server.login(&username, PASSWORD, device("torture"))).await?;
+        self.recorder.record(Device { device: tokens.device_id, user: tokens.user.id });
+        let login = Arc::new(Login {
+            device_id: tokens.device_id,
+            session: Session::new(server.clone(), tokens, None),
+            revoking: AtomicBool::new(false),
+            revoked: watch::Sender::new(false),
+        });
+        if let Some(place) = self.logins.get(device_number) {
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&login));
+        }
+        Ok(login)
+    }
+
+    /// The present login of a device.
+    pub(crate) fn login(&self, device_number: usize) -> Option<Arc<Login>> {
+        self.logins.get(device_number)?.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn device(name: &str) -> DeviceInfo {
+    DeviceInfo { name: name.into(), platform: "torture".into() }
+}
