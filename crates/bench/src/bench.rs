@@ -28,7 +28,7 @@ pub struct Options {
     pub server_pid: Option<u32>,
     /// Where users and conversations are kept from run to run.
     pub users_file: Option<PathBuf>,
-    /// Threads of the generator; one a core if absent.
+    /// Threads of the generator; one for every two cores if absent: the server beside it needs the others.
     pub threads: Option<NonZeroUsize>,
     /// How long the load runs before it counts.
     pub warm_up: Duration,
@@ -57,7 +57,8 @@ pub async fn run(
         Some(pid) => Some(Process { pid }),
         None => is_here.then(|| Process::listening_on(port)).flatten(),
     };
-    let threads = options.threads.or(available_parallelism().ok()).map_or(1, usize::from);
+    let half = || (available_parallelism().map_or(1, usize::from) / 2).max(1);
+    let threads = options.threads.map_or_else(half, usize::from);
     let conditions = Conditions::new(threads, &options.server, &metrics, server);
     let mut bench = Bench {
         crowd: Crowd::open(api, options.users_file.clone())?,

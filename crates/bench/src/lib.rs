@@ -3,7 +3,7 @@
 //! A newcomer reads in this order: [`scenario`] (what is measured), `crowd` (users and conversations, made once
 //! and used again), `load` (threads of lean connections that send, receive and take times), `fleet` (connections that
 //! do what no steady load does: come back, catch up, disturb), [`report`] (what came out, and under which
-//! conditions), [`plot`] (the same as a chart).
+//! conditions), [`plot`] (the same as a chart); then [`floor`] and [`against`] (what a server is compared with).
 //!
 //! The generator shares the machine with the server, so it must cost little: each thread waits in one place for
 //! all of its connections, reads into one buffer, looks for the three or four numbers that it needs instead of
@@ -31,6 +31,9 @@ mod progress;
 pub mod report;
 mod sampling;
 mod seeded;
+
+pub mod against;
+pub mod floor;
 
 pub use bench::{Options, run};
 pub use error::Error;

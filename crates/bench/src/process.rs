@@ -1,7 +1,7 @@
 //! What a process costs, as `/proc` tells it. Where there is no `/proc`, nothing is known.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -83,6 +83,15 @@ impl Process {
     pub(crate) fn command(self) -> Option<String> {
         let arguments = self.read("cmdline")?;
         Some(arguments.trim_end_matches('\0').replace('\0', " "))
+    }
+
+    /// The folder in which it has a file of this name open.
+    pub(crate) fn folder_of(self, name: &str) -> Option<PathBuf> {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.pid)).ok()?;
+        let mut open = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
+        let file =
+            open.find(|target| target.is_absolute() && target.file_name().is_some_and(|is| is == name))?;
+        file.parent().map(Path::to_path_buf)
     }
 
     fn read(self, file: &str) -> Option<String> {

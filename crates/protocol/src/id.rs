@@ -1,7 +1,10 @@
 //! Identifiers and counters, each a type of its own so that none is taken for another.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -12,6 +15,58 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id: ids are UUIDs, as in 0198f3a2-7c4e-7b1a-9d3e-5f6a7b8c9d0e")]
 pub struct InvalidId;
+
+/// A map by ids; see [`IdHash`].
+pub type IdMap<K, V> = HashMap<K, V, IdHash>;
+/// A set of ids; see [`IdHash`].
+pub type IdSet<K> = HashSet<K, IdHash>;
+
+/// Hashes what is random already: one multiplication instead of SipHash.
+///
+/// Ids are made by servers, of which clients choose no bit; and a key that each process draws at its start keeps places
+/// in a table from whoever collects ids that he knows.
+#[derive(Debug, Clone, Copy)]
+pub struct IdHash(u64);
+
+impl Default for IdHash {
+    fn default() -> Self {
+        static KEY: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0_u8));
+        Self(*KEY)
+    }
+}
+
+impl BuildHasher for IdHash {
+    type Hasher = IdHasher;
+
+    fn build_hasher(&self) -> IdHasher {
+        IdHasher(self.0)
+    }
+}
+
+/// The hasher of [`IdHash`].
+#[derive(Debug)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write_u64(&mut self, number: u64) {
+        /// The fraction of the golden ratio, odd: it moves every bit into the upper half (Knuth, volume 3, 6.4).
+        const RATIO: u128 = 0x9e37_79b9_7f4a_7c15;
+        let product = u128::from(self.0 ^ number) * RATIO;
+        self.0 = (product as u64) ^ ((product >> 64) as u64);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut number = [0; 8];
+            number[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(number));
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// Reads an id where it stands, without a copy of the text.
 struct IdVisitor<T>(std::marker::PhantomData<T>);
@@ -33,9 +88,16 @@ macro_rules! ids {
         $(#[$doc])*
         ///
         /// A UUIDv7 (RFC 9562 section 5.7), written in its hyphenated lower-case form.
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
         #[serde(transparent)]
         pub struct $name(Uuid);
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                // The half that is random; the other one is mostly a time.
+                state.write_u64(self.0.as_u64_pair().1);
+            }
+        }
 
         impl $name {
             /// Wraps a UUID that is known to name one of these.
@@ -226,6 +288,20 @@ mod tests {
         let id = ConvoId::direct(user(1_000, 1), user(2_000, 2));
         assert_eq!(id.0.get_version_num(), 7);
         assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn ids_spread_over_a_table() {
+        let hash = IdHash::default();
+        let hashes = (0..4_096_u64).map(|number| {
+            let mut random = [0; 10];
+            random[2..].copy_from_slice(&number.to_be_bytes());
+            hash.hash_one(UserId::new(Timestamp::from_millis(7), random))
+        });
+        let mut places = [0_u32; 256];
+        hashes.for_each(|hash| places[(hash % 256) as usize] += 1);
+        // 16 each on average.
+        assert!(places.iter().all(|&count| count < 64), "{places:?}");
     }
 
     #[test]

@@ -13,6 +13,6 @@ pub mod rules;
 pub mod time;
 
 pub use entry::{Entry, EntryKind};
-pub use id::{ClientSeq, ConvoId, DeviceId, Seq, UserId};
+pub use id::{ClientSeq, ConvoId, DeviceId, IdHash, IdMap, IdSet, Seq, UserId};
 pub use problem::Code;
 pub use time::Timestamp;

@@ -3,13 +3,19 @@
 mod args;
 mod chart;
 
+use std::fmt::Display;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::builder::TypedValueParser;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use tertulia_bench::against::Against;
+use tertulia_bench::floor::Floor;
 use tertulia_bench::scenario::{Group, Idle, Pace, Pairs, Traffic};
 use tertulia_bench::{Options, Scenario};
 use tertulia_protocol::rules::BODY_BYTES_MAX;
@@ -117,6 +123,19 @@ enum ScenarioArgs {
     Abuse(args::AbuseArgs),
     /// Draws a chart of reports that were saved with --json, beside each other if they are several
     Plot(chart::PlotArgs),
+    /// Serves what a server can be measured against: a relay without a store, rules or limits
+    ///
+    /// It keeps conversations in memory, and of what is said nothing; with --file all of it is synced to a file before it is
+    /// acked. The scenarios start one by themselves with --against. It prints one line when it is ready, and ends on
+    /// SIGTERM or Ctrl-C.
+    Floor {
+        /// Where to listen
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8081")]
+        listen: SocketAddr,
+        /// Syncs to this file, which is made anew and as long as 64 MiB
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -156,15 +175,30 @@ struct CommonArgs {
     /// How long the load runs before it counts
     #[arg(long, value_name = "S", default_value_t = 2)]
     warm_up: u64,
-    /// Threads of the generator [default: one a core]
+    /// Threads of the generator [default: one for every two cores, as the server beside it needs the others]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Measures the same against a floor on this machine, too, and prints the ratio
+    ///
+    /// It is what a server of no store, no rules and no limits does at best: floor, with one file that it syncs, beside the
+    /// server's data folder; floor-memory, without. On a machine with neighbours the ratio says more than each figure.
+    #[arg(long, value_name = "FLOOR")]
+    against: Option<FloorKind>,
+    /// How often the server and the floor are measured in turn; the ratio is the median
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "against", value_parser = many(1))]
+    rounds: usize,
     /// Prints one JSON document
     #[arg(long)]
     json: bool,
     /// Draws a chart
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", conflicts_with = "against")]
     plot: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FloorKind {
+    Floor,
+    FloorMemory,
 }
 
 /// A number from `least` to 100,000.
@@ -177,18 +211,18 @@ fn body() -> impl TypedValueParser<Value = usize> {
     clap::value_parser!(u64).range(16..=BODY_BYTES_MAX as u64).map(|number| number as usize)
 }
 
-/// Measures, and prints the report.
+/// Measures, and prints the report; or is a floor.
 ///
 /// # Errors
 /// If there is nothing to report: wrong arguments, a server that cannot be reached or refuses the set-up.
-#[expect(clippy::print_stdout, reason = "the report is what was asked for")]
 pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    let (scenario, common) = match split(args.scenario) {
-        Wish::Run(scenario, common) => (scenario, common),
-        Wish::Plot(args) => {
+    let (scenario, common) = match args.scenario {
+        ScenarioArgs::Floor { listen, file } => return floor(listen, file, shutdown).await,
+        ScenarioArgs::Plot(args) => {
             chart::draw_all(&args)?;
             return Ok(ExitCode::SUCCESS);
         }
+        other => split(other)?,
     };
     let options = Options {
         server: common.server,
@@ -198,31 +232,62 @@ pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow:
         warm_up: Duration::from_secs(common.warm_up),
         measured: Duration::from_secs(common.seconds),
     };
-    let report = tertulia_bench::run(&scenario, &options, shutdown).await?;
-    if let Some(out) = &common.plot {
-        chart::draw(out, serde_json::to_value(&report)?)?;
+    match common.against {
+        None => {
+            let report = tertulia_bench::run(&scenario, &options, shutdown).await?;
+            if let Some(out) = &common.plot {
+                chart::draw(out, serde_json::to_value(&report)?)?;
+            }
+            print(&report, report.valid, common.json)
+        }
+        Some(kind) => {
+            let against = Against {
+                program: std::env::current_exe().context("cannot start a floor")?,
+                synced: kind == FloorKind::Floor,
+                rounds: common.rounds,
+            };
+            let comparison = against.run(&scenario, &options, shutdown).await?;
+            print(&comparison, comparison.valid, common.json)
+        }
     }
-    if common.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+}
+
+#[expect(clippy::print_stdout, reason = "the report is what was asked for")]
+fn print(report: &(impl Serialize + Display), valid: bool, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report)?);
     } else {
         println!("{report}");
     }
-    Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What is asked for.
-enum Wish {
-    Run(Scenario, CommonArgs),
-    Plot(chart::PlotArgs),
+/// Serves a floor until `shutdown`.
+#[expect(clippy::print_stdout, reason = "the ready line is what whoever starts it waits for")]
+async fn floor(
+    listen: SocketAddr,
+    file: Option<PathBuf>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let floor = Floor::bind(listen, file.as_deref())?;
+    let stop = floor.stop();
+    let kept = file.map_or_else(|| "in memory".to_owned(), |file| format!("syncing to {}", file.display()));
+    println!("a floor is ready on http://{}, {kept}", floor.address());
+    let served = tokio::task::spawn_blocking(move || floor.run());
+    tokio::select! {
+        served = served => served??,
+        () = shutdown.cancelled() => stop.stop()?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn split(args: ScenarioArgs) -> Wish {
-    let (scenario, common) = match args {
-        ScenarioArgs::Pairs { pairs, traffic, common } => {
-            (Scenario::Pairs(Pairs { pairs, traffic: traffic.traffic() }), common)
+fn split(scenario: ScenarioArgs) -> anyhow::Result<(Scenario, CommonArgs)> {
+    Ok(match scenario {
+        ScenarioArgs::Pairs { pairs, traffic: sent, common } => {
+            (Scenario::Pairs(Pairs { pairs, traffic: sent.traffic() }), common)
         }
-        ScenarioArgs::Group { members, writers, traffic, common } => {
-            (Scenario::Group(Group { members, writers, traffic: traffic.traffic() }), common)
+        ScenarioArgs::Group { members, writers, traffic: sent, common } => {
+            (Scenario::Group(Group { members, writers, traffic: sent.traffic() }), common)
         }
         ScenarioArgs::Idle { connections, connections_per_user, conversations, rate, body, common } => {
             let traffic = Traffic { pace: Pace::Rate(rate), body_bytes: body };
@@ -234,7 +299,7 @@ fn split(args: ScenarioArgs) -> Wish {
         ScenarioArgs::Catchup(args) => args.split(),
         ScenarioArgs::Typing(args) => args.split(),
         ScenarioArgs::Abuse(args) => args.split(),
-        ScenarioArgs::Plot(args) => return Wish::Plot(args),
-    };
-    Wish::Run(scenario, common)
+        ScenarioArgs::Plot(_) => anyhow::bail!("a chart is no scenario"),
+        ScenarioArgs::Floor { .. } => anyhow::bail!("a floor is no scenario"),
+    })
 }

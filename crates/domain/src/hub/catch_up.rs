@@ -66,7 +66,7 @@ impl Hub {
                         let reader = connection.user;
                         let news =
                             news_frames(convo, reader, shared, own, receipts, reader_shows_read, hiding);
-                        let fits = waiting.len() + news.len() <= connection.limits.frames / 2;
+                        let fits = waiting.len() + news.len() <= self.settings.outbox.frames / 2;
                         if fits && !lag.convos.contains_key(&convo) {
                             waiting.extend(news);
                             continue;
@@ -98,7 +98,7 @@ impl Hub {
         }
         let mut routes = self.routes();
         let mut state = connection.state();
-        if !state.has_room(&connection.limits, connection.limits.bytes / 2) {
+        if !state.has_room(&self.settings.outbox, self.settings.outbox.bytes / 2) {
             return None;
         }
         let lag = state.lag.as_mut().filter(|lag| !lag.resuming)?;

@@ -55,14 +55,12 @@ pub struct Taken {
     /// Something durable happened (long-polls only).
     pub hint: bool,
     /// Close after these frames.
-    pub close: Option<Close>,
+    pub close: Option<Box<Close>>,
 }
 
 /// One socket (or waiting long-poll) of a device.
 pub struct Connection {
-    pub(super) id: u64,
     pub(super) mode: Mode,
-    pub(super) limits: Limits,
     /// Whose.
     pub user: UserId,
     /// On which device.
@@ -84,10 +82,10 @@ pub(super) struct State {
     /// Where this reader lags; `None`: nowhere. Boxed, because nearly always it is `None`.
     pub(super) lag: Option<Box<Lag>>,
     /// Where its user is typing, and until when unless said again.
-    pub(super) typing: Option<(ConvoId, Timestamp)>,
+    pub(super) typing: Option<Box<(ConvoId, Timestamp)>>,
     /// Whose presence it watches.
-    pub(super) watching: Vec<UserId>,
-    close: Option<Close>,
+    pub(super) watching: Box<[UserId]>,
+    close: Option<Box<Close>>,
     pub(super) gone: bool,
     waker: Option<Waker>,
 }
@@ -137,18 +135,9 @@ impl Lagging {
 }
 
 impl Connection {
-    pub(super) fn new(
-        id: u64,
-        mode: Mode,
-        limits: Limits,
-        user: UserId,
-        device: DeviceId,
-        now: Timestamp,
-    ) -> Self {
+    pub(super) fn new(mode: Mode, user: UserId, device: DeviceId, now: Timestamp) -> Self {
         Self {
-            id,
             mode,
-            limits,
             user,
             device,
             life: AtomicU64::new(millis(now)),
@@ -201,7 +190,7 @@ impl Connection {
     }
 
     /// Whether it is to be closed, while what was taken cannot be written; if not, `waker` is woken once it is.
-    pub fn poll_close(&self, waker: &Waker) -> Option<Close> {
+    pub fn poll_close(&self, waker: &Waker) -> Option<Box<Close>> {
         let mut state = self.state();
         if state.close.is_none() && state.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
             state.waker = Some(waker.clone());
@@ -231,13 +220,6 @@ impl Connection {
         }
     }
 
-    /// Whether so many answers wait to be written that no more may be caused: answers are put in over the limits,
-    /// so their number is bounded by asking this before the next request is heard.
-    pub fn is_congested(&self) -> bool {
-        let state = self.state();
-        state.outbox.frames() > 2 * self.limits.frames || state.outbox.bytes() > 2 * self.limits.bytes
-    }
-
     /// Whether it lags anywhere.
     pub fn is_lagging(&self) -> bool {
         self.state().lag.is_some()
@@ -245,6 +227,11 @@ impl Connection {
 }
 
 impl State {
+    /// Whether twice as much waits as should.
+    pub(super) fn is_congested(&self, limits: &Limits) -> bool {
+        self.outbox.frames() > 2 * limits.frames || self.outbox.bytes() > 2 * limits.bytes
+    }
+
     /// Whether a frame of `len` bytes fits.
     pub(super) fn has_room(&self, limits: &Limits, len: usize) -> bool {
         let outbox = &self.outbox;
@@ -279,7 +266,7 @@ impl State {
 
     #[must_use = "the task sleeps until it is woken"]
     pub(super) fn close(&mut self, close: Close) -> Option<Waker> {
-        self.close.get_or_insert(close);
+        self.close.get_or_insert_with(|| Box::new(close));
         self.waker.take()
     }
 

@@ -76,7 +76,7 @@ impl Delivery<'_> {
                 if let Some(origin) = committed.origin {
                     self.ack(origin, entry);
                 }
-                self.entry(&mut routes, entry, committed.origin.map(|origin| origin.connection.id));
+                self.entry(&mut routes, entry, committed.origin.map(|origin| origin.connection));
                 if let Some(shared) = shared {
                     self.shared(&routes, entry.convo_id, shared);
                 }
@@ -115,7 +115,7 @@ impl Delivery<'_> {
         self.wakers.extend(origin.connection.state().push(&frames::encode(&event)));
     }
 
-    fn entry(&mut self, routes: &mut Routes, entry: &Arc<Entry>, sender: Option<u64>) {
+    fn entry(&mut self, routes: &mut Routes, entry: &Arc<Entry>, sender: Option<&Arc<Connection>>) {
         let slot = routes.convo_slot(entry.convo_id);
         if let Some(convo) = slot.and_then(|slot| routes.convos.get_mut(slot as usize)) {
             if entry.seq < convo.next {
@@ -149,12 +149,12 @@ impl Delivery<'_> {
         }
     }
 
-    fn push_to_readers(&mut self, routes: &Routes, entry: &Arc<Entry>, sender: Option<u64>) {
+    fn push_to_readers(&mut self, routes: &Routes, entry: &Arc<Entry>, sender: Option<&Arc<Connection>>) {
         let Some(convo) = routes.convo(entry.convo_id) else { return };
         self.frames.clear();
         let mut pushed = 0;
         for (_, connection) in routes.readers(convo) {
-            let is_sender = sender == Some(connection.id);
+            let is_sender = sender.is_some_and(|sender| Arc::ptr_eq(sender, connection));
             let mut state = connection.state();
             pushed += u64::from(self.offer(&mut state, connection, entry, is_sender));
         }
@@ -193,7 +193,7 @@ impl Delivery<'_> {
         }
         let position = state.lag.is_none().then_some(self.position);
         let frame = self.frames.get(entry, position);
-        if !state.has_room(&connection.limits, frame.len()) {
+        if !state.has_room(&self.hub.settings.outbox, frame.len()) {
             count(&self.hub.stats.lagged, 1);
             state.lag_at(self.commit, entry.convo_id, entry.seq);
             self.wakers.extend(state.wake_to_catch_up());
@@ -309,7 +309,7 @@ impl Delivery<'_> {
             return;
         }
         let lags_here = state.lag.as_ref().is_some_and(|lag| lag.resuming || lag.convos.contains_key(&convo));
-        if !lags_here && state.has_room(&connection.limits, frame.len()) {
+        if !lags_here && state.has_room(&self.hub.settings.outbox, frame.len()) {
             self.wakers.extend(state.push(frame));
             return;
         }

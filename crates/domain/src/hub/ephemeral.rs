@@ -47,12 +47,12 @@ impl Hub {
         }
         let before = {
             let mut state = connection.state();
-            let until = active.then(|| (convo, now.plus(TYPING_TTL)));
+            let until = active.then(|| Box::new((convo, now.plus(TYPING_TTL))));
             std::mem::replace(&mut state.typing, until)
         };
         // One person types in one place: beginning elsewhere ends it here.
-        if let Some((elsewhere, _)) = before.filter(|(elsewhere, _)| *elsewhere != convo) {
-            self.tell_typing(&routes, connection.user, elsewhere, false);
+        if let Some(before) = before.filter(|before| before.0 != convo) {
+            self.tell_typing(&routes, connection.user, before.0, false);
         }
         self.tell_typing(&routes, connection.user, convo, active);
         true
@@ -72,7 +72,7 @@ impl Hub {
     }
 
     fn push_ephemeral(&self, connection: &Connection, key: EphemeralKey, frame: Frame) {
-        let (merged, dropped, waker) = connection.state().push_ephemeral(&connection.limits, key, frame);
+        let (merged, dropped, waker) = connection.state().push_ephemeral(&self.settings.outbox, key, frame);
         count(&self.stats.ephemeral_merged, merged);
         count(&self.stats.ephemeral_dropped, dropped);
         if let Some(waker) = waker {
@@ -98,7 +98,7 @@ impl Hub {
             if state.gone || state.watching.len() + fresh.len() > PRESENCE_SUBSCRIPTIONS_MAX {
                 return false;
             }
-            state.watching.extend_from_slice(&fresh);
+            state.watching = [&state.watching, fresh.as_slice()].concat().into();
             fresh
         };
         for user in fresh {
@@ -119,7 +119,12 @@ impl Hub {
     /// Stops watching users.
     pub fn unwatch(&self, connection: &Arc<Connection>, users: &[UserId]) {
         let mut routes = self.routes();
-        connection.state().watching.retain(|known| !users.contains(known));
+        {
+            let mut state = connection.state();
+            let mut watching = std::mem::take(&mut state.watching).into_vec();
+            watching.retain(|known| !users.contains(known));
+            state.watching = watching.into();
+        }
         for user in users {
             unwatch(&mut routes, connection, *user);
         }
@@ -173,10 +178,8 @@ impl Hub {
             for connection in user.connections.iter().filter(|known| known.mode == Mode::Socket) {
                 self.check_heartbeat(connection, &ping, now);
                 let mut state = connection.state();
-                if state.typing.is_some_and(|(_, until)| until <= now)
-                    && let Some((convo, _)) = state.typing.take()
-                {
-                    ended.push((user.id, convo));
+                if let Some(typing) = state.typing.take_if(|typing| typing.1 <= now) {
+                    ended.push((user.id, typing.0));
                 }
             }
             // Presence only changes by itself where it runs out.

@@ -61,7 +61,6 @@ pub struct Hub {
     routes: Mutex<routes::Routes>,
     /// Everything below it has been put into the outboxes of live readers.
     position: AtomicU64,
-    connection_ids: AtomicU64,
     stats: Stats,
 }
 
@@ -104,7 +103,6 @@ impl Hub {
             settings,
             routes: Mutex::default(),
             position: AtomicU64::new(start.get()),
-            connection_ids: AtomicU64::new(1),
             stats: Stats::default(),
         }
     }
@@ -127,6 +125,12 @@ impl Hub {
     /// How often a silent connection is pinged.
     pub const fn heartbeat(&self) -> Duration {
         self.settings.heartbeat
+    }
+
+    /// Whether so many answers wait for a reader that no more may be caused: answers are put in over the limits of
+    /// an outbox, so their number is bounded by asking this before the next request is heard.
+    pub fn is_congested(&self, connection: &Connection) -> bool {
+        connection.state().is_congested(&self.settings.outbox)
     }
 
     fn position_text(&self, commit: Commit) -> String {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use slab::Slab;
 use tertulia_protocol::event::{CloseReason, Presence};
@@ -161,6 +160,10 @@ impl Routes {
                 self.leave(slot, user_slot);
             }
         }
+        if self.users.is_empty() {
+            // Nobody watches, and no conversation has anybody here. As large as it once was it need not stay.
+            *self = Self::default();
+        }
     }
 
     fn ensure_user(&mut self, id: UserId, privacy: Privacy) -> &mut User {
@@ -170,7 +173,8 @@ impl Routes {
                 let slot = self.users.insert(User {
                     id,
                     privacy,
-                    connections: Vec::new(),
+                    // Most have one.
+                    connections: Vec::with_capacity(1),
                     convos: Vec::new(),
                     attached: false,
                     removed: Vec::new(),
@@ -200,8 +204,7 @@ impl Hub {
         since: Commit,
         now: Timestamp,
     ) -> (Arc<Connection>, bool) {
-        let id = self.connection_ids.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(id, mode, self.settings.outbox, user, device, now));
+        let connection = Arc::new(Connection::new(mode, user, device, now));
         connection.state().lag =
             Some(Box::new(Lag { safe: since, resuming: true, convos: std::collections::BTreeMap::new() }));
         let mut routes = self.routes();
@@ -247,14 +250,14 @@ impl Hub {
             (std::mem::take(&mut state.watching), state.typing.take())
         };
         let mut routes = self.routes();
-        if let Some((convo, _)) = typing {
-            self.tell_typing(&routes, connection.user, convo, false);
+        if let Some(typing) = typing {
+            self.tell_typing(&routes, connection.user, typing.0, false);
         }
         for user in watching {
             unwatch(&mut routes, connection, user);
         }
         let node = routes.user_mut(connection.user)?;
-        node.connections.retain(|known| known.id != connection.id);
+        node.connections.retain(|known| !Arc::ptr_eq(known, connection));
         node.last_life = node.last_life.max(Some(connection.last_life()));
         if connection.mode == Mode::Poll {
             node.polled = Some(now);
@@ -318,7 +321,7 @@ impl User {
 
 pub(super) fn unwatch(routes: &mut Routes, connection: &Arc<Connection>, user: UserId) {
     if let Some(watchers) = routes.watchers.get_mut(&user) {
-        watchers.retain(|known| known.id != connection.id);
+        watchers.retain(|known| !Arc::ptr_eq(known, connection));
         if watchers.is_empty() {
             routes.watchers.remove(&user);
         }

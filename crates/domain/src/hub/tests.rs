@@ -316,3 +316,13 @@ fn nothing_remains_of_those_who_have_gone() {
     let routes = world.hub.routes();
     assert_eq!((routes.users.len(), routes.convos.len(), routes.watchers.len()), (0, 0, 0));
 }
+
+/// There may be very many of them, and nearly all are idle. With the counters of their `Arc` it is 224 bytes, which
+/// the allocator hands out as they are.
+#[test]
+fn an_idle_connection_is_small() {
+    let bytes = size_of::<Connection>() + 2 * size_of::<usize>();
+    assert!(bytes <= 224, "{bytes}: what is seldom needed can be boxed");
+    let routes = (size_of::<super::routes::User>(), size_of::<super::routes::Convo>());
+    assert!(routes <= (128, 56), "{routes:?}: a user who is here, and a conversation");
+}

@@ -28,8 +28,6 @@ pub enum Heard {
     Malformed(ServerEvent),
     /// A WebSocket ping: answered with what it carried.
     Ping(Vec<u8>),
-    /// A WebSocket pong: a sign of life and nothing else.
-    Pong,
 }
 
 /// Reads a text frame.
@@ -109,16 +107,19 @@ impl Pace {
     }
 }
 
-/// Deals with one thing that was heard. `Err` closes the socket.
+/// Deals with one thing that was heard. `Err` closes the socket. `pace` begins with the first thing.
 ///
 /// # Errors
 /// The reason to close.
 pub async fn handle(
     app: &App,
     connection: &Arc<Connection>,
-    pace: &mut Pace,
+    pace: &mut Option<Box<Pace>>,
     heard: Heard,
 ) -> Result<(), CloseReason> {
+    let pace = pace.get_or_insert_with(|| {
+        Box::new(Pace::new(app, Identity { user: connection.user, device: connection.device }))
+    });
     let (event, bytes) = match heard {
         Heard::Event(event, bytes) => (event, bytes),
         Heard::Malformed(problem) => {
@@ -134,7 +135,6 @@ pub async fn handle(
             }
             return if pace.is_exhausted() { Err(CloseReason::RateLimited) } else { Ok(()) };
         }
-        Heard::Pong => return Ok(()),
     };
     let (convo, client_seq) = named(&event);
     let result = match pace.check(&event, bytes, app.clock.monotonic()) {

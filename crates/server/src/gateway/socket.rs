@@ -20,6 +20,7 @@ use tertulia_protocol::{Code, Timestamp};
 use tertulia_websocket::{CloseCode, Decoder, Event, Frame, ProtocolError};
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use super::incoming::{self, Heard, Pace};
 use super::joining;
@@ -41,20 +42,25 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
 }
 
-/// Serves a socket until it ends. `first` is what the client sent right behind its handshake.
+/// Begins with a socket; `first` is what the client sent right behind its handshake.
+///
+/// Once it is known who the client is, a task of its own serves the socket: what it took to begin is much, and goes
+/// with the caller's task; what stays is little.
 pub async fn serve(app: App, stream: TcpStream, first: Bytes) {
     let mut wire = Wire::new(stream);
     wire.hear(&mut first.to_vec());
-    let (end, connection) = match begin(&app, &mut wire).await {
+    match begin(&app, &mut wire).await {
         Ok(connection) => {
-            let end = run(&app, &mut wire, &connection).await;
-            joining::unregister(&app, &connection);
-            (end, Some(connection))
+            let tasks = app.tasks.clone();
+            tasks.spawn(Ready { app, wire, connection, pace: None, retry: None }.serve());
         }
-        Err(end) => (end, None),
-    };
+        Err(end) => finish(app, wire, Box::new(end)).await,
+    }
+}
+
+async fn finish(app: App, wire: Wire, end: Box<End>) {
     app.metrics.closed(end.reason());
-    tracing::debug!(device = ?connection.map(|connection| connection.device), ?end, "a socket ended");
+    tracing::debug!(?end, "a socket ended");
     wire.finish(end).await;
 }
 
@@ -144,10 +150,9 @@ async fn first_event(wire: &mut Wire) -> Result<ClientEvent, End> {
                 return Err(End::close(CloseReason::Protocol, "the first frame must be connect or resume"));
             }
             Some(Heard::Ping(payload)) => wire.pending.push(&Frame::pong(&payload)),
-            Some(Heard::Pong) => {}
             None => {
                 if let Some(end) = wire.end.take() {
-                    return Err(end);
+                    return Err(*end);
                 }
                 wire.write().map_err(|_| End::Gone)?;
                 if wire.pending.is_empty() {
@@ -225,116 +230,140 @@ enum Wake {
     Read,
     Writable,
     Outgoing(tertulia_domain::hub::Taken),
-    CatchUp(Step),
-    Closing(Close),
+    CatchUp(Box<Step>),
+    Closing(Box<Close>),
     Retry,
 }
 
-async fn run(app: &App, wire: &mut Wire, connection: &Arc<Connection>) -> End {
-    let identity = Identity { user: connection.user, device: connection.device };
-    let mut pace = Pace::new(app, identity);
-    let mut retry: Option<Pin<Box<tokio::time::Sleep>>> = None;
-    loop {
-        if let ControlFlow::Break(end) = act_on_heard(app, wire, connection, &mut pace).await {
-            return end;
+/// A socket whose client is known: all that its task holds while nothing happens.
+struct Ready {
+    app: App,
+    wire: Wire,
+    connection: Arc<Connection>,
+    /// How fast the client may be; since it first said something.
+    pace: Option<Box<Pace>>,
+    /// When to try a failed catch-up read again.
+    retry: Option<Pin<Box<Sleep>>>,
+}
+
+impl Ready {
+    /// Serves until it ends.
+    ///
+    /// A task has room, all the time, for the largest future that it ever awaits. So whatever an idle socket does
+    /// not do is boxed while it is done.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
+    fn serve(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let end = loop {
+                if std::mem::take(&mut self.wire.is_alive) {
+                    self.app.hub.alive(&self.connection, self.app.steady_now());
+                }
+                if self.wire.has_heard()
+                    && let ControlFlow::Break(end) = Box::pin(self.act_on_heard()).await
+                {
+                    break end;
+                }
+                let wake = std::future::poll_fn(|cx| self.poll_wake(cx)).await;
+                let lacks = match self.act_on(wake) {
+                    Ok(lacks) => lacks,
+                    Err(end) => break end,
+                };
+                if let Some(step) = lacks {
+                    Box::pin(self.catch_up(step)).await;
+                }
+            };
+            joining::unregister(&self.app, &self.connection);
+            tracing::debug!(device = ?self.connection.device, "a reader is gone");
+            Box::pin(finish(self.app, self.wire, end)).await;
         }
-        let wake = std::future::poll_fn(|cx| poll_wake(app, wire, connection, &mut retry, cx)).await;
+    }
+
+    /// Does what can be done at once; what a reader lacks takes longer.
+    fn act_on(&mut self, wake: Wake) -> Result<Option<Box<Step>>, Box<End>> {
+        let Self { app, wire, .. } = self;
+        let mut lacks = None;
         match wake {
             Wake::Read => {}
-            Wake::Writable => {
-                if wire.write().is_err() {
-                    return End::Gone;
-                }
-            }
+            Wake::Writable => wire.write().map_err(|_| Box::new(End::Gone))?,
             Wake::Outgoing(taken) => {
                 wire.pending = taken.outbox;
-                if wire.write().is_err() {
-                    return End::Gone;
-                }
+                wire.write().map_err(|_| Box::new(End::Gone))?;
                 if let Some(close) = taken.close {
-                    return End::Close(close);
+                    return Err(Box::new(End::Close(*close)));
                 }
             }
-            Wake::CatchUp(step) => {
-                if let Err(error) = joining::catch_up_step(app, connection, step).await {
-                    tracing::warn!(detail = error.detail(), "a reader could not catch up; trying again");
-                    retry = Some(Box::pin(tokio::time::sleep(app.jitter(RETRY_MIN))));
-                }
-            }
-            Wake::Closing(close) => return End::Close(close),
-            Wake::Retry => retry = None,
+            Wake::CatchUp(step) => lacks = Some(step),
+            Wake::Closing(close) => return Err(Box::new(End::Close(*close))),
+            Wake::Retry => self.retry = None,
         }
         // Whoever sends but never reads is bounded in memory, and not kept for ever.
         if wire.blocked_since.is_some_and(|since| app.steady_now().since(since) > 2 * app.config.heartbeat) {
-            return End::close(CloseReason::HeartbeatMissed, "nothing could be written for too long");
+            let text = "nothing could be written for too long";
+            return Err(Box::new(End::close(CloseReason::HeartbeatMissed, text)));
         }
         if wire.pending.is_empty() {
             wire.blocked_since = None;
         } else if wire.blocked_since.is_none() {
             wire.blocked_since = Some(app.steady_now());
         }
+        Ok(lacks)
     }
-}
 
-async fn act_on_heard(
-    app: &App,
-    wire: &mut Wire,
-    connection: &Arc<Connection>,
-    pace: &mut Pace,
-) -> ControlFlow<End> {
-    if std::mem::take(&mut wire.is_alive) {
-        app.hub.alive(connection, app.steady_now());
-    }
-    // Whoever does not read his answers is not heard: what he sends waits in his own machine.
-    while !connection.is_congested()
-        && let Some(heard) = wire.heard.pop_front()
-    {
-        if let Err(reason) = incoming::handle(app, connection, pace, heard).await {
-            return ControlFlow::Break(reason.into());
+    async fn catch_up(&mut self, step: Box<Step>) {
+        if let Err(error) = joining::catch_up_step(&self.app, &self.connection, *step).await {
+            tracing::warn!(detail = error.detail(), "a reader could not catch up; trying again");
+            self.retry = Some(Box::pin(tokio::time::sleep(self.app.jitter(RETRY_MIN))));
         }
     }
-    if wire.heard.is_empty() && wire.heard.capacity() > 0 {
-        // An idle socket holds no buffer.
-        wire.heard = VecDeque::new();
-    }
-    wire.end.take().map_or(ControlFlow::Continue(()), ControlFlow::Break)
-}
 
-fn poll_wake(
-    app: &App,
-    wire: &mut Wire,
-    connection: &Arc<Connection>,
-    retry: &mut Option<Pin<Box<tokio::time::Sleep>>>,
-    cx: &mut Context<'_>,
-) -> Poll<Wake> {
-    if wire.pending.is_empty() {
-        if let Some(taken) = connection.poll_taken(cx.waker()) {
-            return Poll::Ready(Wake::Outgoing(taken));
-        }
-        match retry {
-            Some(sleep) => {
-                if sleep.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Wake::Retry);
-                }
-            }
-            None => {
-                if let Some(step) = app.hub.next_step(connection) {
-                    return Poll::Ready(Wake::CatchUp(step));
-                }
+    async fn act_on_heard(&mut self) -> ControlFlow<Box<End>> {
+        let Self { app, wire, connection, pace, .. } = self;
+        // Whoever does not read his answers is not heard: what he sends waits in his own machine.
+        while !app.hub.is_congested(connection)
+            && let Some(heard) = wire.heard.pop_front()
+        {
+            if let Err(reason) = incoming::handle(app, connection, pace, heard).await {
+                return ControlFlow::Break(Box::new(reason.into()));
             }
         }
-    } else {
-        if wire.stream.poll_write_ready(cx).is_ready() {
-            return Poll::Ready(Wake::Writable);
+        if wire.heard.is_empty() && wire.heard.capacity() > 0 {
+            // An idle socket holds no buffer.
+            wire.heard = VecDeque::new();
         }
-        if let Some(close) = connection.poll_close(cx.waker()) {
-            return Poll::Ready(Wake::Closing(close));
-        }
-        if !wire.heard.is_empty() || connection.is_congested() {
-            return Poll::Pending;
-        }
+        wire.end.take().map_or(ControlFlow::Continue(()), ControlFlow::Break)
     }
-    wire.poll_read(cx).map(|()| Wake::Read)
+
+    fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        let Self { app, wire, connection, retry, .. } = self;
+        if wire.pending.is_empty() {
+            if let Some(taken) = connection.poll_taken(cx.waker()) {
+                return Poll::Ready(Wake::Outgoing(taken));
+            }
+            match retry {
+                Some(sleep) => {
+                    if sleep.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Wake::Retry);
+                    }
+                }
+                None => {
+                    if let Some(step) = app.hub.next_step(connection) {
+                        return Poll::Ready(Wake::CatchUp(Box::new(step)));
+                    }
+                }
+            }
+        } else {
+            if wire.stream.poll_write_ready(cx).is_ready() {
+                return Poll::Ready(Wake::Writable);
+            }
+            if let Some(close) = connection.poll_close(cx.waker()) {
+                return Poll::Ready(Wake::Closing(close));
+            }
+            if !wire.heard.is_empty() || app.hub.is_congested(connection) {
+                return Poll::Pending;
+            }
+        }
+        wire.poll_read(cx).map(|()| Wake::Read)
+    }
 }
 
 /// The TCP stream with what is half read and half written.
@@ -346,7 +375,7 @@ struct Wire {
     /// What was read and is to be dealt with.
     heard: VecDeque<Heard>,
     /// Why to end once that is done.
-    end: Option<End>,
+    end: Option<Box<End>>,
     /// What was taken out of the outbox and is to be written.
     pending: Outbox,
     /// Since when nothing could be written.
@@ -366,6 +395,11 @@ impl Wire {
         }
     }
 
+    /// Whether there is something to do about what was read, or room to give back after it.
+    fn has_heard(&self) -> bool {
+        self.end.is_some() || self.heard.capacity() > 0
+    }
+
     /// Reads once into the thread's buffer, and takes out what is whole.
     ///
     /// Not by readiness and a read: a read that does not fill the buffer tells tokio that the socket is empty, and
@@ -378,7 +412,7 @@ impl Wire {
                 self.is_alive = true;
                 self.hear(buffer.filled_mut());
             } else {
-                self.end = Some(End::Gone);
+                self.end = Some(Box::new(End::Gone));
             }
             Poll::Ready(())
         })
@@ -390,14 +424,17 @@ impl Wire {
                 Ok(None) => return,
                 Ok(Some(Event::Text(text))) => self.heard.push_back(incoming::parse(text)),
                 Ok(Some(Event::Binary(_))) => {
-                    self.end = Some(End::close(CloseReason::Protocol, "binary frames mean nothing here"));
+                    let text = "binary frames mean nothing here";
+                    self.end = Some(Box::new(End::close(CloseReason::Protocol, text)));
                 }
                 Ok(Some(Event::Ping(payload))) => self.heard.push_back(Heard::Ping(payload.to_vec())),
-                Ok(Some(Event::Pong(_))) => self.heard.push_back(Heard::Pong),
+                // A sign of life, as any read, and nothing else.
+                Ok(Some(Event::Pong(_))) => {}
                 Ok(Some(Event::Close(close))) => {
-                    self.end = Some(End::Answer(close.map_or(CloseCode::NORMAL, |(code, _)| code)));
+                    let code = close.map_or(CloseCode::NORMAL, |(code, _)| code);
+                    self.end = Some(Box::new(End::Answer(code)));
                 }
-                Err(error) => self.end = Some(End::Broken(error)),
+                Err(error) => self.end = Some(Box::new(End::Broken(error))),
             }
             if self.end.is_some() {
                 return;
@@ -427,7 +464,7 @@ impl Wire {
     }
 
     /// Says why, and waits a moment for the other side, so that it reads the reason before the stream ends.
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self, end: Box<End>) {
         let Some(frame) = end.frame() else { return };
         self.pending.push(&frame);
         let farewell = async {
@@ -449,5 +486,21 @@ impl Wire {
         };
         // Whether or not the other side takes it in time, the socket is over.
         drop(tokio::time::timeout(CLOSE_MAX, farewell).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn bytes_of_future<A, F: Future>(_: &impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// With the 112 bytes of a task it is 384, which the allocator hands out as it is.
+    #[test]
+    fn the_task_of_an_idle_socket_takes_384_bytes() {
+        let bytes = bytes_of_future(&Ready::serve);
+        assert!(bytes <= 272, "{bytes}: what became larger can be boxed while it is done");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 use tertulia_domain::conversation::{Conversation, Membership, Summary};
-use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, Seq, UserId};
+use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, IdMap, Seq, UserId};
 
 use super::OpenError;
 use super::readers::{ReadError, open_one};
@@ -24,7 +24,7 @@ const FORGOTTEN_SHARE: usize = 8;
 /// The conversations that the writer knows.
 pub(super) struct Conversations {
     db: Connection,
-    known: HashMap<ConvoId, Known>,
+    known: IdMap<ConvoId, Known>,
     weight: usize,
     weight_max: usize,
     /// Counts batches: when a conversation was last used.
@@ -40,7 +40,7 @@ struct Known {
 
 impl Conversations {
     pub(super) fn open(dir: &Path, weight_max: usize) -> Result<Self, OpenError> {
-        Ok(Self { db: open_one(dir)?, known: HashMap::new(), weight: 0, weight_max, now: 0 })
+        Ok(Self { db: open_one(dir)?, known: IdMap::default(), weight: 0, weight_max, now: 0 })
     }
 
     /// A conversation as it is after all that was decided; `None` in it: there is none.

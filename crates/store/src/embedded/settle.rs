@@ -3,14 +3,14 @@
 //! A bite is folded in one transaction, a conversation after the other in the order of their keys, so that rows
 //! that stand together are written together. Records say all that follows from them; nothing is looked up but keys.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior};
 use tertulia_domain::conversation::{Effect, Passed, Record};
 use tertulia_domain::log::Commit;
 use tertulia_protocol::entry::Role;
-use tertulia_protocol::{ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
+use tertulia_protocol::{ConvoId, Entry, EntryKind, IdMap, Seq, Timestamp, UserId};
 
 use super::rows::{self, CHANGE, Key, TEXT, sql};
 use super::tail::Committed;
@@ -32,9 +32,9 @@ pub(super) enum SettleError {
 /// Keys that were seen lately.
 #[derive(Default)]
 pub(super) struct Keys {
-    convos: HashMap<ConvoId, Key>,
+    convos: IdMap<ConvoId, Key>,
     /// Users and devices: both are UUIDs, and none is the other.
-    ids: HashMap<[u8; 16], Key>,
+    ids: IdMap<[u8; 16], Key>,
 }
 
 impl Keys {
@@ -125,9 +125,11 @@ pub(super) fn settle(
     // Stable: within a conversation the order of the log stays.
     records.sort_by_key(|&(key, ..)| key);
     let mut statements = Statements::prepare(&tx)?;
+    let mut rows = Vec::new();
     for of_one in records.chunk_by(|one, next| one.0 == next.0) {
-        Folding::new(&tx, keys, &mut statements, of_one[0].0).fold(of_one)?;
+        Folding::new(&tx, keys, &mut statements, &mut rows, of_one[0].0).fold(of_one)?;
     }
+    statements.write_messages(&rows)?;
     drop(statements);
     tx.prepare_cached("UPDATE meta SET settled = ?1")?.execute([sql(commit)])?;
     tx.commit()?;
@@ -137,6 +139,8 @@ pub(super) fn settle(
 /// The statements that nearly every message needs.
 struct Statements<'db> {
     message: CachedStatement<'db>,
+    /// The same for [`ROWS_AT_ONCE`] rows.
+    messages: CachedStatement<'db>,
     head: CachedStatement<'db>,
     marks: CachedStatement<'db>,
     receipt: CachedStatement<'db>,
@@ -145,10 +149,8 @@ struct Statements<'db> {
 impl<'db> Statements<'db> {
     fn prepare(db: &'db Transaction<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            message: db.prepare_cached(
-                "INSERT INTO messages (convo, seq, kind, sender, device, client_seq, ts, commit_no, message_no,
-                    reply_to, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            )?,
+            message: db.prepare_cached(&insert_messages(1))?,
+            messages: db.prepare_cached(&insert_messages(ROWS_AT_ONCE))?,
             head: db.prepare_cached(
                 "UPDATE conversations SET last_seq = ?2, last_ts = ?3, last_message_no = ?4,
                     last_message_seq = max(last_message_seq, ?5), last_change_seq = max(last_change_seq, ?6),
@@ -164,6 +166,66 @@ impl<'db> Statements<'db> {
                     seen_at = coalesce(seen_at, excluded.seen_at)",
             )?,
         })
+    }
+}
+
+/// How many messages one statement inserts: what a statement costs by itself is as much as a row.
+const ROWS_AT_ONCE: usize = 16;
+
+/// No statement needs undoing by itself: whatever fails ends the transaction. `OR FAIL` spares a savepoint for each.
+fn insert_messages(rows: usize) -> String {
+    let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
+    format!(
+        "INSERT OR FAIL INTO messages (convo, seq, kind, sender, device, client_seq, ts, commit_no, message_no,
+            reply_to, body) VALUES {values}"
+    )
+}
+
+/// A row of `messages`.
+struct MessageRow<'a> {
+    convo: Key,
+    kind: i64,
+    sender: Key,
+    device: Option<Key>,
+    reply_to: Option<i64>,
+    commit: Commit,
+    message_no: u64,
+    entry: &'a Entry,
+    body: Cow<'a, str>,
+}
+
+impl MessageRow<'_> {
+    fn bind(&self, statement: &mut CachedStatement<'_>, first: usize) -> rusqlite::Result<()> {
+        let client_seq = self.entry.client_seq.map(|number| rows::count(number.get()));
+        statement.raw_bind_parameter(first, self.convo)?;
+        statement.raw_bind_parameter(first + 1, rows::seq(self.entry.seq))?;
+        statement.raw_bind_parameter(first + 2, self.kind)?;
+        statement.raw_bind_parameter(first + 3, self.sender)?;
+        statement.raw_bind_parameter(first + 4, self.device)?;
+        statement.raw_bind_parameter(first + 5, client_seq)?;
+        statement.raw_bind_parameter(first + 6, self.entry.ts.as_millis())?;
+        statement.raw_bind_parameter(first + 7, sql(self.commit))?;
+        statement.raw_bind_parameter(first + 8, rows::count(self.message_no))?;
+        statement.raw_bind_parameter(first + 9, self.reply_to)?;
+        statement.raw_bind_parameter(first + 10, &*self.body)
+    }
+}
+
+impl Statements<'_> {
+    fn write_messages(&mut self, rows: &[MessageRow<'_>]) -> rusqlite::Result<()> {
+        const COLUMNS: usize = 11;
+        let (chunks, rest) = rows.as_chunks::<ROWS_AT_ONCE>();
+        for chunk in chunks {
+            for (at, row) in chunk.iter().enumerate() {
+                row.bind(&mut self.messages, 1 + at * COLUMNS)?;
+            }
+            self.messages.raw_execute()?;
+        }
+        for row in rest {
+            row.bind(&mut self.message, 1)?;
+            self.message.raw_execute()?;
+        }
+        Ok(())
     }
 }
 
@@ -187,21 +249,29 @@ struct Head {
 }
 
 /// Folds the records of one conversation.
-struct Folding<'a, 'db> {
+struct Folding<'a, 'db, 'r> {
     db: &'a Connection,
     keys: &'a mut Keys,
     statements: &'a mut Statements<'db>,
+    /// Messages that are not written yet; no statement of the others reads them.
+    rows: &'a mut Vec<MessageRow<'r>>,
     convo: Key,
     head: Option<Head>,
-    marks: HashMap<UserId, Marks>,
+    marks: IdMap<UserId, Marks>,
 }
 
-impl<'a, 'db> Folding<'a, 'db> {
-    fn new(db: &'a Connection, keys: &'a mut Keys, statements: &'a mut Statements<'db>, convo: Key) -> Self {
-        Self { db, keys, statements, convo, head: None, marks: HashMap::new() }
+impl<'a, 'db, 'r> Folding<'a, 'db, 'r> {
+    fn new(
+        db: &'a Connection,
+        keys: &'a mut Keys,
+        statements: &'a mut Statements<'db>,
+        rows: &'a mut Vec<MessageRow<'r>>,
+        convo: Key,
+    ) -> Self {
+        Self { db, keys, statements, rows, convo, head: None, marks: IdMap::default() }
     }
 
-    fn fold(mut self, records: &[(Key, Commit, &Record)]) -> Result<(), SettleError> {
+    fn fold(mut self, records: &[(Key, Commit, &'r Record)]) -> Result<(), SettleError> {
         for &(_, commit, record) in records {
             match record {
                 Record::Entry { entry, message_no, effect } => {
@@ -246,39 +316,28 @@ impl<'a, 'db> Folding<'a, 'db> {
 
     fn entry(
         &mut self,
-        entry: &Entry,
+        entry: &'r Entry,
         message_no: u64,
         effect: &Effect,
         commit: Commit,
     ) -> Result<(), SettleError> {
         let sender = self.keys.id(self.db, entry.sender_id.as_bytes())?;
-        let (json, device);
         let (kind, device, reply_to, body) = match &entry.kind {
             EntryKind::Text { body, reply_to } => {
-                device = match effect {
+                let device = match effect {
                     Effect::Sent { device, .. } => Some(self.keys.id(self.db, device.as_bytes())?),
                     _ => None,
                 };
-                (TEXT, device, reply_to.map(rows::seq), body)
+                (TEXT, device, reply_to.map(rows::seq), Cow::Borrowed(body.as_str()))
             }
-            change => {
-                json = serde_json::to_string(change)?;
-                (CHANGE, None, None, &json)
-            }
+            change => (CHANGE, None, None, Cow::Owned(serde_json::to_string(change)?)),
         };
-        self.statements.message.execute((
-            self.convo,
-            rows::seq(entry.seq),
-            kind,
-            sender,
-            device,
-            entry.client_seq.map(|number| rows::count(number.get())),
-            entry.ts.as_millis(),
-            sql(commit),
-            rows::count(message_no),
-            reply_to,
-            body,
-        ))?;
+        let convo = self.convo;
+        self.rows.push(MessageRow { convo, kind, sender, device, reply_to, commit, message_no, entry, body });
+        if self.rows.len() == ROWS_AT_ONCE {
+            self.statements.write_messages(self.rows)?;
+            self.rows.clear();
+        }
         self.advance(entry, message_no);
         match *effect {
             Effect::None => {}

@@ -3,14 +3,14 @@
 //! The writer puts a batch in once it is synced; the settler takes it out once it is settled. In between
 //! reads find its entries here. Both ends move under one lock that is held for moments.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tertulia_domain::conversation::{Effect, Record};
 use tertulia_domain::log::Commit;
-use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq};
+use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, IdMap, Seq};
 use tokio::sync::watch;
 
 use crate::StoreError;
@@ -44,7 +44,7 @@ struct Inner {
     batches: VecDeque<Arc<Committed>>,
     /// When the first of `batches` came.
     since: Option<Instant>,
-    convos: HashMap<ConvoId, TailConvo>,
+    convos: IdMap<ConvoId, TailConvo>,
     records: usize,
     entries: usize,
     bytes: usize,

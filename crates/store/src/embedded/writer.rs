@@ -2,14 +2,14 @@
 //!
 //! All calls that came while one batch was being synced are the next batch: group commit without a timer.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tertulia_domain::conversation::{Decision, Effect, Facts, Question, Record, apply, decide};
 use tertulia_domain::log::{Commit, Intent, Outcome};
-use tertulia_protocol::{ConvoId, Timestamp};
+use tertulia_protocol::{ConvoId, IdSet, Timestamp};
 use tokio::sync::oneshot;
 
 use super::AppendObserver;
@@ -82,7 +82,7 @@ impl Writer {
         }
         let begun = Instant::now();
         let mut records = Vec::with_capacity(intents);
-        let mut used = HashSet::new();
+        let mut used = IdSet::default();
         let decided: Vec<_> = calls
             .into_iter()
             .map(|Call { intents, now, answer, .. }| {
@@ -133,7 +133,7 @@ impl Writer {
         intents: Vec<Intent>,
         now: Timestamp,
         records: &mut Vec<Record>,
-        used: &mut HashSet<ConvoId>,
+        used: &mut IdSet<ConvoId>,
     ) -> Result<Vec<Outcome>, StoreError> {
         let mut outcomes = Vec::with_capacity(intents.len());
         for intent in intents {

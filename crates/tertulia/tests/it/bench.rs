@@ -115,7 +115,7 @@ fn a_workspace_of_rooms_gets_every_message() {
 #[test]
 fn who_was_away_gets_what_he_missed_and_gaps_name_the_rest() {
     let bench = Bench::start();
-    let rounds = ["--conversations", "3", "--history", "60", "--rounds", "2"];
+    let rounds = ["--conversations", "3", "--history", "60", "--times", "2"];
     let report = bench.run(&[&["catchup", "--missed", "7,1500"], &rounds[..]].concat());
     let cases = report["catchup"]["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 8, "both numbers, in one and in three conversations, after both histories");
@@ -150,4 +150,42 @@ fn those_who_talk_are_heard_beside_every_kind_of_abuse() {
         assert!(kind["sendToReceive"]["count"].as_u64().unwrap() > 0, "{kind}");
     }
     bench.end();
+}
+
+#[test]
+fn a_server_is_measured_against_a_floor_in_the_same_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let server = Server::start(port, &dir.path().join("data"));
+    let url = format!("http://127.0.0.1:{port}");
+    let output = tertulia()
+        .args(["bench", "pairs", "--pairs", "2", "--against", "floor", "--server", &url])
+        .args(["--warm-up", "0", "--seconds", "1", "--json"])
+        .output()
+        .unwrap();
+    let comparison: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let round = &comparison["rounds"][0];
+    let [server_load, floor_load] = ["server", "floor"].map(|side| count(&round[side], "delivered"));
+    assert!(server_load > 0 && floor_load > 0, "{comparison}");
+    let deliveries = &comparison["figures"]["deliveriesPerSecond"];
+    let [ours, floors, ratio] = ["server", "floor", "ratio"].map(|name| deliveries[name].as_f64().unwrap());
+    assert!((ratio - ours / floors).abs() < 1e-9, "{deliveries}");
+    // The floor has synced beside the server's data folder, and has left nothing behind.
+    if cfg!(target_os = "linux") {
+        let command = round["floor"]["conditions"]["server"]["command"].as_str().unwrap();
+        assert!(command.contains(dir.path().to_str().unwrap()), "{command}");
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["data"]);
+    drop(server);
+}
+
+#[test]
+fn what_a_floor_cannot_play_is_wrong_usage_of_it() {
+    let output = tertulia().args(["bench", "idle", "--against", "floor"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("idle cannot be measured against a floor"), "{stderr}");
 }

@@ -26,6 +26,9 @@ const SCHEMA: Schema =
     Schema { file: "accounts.db", migrations: &[("accounts", include_str!("schema.sql"))] };
 /// Reads are short and mostly answered from memory: two threads keep two cores busy.
 const READERS: usize = 2;
+/// What a connection keeps of the file, in KiB. What is asked for again and again the service remembers itself, and the
+/// rest is found by chance: a storm of clients would only fill it, for good.
+const CACHE_KIB: i32 = 512;
 /// The most access tokens of a device: the newest, and those that calls under way may still carry.
 const ACCESS_TOKENS_PER_DEVICE_MAX: usize = 4;
 
@@ -46,10 +49,17 @@ impl EmbeddedAccounts {
     pub fn open(dir: &Path, new_key: SigningKey) -> Result<Self, OpenError> {
         let sqlite = |source| OpenError::Sqlite { file: dir.join(SCHEMA.file), source };
         let threads = |source| OpenError::Folder { dir: dir.to_owned(), source };
+        let lean = |db: &Connection| db.pragma_update(None, "cache_size", -CACHE_KIB).map_err(sqlite);
         let db = sqlite::open_writer(dir, &SCHEMA, Durability::Full)?;
         db.pragma_update(None, "foreign_keys", true).map_err(sqlite)?;
+        lean(&db)?;
         let signing_key = SigningKey::new(signing_key(&db, new_key).map_err(sqlite)?);
-        let readers = (0..READERS).map(|_| sqlite::open_reader(dir, &SCHEMA)).collect::<Result<_, _>>()?;
+        let readers = (0..READERS).map(|_| {
+            let db = sqlite::open_reader(dir, &SCHEMA)?;
+            lean(&db)?;
+            Ok(db)
+        });
+        let readers = readers.collect::<Result<_, OpenError>>()?;
         Ok(Self {
             signing_key,
             writer: Workers::writer(db).map_err(threads)?,

@@ -1,0 +1,38 @@
+//! The comparison for people.
+
+use std::fmt::{self, Display, Formatter};
+
+use indicatif::HumanFloatCount;
+
+use super::{COMPARED, Comparison};
+
+impl Display for Comparison {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (number, round) in self.rounds.iter().enumerate() {
+            writeln!(f, "round {} of {}, the server: {}\n", number + 1, self.rounds.len(), round.server)?;
+            writeln!(
+                f,
+                "round {} of {}, {}: {}\n",
+                number + 1,
+                self.rounds.len(),
+                self.against,
+                round.floor
+            )?;
+        }
+        writeln!(f, "{} against {}", self.scenario, self.against)?;
+        writeln!(f, "  {:30}{:>14}{:>14}{:>9}", "", "server", self.against, "ratio")?;
+        for (name, words, _) in COMPARED {
+            if let Some(figure) = self.figures.get(name) {
+                let [server, floor] = [figure.server, figure.floor].map(rounded);
+                writeln!(f, "  {words:30}{server:>14}{floor:>14}{:>9.2}", figure.ratio)?;
+            }
+        }
+        let verdict = if self.valid { "valid" } else { "not valid: see the problems above" };
+        write!(f, "  {:30}{verdict}", "run")
+    }
+}
+
+/// With three digits that matter, or all before the point.
+fn rounded(value: f64) -> String {
+    if value >= 100.0 { HumanFloatCount(value.round()).to_string() } else { format!("{value:.2}") }
+}
