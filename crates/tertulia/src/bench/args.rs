@@ -118,7 +118,7 @@ pub(super) struct CatchupArgs {
     history: u64,
     /// How often each case is measured
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = many(1))]
-    rounds: usize,
+    times: usize,
     /// The length of each message
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = body())]
     body: usize,
@@ -128,7 +128,7 @@ pub(super) struct CatchupArgs {
 
 impl CatchupArgs {
     pub(super) fn split(self) -> (Scenario, CommonArgs) {
-        let Self { missed, conversations, history, rounds, body, common } = self;
+        let Self { missed, conversations, history, times: rounds, body, common } = self;
         (Scenario::Catchup(Catchup { missed, conversations, history, rounds, body_bytes: body }), common)
     }
 }

@@ -115,7 +115,7 @@ fn a_workspace_of_rooms_gets_every_message() {
 #[test]
 fn who_was_away_gets_what_he_missed_and_gaps_name_the_rest() {
     let bench = Bench::start();
-    let rounds = ["--conversations", "3", "--history", "60", "--rounds", "2"];
+    let rounds = ["--conversations", "3", "--history", "60", "--times", "2"];
     let report = bench.run(&[&["catchup", "--missed", "7,1500"], &rounds[..]].concat());
     let cases = report["catchup"]["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 8, "both numbers, in one and in three conversations, after both histories");
