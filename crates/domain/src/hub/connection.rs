@@ -298,7 +298,7 @@ impl State {
 
     fn take(&mut self) -> Taken {
         // In `take`, an idle connection gives its buffers away: it holds none.
-        let mut outbox = std::mem::take(&mut self.outbox);
+        let mut outbox = self.outbox.take();
         for (_, frame) in std::mem::take(&mut self.ephemeral) {
             outbox.push(&frame);
         }

@@ -16,7 +16,7 @@ const COPIED_FRAME_MAX: usize = 4 * 1_024;
 /// What is copied for one reader; what waits beyond it is shared.
 const COPIED_BYTES_MAX: usize = 16 * 1_024;
 /// Room for the first few frames, so that they do not move while more come.
-const COPIED_BYTES_MIN: usize = 1_024;
+const COPIED_BYTES_MIN: usize = 512;
 
 /// Frames in the order in which they are to be written.
 #[derive(Debug, Default)]
@@ -24,7 +24,9 @@ pub struct Outbox {
     pieces: VecDeque<Piece>,
     frames: u32,
     copied: u32,
-    bytes: usize,
+    bytes: u32,
+    /// How much room the first copied piece has: what was copied the last time.
+    expected: u32,
 }
 
 #[derive(Debug)]
@@ -53,9 +55,15 @@ impl Outbox {
         self.frames as usize
     }
 
-    /// How many bytes wait.
+    /// How many bytes wait. What may be put in is bounded far below 4 GiB.
     pub const fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes as usize
+    }
+
+    /// Takes out all that waits, and leaves room for as much.
+    pub(super) fn take(&mut self) -> Self {
+        let expected = self.copied;
+        std::mem::replace(self, Self { expected, ..Self::default() })
     }
 
     /// Puts a frame behind the others.
@@ -71,12 +79,12 @@ impl Outbox {
 
     /// Puts a frame behind the others that nobody else reads; `write` appends it.
     pub(super) fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let wire = self.room(COPIED_BYTES_MIN / 4);
+        let wire = self.room(0);
         let before = wire.len();
         write(wire);
         let len = wire.len() - before;
         self.count(len);
-        self.copied = self.copied.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+        self.copied += len as u32;
     }
 
     /// The first pieces that wait, as slices for one system call; how many there are.
@@ -93,7 +101,7 @@ impl Outbox {
     pub fn advance(&mut self, mut written: usize) {
         while let Some(first) = self.pieces.front_mut() {
             let rest = first.rest().len();
-            self.bytes -= written.min(rest);
+            self.bytes -= written.min(rest) as u32;
             if written < rest {
                 match first {
                     Piece::Copied { written: before, .. } => *before += written,
@@ -110,7 +118,7 @@ impl Outbox {
 
     /// Everything that waits, in one piece.
     pub fn to_vec(&self) -> Vec<u8> {
-        let mut all = Vec::with_capacity(self.bytes);
+        let mut all = Vec::with_capacity(self.bytes());
         self.pieces.iter().for_each(|piece| all.extend_from_slice(piece.rest()));
         all
     }
@@ -127,13 +135,14 @@ impl Outbox {
 
     fn count(&mut self, bytes: usize) {
         self.frames += 1;
-        self.bytes += bytes;
+        self.bytes += bytes as u32;
     }
 
     /// Where the next `len` bytes are copied to: behind the last ones, if those were copied.
     fn room(&mut self, len: usize) -> &mut Vec<u8> {
         if !matches!(self.pieces.back(), Some(Piece::Copied { .. })) {
-            let wire = Vec::with_capacity(len.max(COPIED_BYTES_MIN));
+            let expected = std::mem::take(&mut self.expected) as usize;
+            let wire = Vec::with_capacity(len.max(expected).max(COPIED_BYTES_MIN));
             self.pieces.push_back(Piece::Copied { wire, written: 0 });
         }
         match self.pieces.back_mut() {

@@ -36,15 +36,8 @@ impl Embedded {
         let journal = Journal::open(dir, opened.folder, opened.settled, journal_options, faults.clone())?;
         let tail = Arc::new(Tail::new(journal.newest(), options.tail_entries_max, options.tail_bytes_max));
         let progress = Arc::new(Progress::default());
-        let mut settler = Settler::new(
-            opened.db,
-            dir.to_owned(),
-            tail.clone(),
-            progress.clone(),
-            journal.spare(),
-            faults,
-            opened.settled,
-        );
+        let mut settler =
+            Settler::new(opened.db, dir.to_owned(), tail.clone(), progress.clone(), faults, opened.settled);
         journal.replay(opened.settled, |batches| settler.replay(batches))?;
         let (settled, db) = settler.replayed()?;
         if settled != journal.newest() {

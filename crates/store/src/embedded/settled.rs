@@ -14,8 +14,8 @@ pub(super) const SCHEMA: Schema =
     Schema { file: "tertulia.db", migrations: &[("conversations", include_str!("schema/settled_001.sql"))] };
 
 /// Pages in the WAL at which it is brought into the file, by the settler's own commit. That takes a moment, but
-/// nobody waits for it: it is behind the journal. 16,000 pages share more writes than the default of 1,000.
-const CHECKPOINT_PAGES: u32 = 16_000;
+/// nobody waits for it: it is behind the journal. 8,000 pages share more writes than the default of 1,000.
+const CHECKPOINT_PAGES: u32 = 8_000;
 
 /// `tertulia.db` as it was opened.
 pub(super) struct Opened {

@@ -9,7 +9,6 @@ use rusqlite::{Connection, ErrorCode};
 use tertulia_domain::log::Commit;
 use tertulia_protocol::EntryKind;
 
-use super::journal::Spare;
 use super::rows::sql;
 use super::settle::{self, Keys, SettleError};
 use super::sqlite::Durability;
@@ -73,7 +72,6 @@ pub(super) struct Settler {
     keys: Keys,
     tail: Arc<Tail>,
     progress: Arc<Progress>,
-    spare: Spare,
     faults: Faults,
     settled: Commit,
     /// The last commit was synced then.
@@ -87,7 +85,6 @@ impl Settler {
         dir: PathBuf,
         tail: Arc<Tail>,
         progress: Arc<Progress>,
-        spare: Spare,
         faults: Faults,
         settled: Commit,
     ) -> Self {
@@ -98,7 +95,6 @@ impl Settler {
             keys: Keys::default(),
             tail,
             progress,
-            spare,
             faults,
             settled,
             synced_at: Instant::now(),
@@ -108,6 +104,7 @@ impl Settler {
 
     /// Settles until the tail is closed and empty, or abandoned.
     pub(super) fn run(mut self) {
+        yield_to_others();
         loop {
             let unsynced = self.settled > self.progress.synced();
             let patience = unsynced.then(|| SYNC_INTERVAL.saturating_sub(self.synced_at.elapsed()));
@@ -123,7 +120,6 @@ impl Settler {
                     if !self.insist(|settler| settler.settle(&batches)) {
                         return;
                     }
-                    self.spare.prepare();
                 }
                 Work::Nothing => {
                     if !self.insist(Self::sync) {
@@ -230,6 +226,19 @@ impl Settler {
         }
     }
 }
+
+/// Where cores are scarce, whoever waits for an ack goes first: what is settled later is only memory.
+#[cfg(target_os = "linux")]
+fn yield_to_others() {
+    /// A ninth of the share of a thread that does not yield.
+    const NICE: i32 = 10;
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::debug!(%error, "the settler runs at the priority of all");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn yield_to_others() {}
 
 fn size(batch: &Committed) -> usize {
     use tertulia_domain::conversation::Record;

@@ -56,7 +56,7 @@ impl Writer {
     pub(super) fn run(mut self) -> Journal {
         loop {
             // What may go goes with a later commit, or when none comes for a while.
-            let patience = self.journal.has_frames().then_some(self.journal_patience);
+            let patience = self.journal.is_untidy().then_some(self.journal_patience);
             match self.queue.take(patience) {
                 Taken::Calls(calls) => self.commit(calls),
                 Taken::Nothing => {

@@ -1,8 +1,9 @@
 //! The journal's files: how they are called, found, made and removed.
 //!
 //! `journal-N.log` begins with commit N. Its space is taken from the disk when it is made, so that a full disk is found
-//! there and not between two batches. `journal.spare` is the next one, ahead of time: its bytes were written, with
-//! zeros, and a sync of what is then written over them changes no metadata of the file system, which halves it.
+//! there and not between two batches. `journal.spare` is one that was let go and is written over next: a sync of what
+//! is written over old bytes changes no metadata of the file system, which halves it. What is old is told from what is
+//! new by its commits.
 
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -14,10 +15,8 @@ use super::segment::{HEADER_BYTES, Header};
 
 const PREFIX: &str = "journal-";
 const SUFFIX: &str = ".log";
-/// The next segment, before anybody needs it.
+/// A segment that was let go, to be written over.
 const SPARE: &str = "journal.spare";
-/// The spare in the making. Whoever makes it and whoever takes it are two threads.
-const MAKING: &str = "journal.making";
 /// A segment that has no header yet.
 const NEXT: &str = "journal.next";
 
@@ -60,29 +59,19 @@ pub(super) fn create(dir: &Path, header: Header, bytes: u64) -> io::Result<(File
     Ok((file, length))
 }
 
-/// Makes the spare, if there is none.
-pub(super) fn prepare(dir: &Path, bytes: u64) -> io::Result<()> {
-    static ZEROS: [u8; 64 * 1_024] = [0; 64 * 1_024];
-    let spare = dir.join(SPARE);
-    if fs::metadata(&spare).is_ok() {
-        return Ok(());
-    }
-    // Under another name until it is whole: half a spare costs time when it is used.
-    let making = dir.join(MAKING);
-    let mut file = File::create(&making)?;
-    let mut rest = bytes;
-    while rest > 0 {
-        let some = rest.min(ZEROS.len() as u64);
-        file.write_all(&ZEROS[..some as usize])?;
-        rest -= some;
-    }
-    file.sync_all()?;
-    fs::rename(&making, &spare)
+/// Keeps a segment that may go as the spare.
+pub(super) fn keep_as_spare(dir: &Path, first: Commit) -> io::Result<()> {
+    fs::rename(path(dir, first), dir.join(SPARE))
 }
 
-/// Removes what was made ahead of time; nobody misses it.
+/// Removes a segment.
+pub(super) fn remove(dir: &Path, first: Commit) -> io::Result<()> {
+    fs::remove_file(path(dir, first))
+}
+
+/// Removes the spare, and one in the making.
 pub(super) fn remove_spares(dir: &Path) -> io::Result<()> {
-    for name in [SPARE, MAKING, NEXT] {
+    for name in [SPARE, NEXT] {
         match fs::remove_file(dir.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

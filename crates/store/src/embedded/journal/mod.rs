@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tertulia_domain::conversation::Record;
@@ -43,8 +43,8 @@ pub(super) struct Journal {
     bytes: Vec<u8>,
     /// What its files take, for the figures.
     size: Arc<AtomicU64>,
-    /// A spare would be of use soon.
-    wants_spare: Arc<AtomicBool>,
+    /// Since when there is a spare; what was deleted is in there, too.
+    spare_since: Option<Instant>,
 }
 
 /// How its segments are.
@@ -93,7 +93,7 @@ impl Journal {
             newest: settled,
             bytes: Vec::new(),
             size: Arc::default(),
-            wants_spare: Arc::default(),
+            spare_since: None,
         };
         if dir.join("journal.db").exists() {
             return Err(OpenError::Damaged(
@@ -101,6 +101,8 @@ impl Journal {
                     .into(),
             ));
         }
+        // Those of an earlier process may have commits that, after a backup was put back, are still to come.
+        files::remove_spares(dir).map_err(failed)?;
         let firsts = files::list(dir).map_err(failed)?;
         for (at, &first) in firsts.iter().enumerate() {
             let found = read(dir, first)?;
@@ -195,9 +197,6 @@ impl Journal {
             }
         };
         let current = self.current.insert(current);
-        if current.written > current.bytes / 2 {
-            self.wants_spare.store(true, Ordering::Relaxed);
-        }
         if let Err(error) = current.file.write_all(&self.bytes).and_then(|()| current.file.sync_data()) {
             // What a failed sync has left behind nobody knows: the next batch goes into a segment of its own, whose
             // name says that this one ends before it.
@@ -221,17 +220,12 @@ impl Journal {
         Arc::clone(&self.size)
     }
 
-    /// Who makes the next segment ahead of time.
-    pub(super) fn spare(&self) -> Spare {
-        Spare {
-            dir: self.dir.clone(),
-            bytes: self.options.segment_bytes,
-            wanted: Arc::clone(&self.wants_spare),
-        }
+    /// Whether there is anything that is to go some time.
+    pub(super) fn is_untidy(&self) -> bool {
+        self.spare_since.is_some() || self.holds_frames()
     }
 
-    /// Whether it holds what is to go some time.
-    pub(super) fn has_frames(&self) -> bool {
+    fn holds_frames(&self) -> bool {
         let holds_any = |segment: &Finished| segment.last >= segment.first;
         self.finished.iter().any(holds_any)
             || self.current.as_ref().is_some_and(|current| current.written > HEADER_BYTES as u64)
@@ -245,10 +239,16 @@ impl Journal {
         while let Some(segment) = self.finished.front().filter(|segment| segment.last <= removable)
             && self.finished.len() + usize::from(self.current.is_some()) > kept
         {
-            let path = files::path(&self.dir, segment.first);
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(%error, file = %path.display(), "a settled segment of the journal stays for now");
+            // A whole one will be written over, if another is soon needed.
+            let is_spare =
+                self.spare_since.is_none() && kept > 0 && segment.bytes == self.options.segment_bytes;
+            let let_go = if is_spare { files::keep_as_spare } else { files::remove };
+            if let Err(error) = let_go(&self.dir, segment.first) {
+                tracing::warn!(%error, first = segment.first.get(), "a settled segment of the journal stays for now");
                 return;
+            }
+            if is_spare {
+                self.spare_since = Some(Instant::now());
             }
             self.finished.pop_front();
             self.measure();
@@ -259,13 +259,18 @@ impl Journal {
     pub(super) fn tidy(&mut self, removable: Commit) -> io::Result<()> {
         // The newest one stays: its name says how far the journal has come.
         self.trim(removable, 1);
-        let is_old = |current: &Current| current.begun.elapsed() >= self.options.segment_age;
-        if self.current.as_ref().is_some_and(is_old) { self.renew(removable) } else { Ok(()) }
+        let is_old = |since: Instant| since.elapsed() >= self.options.segment_age;
+        if self.spare_since.is_some_and(is_old) {
+            files::remove_spares(&self.dir)?;
+            self.spare_since = None;
+        }
+        let is_old = self.current.as_ref().is_some_and(|current| is_old(current.begun));
+        if is_old { self.renew(removable) } else { Ok(()) }
     }
 
     /// Begins a new segment if all that is in the others may go.
     fn renew(&mut self, removable: Commit) -> io::Result<()> {
-        let is_over = removable >= self.newest && self.has_frames();
+        let is_over = removable >= self.newest && self.holds_frames();
         if is_over && !self.faults.keep_journal.load(Ordering::Relaxed) {
             let segment = self.begin_segment(self.newest.next(), 0)?;
             let replaced = self.current.replace(segment);
@@ -295,7 +300,7 @@ impl Journal {
         let (file, bytes) = files::create(&self.dir, header, bytes)?;
         // One that held nothing had the same name: it is no more.
         self.finished.retain(|segment| segment.first != first);
-        self.wants_spare.store(false, Ordering::Relaxed);
+        self.spare_since = None;
         self.size.fetch_add(bytes, Ordering::Relaxed);
         Ok(Current { file, first, begun: Instant::now(), written: HEADER_BYTES as u64, bytes })
     }
@@ -309,24 +314,6 @@ impl Journal {
         let size = current + self.finished.iter().map(|segment| segment.bytes).sum::<u64>();
         self.size.store(size, Ordering::Relaxed);
         size
-    }
-}
-
-/// Makes the next segment ahead of time, on a thread that nobody waits for.
-pub(super) struct Spare {
-    dir: PathBuf,
-    bytes: u64,
-    wanted: Arc<AtomicBool>,
-}
-
-impl Spare {
-    /// Makes it, if it is wanted and not there. That it cannot be made is no harm: a segment is made without it, too.
-    pub(super) fn prepare(&self) {
-        if self.wanted.swap(false, Ordering::Relaxed)
-            && let Err(error) = files::prepare(&self.dir, self.bytes)
-        {
-            tracing::debug!(%error, "no spare segment for the journal");
-        }
     }
 }
 
