@@ -120,10 +120,13 @@ impl Conversations {
         let highest: Option<i64> = self
             .db
             .prepare_cached(
-                "SELECT max(client_seq) FROM messages WHERE convo = (SELECT key FROM conversations WHERE id = ?1)
-                    AND device = (SELECT key FROM ids WHERE id = ?2)",
+                "SELECT client_seq + count - 1 FROM sends
+                 WHERE convo = (SELECT key FROM conversations WHERE id = ?1)
+                    AND device = (SELECT key FROM ids WHERE id = ?2)
+                 ORDER BY client_seq DESC LIMIT 1",
             )?
-            .query_row((convo.as_bytes(), device.as_bytes()), |row| row.get(0))?;
+            .query_row((convo.as_bytes(), device.as_bytes()), |row| row.get(0))
+            .optional()?;
         Ok(highest.map(|number| ClientSeq::new(number.cast_unsigned())))
     }
 
@@ -140,9 +143,13 @@ impl Conversations {
             return Ok(Some(entry));
         }
         let sql = format!(
-            "SELECT {ENTRY_COLUMNS} FROM messages m JOIN ids s ON s.key = m.sender
-             WHERE m.convo = (SELECT key FROM conversations WHERE id = ?1)
-                AND m.device = (SELECT key FROM ids WHERE id = ?2) AND m.client_seq = ?3"
+            "SELECT {ENTRY_COLUMNS} FROM (
+                SELECT convo, seq + ?3 - client_seq AS seq, ?3 < client_seq + count AS is_in FROM sends
+                WHERE convo = (SELECT key FROM conversations WHERE id = ?1)
+                    AND device = (SELECT key FROM ids WHERE id = ?2) AND client_seq <= ?3
+                ORDER BY client_seq DESC LIMIT 1
+             ) run JOIN messages m ON m.convo = run.convo AND m.seq = run.seq JOIN ids s ON s.key = m.sender
+             WHERE run.is_in"
         );
         let mut statement = self.db.prepare_cached(&sql)?;
         let number = rows::count(client_seq.get());

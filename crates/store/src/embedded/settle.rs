@@ -141,6 +141,7 @@ struct Statements<'db> {
     message: CachedStatement<'db>,
     /// The same for [`ROWS_AT_ONCE`] rows.
     messages: CachedStatement<'db>,
+    run: CachedStatement<'db>,
     head: CachedStatement<'db>,
     marks: CachedStatement<'db>,
     receipt: CachedStatement<'db>,
@@ -151,6 +152,9 @@ impl<'db> Statements<'db> {
         Ok(Self {
             message: db.prepare_cached(&insert_messages(1))?,
             messages: db.prepare_cached(&insert_messages(ROWS_AT_ONCE))?,
+            run: db.prepare_cached(
+                "INSERT INTO sends (convo, device, client_seq, seq, count) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?,
             head: db.prepare_cached(
                 "UPDATE conversations SET last_seq = ?2, last_ts = ?3, last_message_no = ?4,
                     last_message_seq = max(last_message_seq, ?5), last_change_seq = max(last_change_seq, ?6),
@@ -229,6 +233,26 @@ impl Statements<'_> {
     }
 }
 
+/// Messages of one device whose numbers and places both go up by one.
+#[derive(Clone, Copy)]
+struct Run {
+    device: Key,
+    client_seq: u64,
+    seq: u64,
+    count: u64,
+}
+
+impl Run {
+    /// Takes the message that follows in; `false` if that one does not follow.
+    fn extend(&mut self, device: Key, client_seq: u64, seq: u64) -> bool {
+        let follows = device == self.device
+            && client_seq == self.client_seq + self.count
+            && seq == self.seq + self.count;
+        self.count += u64::from(follows);
+        follows
+    }
+}
+
 /// A member's watermarks at the end of the bite; one row is written however often they moved.
 #[derive(Clone, Copy)]
 struct Marks {
@@ -256,6 +280,7 @@ struct Folding<'a, 'db, 'r> {
     /// Messages that are not written yet; no statement of the others reads them.
     rows: &'a mut Vec<MessageRow<'r>>,
     convo: Key,
+    run: Option<Run>,
     head: Option<Head>,
     marks: IdMap<UserId, Marks>,
 }
@@ -268,7 +293,7 @@ impl<'a, 'db, 'r> Folding<'a, 'db, 'r> {
         rows: &'a mut Vec<MessageRow<'r>>,
         convo: Key,
     ) -> Self {
-        Self { db, keys, statements, rows, convo, head: None, marks: IdMap::default() }
+        Self { db, keys, statements, rows, convo, run: None, head: None, marks: IdMap::default() }
     }
 
     fn fold(mut self, records: &[(Key, Commit, &'r Record)]) -> Result<(), SettleError> {
@@ -307,6 +332,7 @@ impl<'a, 'db, 'r> Folding<'a, 'db, 'r> {
                 }
             }
         }
+        self.end_run()?;
         self.write_marks()?;
         // There is a last one: `chunk_by` gives no empty chunks.
         let last = records.last().map_or(Commit::default(), |&(_, commit, _)| commit);
@@ -332,6 +358,9 @@ impl<'a, 'db, 'r> Folding<'a, 'db, 'r> {
             }
             change => (CHANGE, None, None, Cow::Owned(serde_json::to_string(change)?)),
         };
+        if let (Some(device), Some(client_seq)) = (device, entry.client_seq) {
+            self.sent(device, client_seq.get(), entry.seq.get())?;
+        }
         let convo = self.convo;
         self.rows.push(MessageRow { convo, kind, sender, device, reply_to, commit, message_no, entry, body });
         if self.rows.len() == ROWS_AT_ONCE {
@@ -352,6 +381,22 @@ impl<'a, 'db, 'r> Folding<'a, 'db, 'r> {
             Effect::Left { successor } => self.leave(entry, successor, commit)?,
         }
         self.change(entry, commit)
+    }
+
+    fn sent(&mut self, device: Key, client_seq: u64, seq: u64) -> rusqlite::Result<()> {
+        if !self.run.as_mut().is_some_and(|run| run.extend(device, client_seq, seq)) {
+            self.end_run()?;
+            self.run = Some(Run { device, client_seq, seq, count: 1 });
+        }
+        Ok(())
+    }
+
+    fn end_run(&mut self) -> rusqlite::Result<()> {
+        if let Some(Run { device, client_seq, seq, count }) = self.run.take() {
+            let numbers = (rows::count(client_seq), rows::count(seq), rows::count(count));
+            self.statements.run.execute((self.convo, device, numbers.0, numbers.1, numbers.2))?;
+        }
+        Ok(())
     }
 
     fn advance(&mut self, entry: &Entry, message_no: u64) {

@@ -44,6 +44,7 @@ macro_rules! store_suite {
             client_seq_counts_by_device_and_conversation
             a_retry_in_the_same_batch_is_one_entry
             a_retry_after_a_restart_is_the_same_entry
+            each_number_of_a_device_is_its_own_message_in_whatever_order_they_came
             a_retry_is_answered_when_sending_is_no_longer_allowed
             a_retry_of_who_was_removed_is_not_found
             bodies_are_kept_byte_for_byte

@@ -150,6 +150,28 @@ pub async fn a_retry_after_a_restart_is_the_same_entry<S: StoreUnderTest>() {
     assert_eq!(world.entry(send(tea, ANA, 8, "late")).await.seq, seq(4));
 }
 
+pub async fn each_number_of_a_device_is_its_own_message_in_whatever_order_they_came<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let tea = world.group(&[ANA, BO]).await;
+    let mut sent = Vec::new();
+    // Runs up and down, with holes, and with others in between.
+    for number in [1, 2, 3, 7, 8, 6, 5, 100, 101, 50, 51, 52, 102] {
+        sent.push(world.entry(send(tea, ANA, number, &format!("ana {number}"))).await);
+        if number % 4 == 0 {
+            world.entry(send(tea, BO, number, &format!("bo {number}"))).await;
+        }
+    }
+    world.reopen().await;
+    for entry in &sent {
+        let number = entry.client_seq.unwrap().get();
+        let again = world.one(send(tea, ANA, number, &format!("ana {number}"))).await;
+        assert_eq!(again, Outcome::Duplicate(entry.clone().into()));
+    }
+    for number in [4, 9, 49, 53, 99, 103] {
+        world.entry(send(tea, ANA, number, "new")).await;
+    }
+}
+
 pub async fn a_retry_is_answered_when_sending_is_no_longer_allowed<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
     let (tea, talk) = (world.group(&[ANA, BO]).await, world.direct(ANA, BO).await);

@@ -88,8 +88,16 @@ CREATE TABLE messages (
     PRIMARY KEY (convo, seq)
 ) STRICT, WITHOUT ROWID;
 
--- One number of one device is one message for as long as the message lives.
-CREATE UNIQUE INDEX messages_by_client_seq ON messages (convo, device, client_seq) WHERE device IS NOT NULL;
+-- One number of one device is one message for as long as the message lives: which one. A row a run of messages whose
+-- numbers and places both go up by one; who says several things in a row takes one row for them.
+CREATE TABLE sends (
+    convo      INTEGER NOT NULL,
+    device     INTEGER NOT NULL,
+    client_seq INTEGER NOT NULL,                 -- of the first message of the run
+    seq        INTEGER NOT NULL,                 -- its place
+    count      INTEGER NOT NULL,
+    PRIMARY KEY (convo, device, client_seq)
+) STRICT, WITHOUT ROWID;
 
 -- One row a place that a member's watermarks reached. A message was delivered, or seen, at the first row at or
 -- above its seq that has the time of it.
