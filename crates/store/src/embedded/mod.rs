@@ -22,7 +22,7 @@
 //!
 //! Where to look: `queue` (the door), `writer` (decide, journal, answer), `conversations` (what the writer
 //! knows), `record` (a batch as bytes), `journal`, `tail`, `settler` and `settle` (folding), `positions`,
-//! `readers` and `reads` (one file a question), `open` (replay), `store` (the port), `sqlite` (all files).
+//! `priority`, `readers` and `reads` (one file a question), `open` (replay), `store` (the port), `sqlite` (all files).
 
 mod conversations;
 mod cursor;
@@ -31,6 +31,7 @@ mod journal;
 mod open;
 mod options;
 mod positions;
+mod priority;
 mod queue;
 mod readers;
 mod reads;

@@ -13,7 +13,7 @@ use super::rows::sql;
 use super::settle::{self, Keys, SettleError};
 use super::sqlite::Durability;
 use super::tail::{Bite, Committed, Tail, Work};
-use super::{Faults, OpenError};
+use super::{Faults, OpenError, priority};
 
 /// Batches wait this long for company, unless somebody waits for them: rows of one conversation that are
 /// written together cost a fraction of rows written one by one.
@@ -104,7 +104,8 @@ impl Settler {
 
     /// Settles until the tail is closed and empty, or abandoned.
     pub(super) fn run(mut self) {
-        yield_to_others();
+        // What is settled later is only memory.
+        priority::go_last();
         loop {
             let unsynced = self.settled > self.progress.synced();
             let patience = unsynced.then(|| SYNC_INTERVAL.saturating_sub(self.synced_at.elapsed()));
@@ -226,19 +227,6 @@ impl Settler {
         }
     }
 }
-
-/// Where cores are scarce, whoever waits for an ack goes first: what is settled later is only memory.
-#[cfg(target_os = "linux")]
-fn yield_to_others() {
-    /// A ninth of the share of a thread that does not yield.
-    const NICE: i32 = 10;
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
-        tracing::debug!(%error, "the settler runs at the priority of all");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn yield_to_others() {}
 
 fn size(batch: &Committed) -> usize {
     use tertulia_domain::conversation::Record;

@@ -12,13 +12,13 @@ use tertulia_domain::log::{Commit, Intent, Outcome, Refusal};
 use tertulia_protocol::{ConvoId, IdSet, Timestamp};
 use tokio::sync::oneshot;
 
-use super::AppendObserver;
 use super::conversations::Conversations;
 use super::journal::{Journal, JournalError};
 use super::options::AppendStats;
 use super::queue::{Call, Queue, Taken};
 use super::settler::Progress;
 use super::tail::Tail;
+use super::{AppendObserver, priority};
 use crate::{Batch, StoreError};
 
 /// How long a full tail may make calls wait before they are refused.
@@ -54,6 +54,8 @@ struct Decided {
 impl Writer {
     /// Appends until the queue is closed and empty; gives the journal back, to be tidied up.
     pub(super) fn run(mut self) -> Journal {
+        // All who sent something wait for it.
+        priority::go_first();
         loop {
             // What may go goes with a later commit, or when none comes for a while.
             let patience = self.journal.is_untidy().then_some(self.journal_patience);
