@@ -13,7 +13,7 @@ use super::rows::sql;
 use super::settle::{self, Keys, SettleError};
 use super::sqlite::Durability;
 use super::tail::{Bite, Committed, Tail, Work};
-use super::{Faults, OpenError, priority};
+use super::{Faults, OpenError};
 
 /// Batches wait this long for company, unless somebody waits for them: rows of one conversation that are
 /// written together cost a fraction of rows written one by one.
@@ -104,8 +104,6 @@ impl Settler {
 
     /// Settles until the tail is closed and empty, or abandoned.
     pub(super) fn run(mut self) {
-        // What is settled later is only memory.
-        priority::go_last();
         loop {
             let unsynced = self.settled > self.progress.synced();
             let patience = unsynced.then(|| SYNC_INTERVAL.saturating_sub(self.synced_at.elapsed()));
