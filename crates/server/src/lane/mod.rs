@@ -3,8 +3,9 @@
 //! While one batch is being synced the next one gathers, and while a batch is handed to its readers the next
 //! one is being synced: group commit without a timer.
 
+mod queue;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,25 +15,11 @@ use tertulia_domain::log::{Intent, Outcome};
 use tertulia_protocol::event::ServerEvent;
 use tertulia_protocol::{ClientSeq, Code, ConvoId};
 use tertulia_store::{Batch, Store, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use self::queue::{Gathered, Queue};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-
-/// How many intents may wait. When it is full, sockets are not read and calls wait: TCP pushes back.
-const QUEUE_INTENTS_MAX: usize = 16_384;
-/// The most intents of one batch.
-const BATCH_INTENTS_MAX: usize = 4_096;
-
-/// Something to append, and who waits for what comes of it.
-struct Submission {
-    intent: Intent,
-    reply: Reply,
-    /// For a mark: whether its owner shows what he has read.
-    shows_read: bool,
-    /// When it was submitted, by the clock's monotonic time.
-    at: Duration,
-}
 
 enum Reply {
     /// The connection that sent it; the hub tells it.
@@ -44,15 +31,22 @@ enum Reply {
 /// Submits intents; cheap to clone. When the last clone is gone, the lane finishes what waits and ends.
 #[derive(Clone)]
 pub struct Lane {
-    queue: mpsc::Sender<Submission>,
+    door: Arc<Door>,
     clock: Clock,
-    waiting: Arc<AtomicUsize>,
+}
+
+/// Closes the queue when the last [`Lane`] is gone.
+struct Door(Arc<Queue<Waiting>>);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// The other end of a [`Lane`]: [`run`](LaneEnd::run) it.
 pub struct LaneEnd {
-    queue: mpsc::Receiver<Submission>,
-    waiting: Arc<AtomicUsize>,
+    queue: Arc<Queue<Waiting>>,
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
@@ -61,27 +55,23 @@ pub struct LaneEnd {
 
 /// Makes a lane into a store and out to a hub.
 pub fn lane(store: Arc<dyn Store>, hub: Arc<Hub>, metrics: Arc<Metrics>, clock: Clock) -> (Lane, LaneEnd) {
-    let (sender, receiver) = mpsc::channel(QUEUE_INTENTS_MAX);
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let lane = Lane { queue: sender, clock: clock.clone(), waiting: Arc::clone(&waiting) };
-    (lane, LaneEnd { queue: receiver, waiting, store, hub, metrics, clock })
+    let queue = Arc::new(Queue::new());
+    let lane = Lane { door: Arc::new(Door(Arc::clone(&queue))), clock: clock.clone() };
+    (lane, LaneEnd { queue, store, hub, metrics, clock })
 }
 
 impl Lane {
     /// Submits what a connection sent; the hub answers it there. Waits while the queue is full.
-    ///
-    /// # Errors
-    /// [`StoreError::Closed`] when the node is going down.
     pub async fn submit(
         &self,
         intent: Intent,
         connection: &Arc<Connection>,
         client_seq: Option<ClientSeq>,
         shows_read: bool,
-    ) -> Result<(), StoreError> {
+    ) {
         let connection = Arc::clone(connection);
         let reply = Reply::Connection { connection, convo: intent.convo(), client_seq };
-        self.enqueue(intent, reply, shows_read).await
+        self.enqueue(intent, reply, shows_read).await;
     }
 
     /// Appends an intent and waits for what comes of it.
@@ -90,42 +80,36 @@ impl Lane {
     /// As [`Store::append`]: nobody knows whether it is stored.
     pub async fn append(&self, intent: Intent, shows_read: bool) -> Result<Outcome, StoreError> {
         let (sender, receiver) = oneshot::channel();
-        self.enqueue(intent, Reply::Call(sender), shows_read).await?;
+        self.enqueue(intent, Reply::Call(sender), shows_read).await;
         receiver.await.map_err(|_| StoreError::Closed)?
     }
 
-    async fn enqueue(&self, intent: Intent, reply: Reply, shows_read: bool) -> Result<(), StoreError> {
+    async fn enqueue(&self, intent: Intent, reply: Reply, shows_read: bool) {
         let at = self.clock.monotonic();
-        let permit = self.queue.reserve().await.map_err(|_| StoreError::Closed)?;
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        permit.send(Submission { intent, reply, shows_read, at });
-        Ok(())
+        self.door.0.push(intent, Waiting { reply, shows_read, at }).await;
     }
 
     /// How many intents wait.
     pub fn depth(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.door.0.len()
     }
 }
 
 impl LaneEnd {
     /// Appends and hands over until all [`Lane`]s are gone and nothing waits.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
         let store = Arc::clone(&self.store);
         let mut under_way = None;
         loop {
             let Some(batch) = under_way.take() else {
-                let mut gathered = Vec::new();
-                if self.queue.recv_many(&mut gathered, BATCH_INTENTS_MAX).await == 0 {
-                    return;
-                }
+                let Some(gathered) = self.queue.wait().await else { return };
                 under_way = Some(self.begin(store.as_ref(), gathered).await);
                 continue;
             };
             let (result, waiting) = batch.finish().await;
             // What has gathered meanwhile is on its way to the disk while this batch goes to its readers.
-            let gathered = self.gathered();
-            if !gathered.is_empty() {
+            let gathered = self.queue.take();
+            if !gathered.intents.is_empty() {
                 under_way = Some(self.begin(store.as_ref(), gathered).await);
             }
             self.hand_over(result, waiting);
@@ -136,25 +120,9 @@ impl LaneEnd {
         }
     }
 
-    fn gathered(&mut self) -> Vec<Submission> {
-        let mut gathered = Vec::new();
-        while gathered.len() < BATCH_INTENTS_MAX
-            && let Ok(submission) = self.queue.try_recv()
-        {
-            gathered.push(submission);
-        }
-        gathered
-    }
-
     /// Hands a batch to the store, and does not wait for it.
-    async fn begin<'s>(&self, store: &'s dyn Store, gathered: Vec<Submission>) -> UnderWay<'s> {
-        self.waiting.fetch_sub(gathered.len(), Ordering::Relaxed);
-        let mut intents = Vec::with_capacity(gathered.len());
-        let mut waiting = Vec::with_capacity(gathered.len());
-        for Submission { intent, reply, shows_read, at } in gathered {
-            intents.push(intent);
-            waiting.push(Waiting { reply, shows_read, at });
-        }
+    async fn begin<'s>(&self, store: &'s dyn Store, gathered: Gathered<Waiting>) -> UnderWay<'s> {
+        let Gathered { intents, waiting } = gathered;
         let mut append = store.append(intents, self.clock.now());
         // The first poll is what hands it over, and fixes its place in the order.
         match futures_util::poll!(&mut append) {
@@ -208,10 +176,12 @@ impl LaneEnd {
     }
 }
 
-/// Who waits for an intent that is being appended.
+/// Who waits for an intent that is to be appended.
 struct Waiting {
     reply: Reply,
+    /// For a mark: whether its owner shows what he has read.
     shows_read: bool,
+    /// When it was submitted, by the clock's monotonic time.
     at: Duration,
 }
 

@@ -1,0 +1,186 @@
+//! Where intents gather while a batch is under way.
+//!
+//! Not a channel: what gathers is taken as a whole, in the two lists in which it is needed.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tertulia_domain::log::Intent;
+use tokio::sync::Notify;
+
+/// How many intents may wait. When it is full, sockets are not read and calls wait: TCP pushes back.
+const INTENTS_MAX: usize = 16_384;
+/// How many bytes of bodies may wait.
+const BYTES_MAX: usize = 32 << 20;
+
+/// Intents in the order in which they came, each with who waits for what comes of it (a `W`).
+pub(super) struct Queue<W> {
+    inner: Mutex<Inner<W>>,
+    /// The other end waits here for intents.
+    work: Notify,
+    /// Those wait here who found it full.
+    room: Notify,
+}
+
+struct Inner<W> {
+    gathered: Gathered<W>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// What has gathered; both lists are of one length.
+pub(super) struct Gathered<W> {
+    pub(super) intents: Vec<Intent>,
+    pub(super) waiting: Vec<W>,
+}
+
+impl<W> Default for Gathered<W> {
+    fn default() -> Self {
+        Self { intents: Vec::new(), waiting: Vec::new() }
+    }
+}
+
+impl<W> Queue<W> {
+    pub(super) fn new() -> Self {
+        let inner = Inner { gathered: Gathered::default(), bytes: 0, closed: false };
+        Self { inner: Mutex::new(inner), work: Notify::new(), room: Notify::new() }
+    }
+
+    /// Puts an intent behind the others, once there is room.
+    pub(super) async fn push(&self, intent: Intent, waiting: W) {
+        let mut pushed = (intent, waiting);
+        loop {
+            // Registered before the look, so that room made in between is not missed.
+            let mut room = std::pin::pin!(self.room.notified());
+            room.as_mut().enable();
+            match self.try_push(pushed.0, pushed.1) {
+                Ok(()) => return,
+                Err(back) => pushed = back,
+            }
+            room.await;
+        }
+    }
+
+    fn try_push(&self, intent: Intent, waiting: W) -> Result<(), (Intent, W)> {
+        let bytes = bytes(&intent);
+        let mut inner = self.lock();
+        let count = inner.gathered.intents.len();
+        // One always fits into an empty queue.
+        if count > 0 && (count >= INTENTS_MAX || inner.bytes + bytes > BYTES_MAX) {
+            return Err((intent, waiting));
+        }
+        inner.gathered.intents.push(intent);
+        inner.gathered.waiting.push(waiting);
+        inner.bytes += bytes;
+        drop(inner);
+        if count == 0 {
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes all that has gathered; mostly nothing, or something.
+    pub(super) fn take(&self) -> Gathered<W> {
+        let mut inner = self.lock();
+        let gathered = std::mem::take(&mut inner.gathered);
+        inner.bytes = 0;
+        drop(inner);
+        if !gathered.intents.is_empty() {
+            self.room.notify_waiters();
+        }
+        gathered
+    }
+
+    /// Waits until something has gathered and takes it; `None`: it is closed, and nothing waits.
+    pub(super) async fn wait(&self) -> Option<Gathered<W>> {
+        loop {
+            let closed = self.lock().closed;
+            let gathered = self.take();
+            if !gathered.intents.is_empty() {
+                return Some(gathered);
+            }
+            if closed {
+                return None;
+            }
+            self.work.notified().await;
+        }
+    }
+
+    /// Nothing more will come.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_one();
+    }
+
+    /// How many intents wait.
+    pub(super) fn len(&self) -> usize {
+        self.lock().gathered.intents.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<W>> {
+        // Nothing under this lock leaves it half done, so a poisoned one is as good.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bytes(intent: &Intent) -> usize {
+    if let Intent::Send { body, .. } = intent { body.len() } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, UserId};
+
+    use super::*;
+
+    fn send(body: String) -> Intent {
+        Intent::Send {
+            convo: ConvoId::from_bytes([1; 16]),
+            sender: UserId::from_bytes([2; 16]),
+            device: DeviceId::from_bytes([3; 16]),
+            client_seq: ClientSeq::new(1),
+            body,
+            reply_to: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_gathers_is_taken_as_a_whole_in_its_order() {
+        let queue = Queue::new();
+        for number in 0..5 {
+            queue.push(send(number.to_string()), number).await;
+        }
+        assert_eq!(queue.len(), 5);
+        let Gathered { intents, waiting } = queue.wait().await.unwrap();
+        assert_eq!(waiting, [0, 1, 2, 3, 4]);
+        assert_eq!(intents, (0..5).map(|number| send(number.to_string())).collect::<Vec<_>>());
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_finds_it_full_waits_until_it_is_taken() {
+        let queue = Queue::new();
+        let half = "x".repeat(BYTES_MAX / 2);
+        queue.push(send(half.clone()), 0).await;
+        queue.push(send(half.clone()), 1).await;
+        let third = queue.push(send("x".into()), 2);
+        tokio::pin!(third);
+        assert!(tokio::time::timeout(Duration::ZERO, &mut third).await.is_err());
+        assert_eq!(queue.take().waiting, [0, 1]);
+        third.await;
+        assert_eq!(queue.take().waiting, [2]);
+        // What is longer than all that may wait comes in alone.
+        queue.push(send("x".repeat(BYTES_MAX + 1)), 3).await;
+        assert_eq!(queue.take().waiting, [3]);
+    }
+
+    #[tokio::test]
+    async fn what_waits_when_it_is_closed_is_still_taken() {
+        let queue = Queue::new();
+        queue.push(send("x".into()), 0).await;
+        queue.close();
+        assert_eq!(queue.wait().await.unwrap().waiting, [0]);
+        assert!(queue.wait().await.is_none());
+    }
+}
