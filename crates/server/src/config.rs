@@ -27,6 +27,8 @@ pub struct Config {
     pub trusted_proxies: Vec<std::net::IpAddr>,
     /// How long a drain may take.
     pub drain: Duration,
+    /// The length of a file of the journal, in bytes; `None`: the store's own.
+    pub journal_segment_bytes: Option<u64>,
 }
 
 impl Config {
@@ -42,6 +44,7 @@ impl Config {
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             drain: Duration::from_secs(10),
+            journal_segment_bytes: None,
         }
     }
 }

@@ -18,7 +18,6 @@ mod observe;
 pub mod rest;
 mod views;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,8 +77,8 @@ impl Node {
     pub async fn open(config: Config, clock: Clock, random: Random) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new(VERSION));
         let (store, accounts) = {
-            let (data, random, metrics) = (config.data.clone(), random.clone(), Arc::clone(&metrics));
-            let opened = tokio::task::spawn_blocking(move || open_data(&data, &random, &metrics)).await;
+            let (config, random, metrics) = (config.clone(), random.clone(), Arc::clone(&metrics));
+            let opened = tokio::task::spawn_blocking(move || open_data(&config, &random, &metrics)).await;
             opened.map_err(|error| StartError::System(error.to_string()))??
         };
         let store: Arc<dyn Store> = store;
@@ -151,14 +150,18 @@ impl Node {
 
 /// Opens the data folder: the log first, whose lock keeps other processes out of the accounts, too.
 fn open_data(
-    data: &Path,
+    config: &Config,
     random: &Random,
     metrics: &Arc<Metrics>,
 ) -> Result<(Arc<Embedded>, EmbeddedAccounts), StartError> {
     let metrics = Arc::clone(metrics);
     let on_append: AppendObserver = Arc::new(move |stats| metrics.appended(stats.intents, stats.commit));
-    let store = Embedded::open(data, OpenOptions { on_append: Some(on_append), ..OpenOptions::default() })?;
-    let accounts = EmbeddedAccounts::open(data, SigningKey::new(random.bytes()?))?;
+    let mut options = OpenOptions { on_append: Some(on_append), ..OpenOptions::default() };
+    if let Some(bytes) = config.journal_segment_bytes {
+        options.journal_segment_bytes = bytes;
+    }
+    let store = Embedded::open(&config.data, options)?;
+    let accounts = EmbeddedAccounts::open(&config.data, SigningKey::new(random.bytes()?))?;
     Ok((store, accounts))
 }
 

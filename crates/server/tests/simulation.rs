@@ -112,7 +112,9 @@ enum Stage {
 
 enum Answer {
     News(ConvoId, Option<Box<tertulia_protocol::rest::Conversation>>, Option<Change>),
-    Page(ConvoId, Option<HistorySlice>),
+    Page(ConvoId, HistorySlice),
+    /// He is in that conversation no longer.
+    Out(ConvoId),
 }
 
 /// A batch that is durable, but has not come to the hub.
@@ -443,6 +445,9 @@ impl World {
         match step {
             Step::News { convo, since, whole } => {
                 let conversation = if whole { store.conversation(user, convo).await.unwrap() } else { None };
+                if whole && conversation.is_none() {
+                    return Answer::Out(convo);
+                }
                 let change = match since {
                     Some(since) => store.changes(user, since, Some(convo)).await.unwrap().into_iter().next(),
                     None => None,
@@ -451,7 +456,8 @@ impl World {
             }
             Step::Page { convo, after } => {
                 // Small pages: more can happen between them.
-                Answer::Page(convo, store.history(user, convo, Slice::After(after), 3).await.unwrap())
+                let page = store.history(user, convo, Slice::After(after), 3).await.unwrap();
+                page.map_or(Answer::Out(convo), |page| Answer::Page(convo, page))
             }
         }
     }
@@ -461,8 +467,8 @@ impl World {
             Answer::News(convo, conversation, change) => {
                 hub.give_news(connection, convo, conversation.map(|boxed| *boxed), change, &HashSet::new());
             }
-            Answer::Page(convo, Some(page)) => hub.give_page(connection, convo, &page),
-            Answer::Page(convo, None) => hub.forget(connection, convo),
+            Answer::Page(convo, page) => hub.give_page(connection, convo, &page),
+            Answer::Out(convo) => hub.forget(connection, convo),
         }
     }
 

@@ -86,7 +86,19 @@ struct File {
     /// How long a drain may take, in seconds.
     drain: Option<u64>,
     limits: LimitsSection,
+    store: StoreSection,
 }
+
+/// How the data is kept, for those who know why.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct StoreSection {
+    /// The length of a file of the journal, in bytes.
+    journal_segment_bytes: Option<u64>,
+}
+
+/// A file of the journal holds some messages at least, and is read into memory as a whole at a start.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 << 10..=1 << 30;
 
 /// `limits = "off"`, or a table of rates.
 #[derive(Debug, Deserialize)]
@@ -174,6 +186,15 @@ fn merge(args: &ServeArgs) -> anyhow::Result<Config> {
     if let Some(seconds) = file.drain {
         config.drain = Duration::from_secs(seconds);
     }
+    if let Some(bytes) = file.store.journal_segment_bytes {
+        anyhow::ensure!(
+            SEGMENT_BYTES.contains(&bytes),
+            "journal_segment_bytes is from {} to {}",
+            SEGMENT_BYTES.start(),
+            SEGMENT_BYTES.end()
+        );
+        config.journal_segment_bytes = Some(bytes);
+    }
     config.allowed_origins = file.allowed_origins;
     config.trusted_proxies = file.trusted_proxies;
     config.limits = match (args.limits, file.limits) {
@@ -209,6 +230,8 @@ mod tests {
         assert_eq!(file.presence_ttl, Some(default.presence_ttl.as_secs()));
         assert_eq!(file.heartbeat, Some(default.heartbeat.as_secs()));
         assert_eq!(file.drain, Some(default.drain.as_secs()));
+        let journal = tertulia_store::embedded::OpenOptions::default().journal_segment_bytes;
+        assert_eq!(file.store.journal_segment_bytes, Some(journal));
         let LimitsSection::Rates(rates) = file.limits else { panic!("the example has a table of limits") };
         let quotas = |limits: &LimitsConfig| {
             [limits.sends, limits.reads, limits.writes, limits.events, limits.bytes, limits.logins_per_user]

@@ -127,6 +127,18 @@ impl Board {
         self.sit(seat, AWAY);
     }
 
+    /// For a while it neither looks at its connection nor says what has become of it: nobody waits for it. What it
+    /// was comes back by [`looks_again`](Self::looks_again).
+    pub(crate) fn looks_away(&self, seat: usize) -> u64 {
+        let was = self.seats.get(seat).map_or(AWAY, |place| place.load(Ordering::SeqCst));
+        self.away(seat);
+        was
+    }
+
+    pub(crate) fn looks_again(&self, seat: usize, was: u64) {
+        self.sit(seat, was);
+    }
+
     fn sit(&self, seat: usize, state: u64) {
         if let Some(place) = self.seats.get(seat)
             && place.swap(state, Ordering::SeqCst) != state

@@ -19,6 +19,11 @@ use crate::server::{NotReady, Server};
 
 /// How long a full disk may go unnoticed: files that are there already have some room in them.
 const NOTICED_MAX: Duration = Duration::from_secs(20);
+/// By when a send is accepted after a full disk has room again, in whatever way it was waited for.
+const ACCEPTED_MAX: Duration = Duration::from_secs(60);
+/// What is counted of full disks.
+pub(crate) const NOTICED: &str = "full disks that refused sends";
+pub(crate) const UNNOTICED: &str = "full disks that nobody noticed";
 /// How often it is looked whether the server still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -76,6 +81,16 @@ impl Harm {
                 return Ok(());
             }
             tokio::time::sleep_until(until.min(now + LOOK_EVERY)).await;
+        }
+    }
+
+    /// Waits until everybody who wants a connection has one, but for so long at most.
+    pub(crate) async fn wait_for_all(&mut self, at_most: Duration) -> Result<(), Error> {
+        let until = Instant::now() + at_most;
+        let board = Arc::clone(&self.board);
+        tokio::select! {
+            () = board.all_back() => Ok(()),
+            waited = self.wait_until(until) => waited,
         }
     }
 
@@ -180,11 +195,7 @@ impl Harm {
         self.note("the disk is full");
         self.disk.fill(self.server.pid())?;
         let noticed = tokio::time::timeout(NOTICED_MAX, refusals.changed()).await.is_ok();
-        self.board.count(if noticed {
-            "full disks that refused sends"
-        } else {
-            "full disks that nobody noticed"
-        });
+        self.board.count(if noticed { NOTICED } else { UNNOTICED });
         let mut runs = true;
         if killed {
             self.note("killed on a full disk");
@@ -209,12 +220,19 @@ impl Harm {
             self.board.new_life();
         }
         self.healed(FaultKind::Disk);
-        if runs {
-            // Service must go on by itself: nobody starts it anew.
-            self.look_after().await
-        } else {
-            self.start().await
+        let mut acks = self.board.acks();
+        acks.borrow_and_update();
+        if !runs {
+            self.start().await?;
         }
+        // Else service must go on by itself: nobody starts it anew.
+        if tokio::time::timeout(ACCEPTED_MAX, acks.changed()).await.is_ok() {
+            self.board.count("disks with room again that took sends");
+        } else {
+            self.board
+                .find(format!("no send was acked within {ACCEPTED_MAX:?} after the disk had room again"));
+        }
+        self.look_after().await
     }
 
     /// Whatever was done to the server is over: it runs, it has room, nobody is cut.

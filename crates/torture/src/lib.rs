@@ -16,6 +16,7 @@ mod cutter;
 mod device;
 mod disk;
 mod error;
+mod guard;
 mod harm;
 mod members;
 mod plan;

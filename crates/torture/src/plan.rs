@@ -83,6 +83,11 @@ impl Fault {
         }
     }
 
+    /// Whether nobody has a connection after it.
+    pub(crate) const fn cuts_all_off(self) -> bool {
+        matches!(self, Self::Kill { .. } | Self::Drain { .. } | Self::Disk { killed: true, .. })
+    }
+
     fn draw(kind: FaultKind, chance: &mut Chance) -> Self {
         match kind {
             FaultKind::Kill => Self::Kill {

@@ -29,6 +29,8 @@ pub struct Report {
     pub findings: Vec<String>,
     /// What the checker says.
     pub verdict: Verdict,
+    /// What was to be shown by the run and was not, for it never came to that.
+    pub unproven: Vec<String>,
     /// Where the history, the server's log and, after a failure, its data are; `None`: nothing was kept.
     pub kept: Option<PathBuf>,
 }
@@ -71,7 +73,7 @@ pub struct Times {
 impl Report {
     /// Whether nothing is wrong and enough was done to say so.
     pub fn holds(&self) -> bool {
-        self.findings.is_empty() && self.verdict.holds
+        self.findings.is_empty() && self.verdict.holds && self.unproven.is_empty()
     }
 }
 
@@ -130,6 +132,9 @@ impl fmt::Display for Report {
                     writeln!(f, "  {finding}")?;
                 }
             }
+        }
+        for what in &self.unproven {
+            writeln!(f, "invalid      {what}")?;
         }
         if let Some(kept) = &self.kept {
             writeln!(f, "kept         {}", kept.display())?;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::error::Error;
+use crate::guard::Guard;
 
 /// How long a start may take: the journal of a run settles in seconds, but the machine may be busy.
 const START_MAX: Duration = Duration::from_secs(120);
@@ -26,13 +27,22 @@ pub(crate) struct Launch {
     pub(crate) log: PathBuf,
     /// It gets an error, not a signal, for writing beyond the largest size of a file.
     pub(crate) by_shell: bool,
+    /// Its data is on a file system of its own.
+    pub(crate) mounted: bool,
+    /// Its file of configuration.
+    pub(crate) config: PathBuf,
 }
+
+/// Files of the journal are so short that it begins new ones all the time: at each the server may be killed, and what
+/// a full disk still has room for in the present one is soon used up.
+const CONFIG: &str = "[store]\njournal_segment_bytes = 32768\n";
 
 /// A server that can be made to suffer; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     launch: Launch,
     child: Option<Child>,
+    guard: Guard,
 }
 
 /// Why there is none after a start.
@@ -45,13 +55,15 @@ pub(crate) enum NotReady {
 }
 
 impl Server {
-    pub(crate) const fn new(launch: Launch) -> Self {
-        Self { launch, child: None }
+    pub(crate) fn new(launch: Launch) -> Result<Self, Error> {
+        std::fs::write(&launch.config, CONFIG).map_err(Error::io("write", &launch.config))?;
+        let guard = Guard::new(launch.mounted.then_some(launch.data.as_path()));
+        Ok(Self { launch, child: None, guard })
     }
 
     /// Makes the process; [`ready`](Self::ready) waits for it.
     pub(crate) fn spawn(&mut self) -> Result<(), Error> {
-        let Launch { binary, port, data, log, by_shell } = &self.launch;
+        let Launch { binary, port, data, log, by_shell, config, .. } = &self.launch;
         let log = File::options().create(true).append(true).open(log).map_err(Error::io("open", log))?;
         let mut command = if *by_shell {
             let mut shell = Command::new("sh");
@@ -65,6 +77,8 @@ impl Server {
             .arg(format!("127.0.0.1:{port}"))
             .arg("--data")
             .arg(data)
+            .arg("--config")
+            .arg(config)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -72,6 +86,7 @@ impl Server {
         // Ctrl-C is for this process, which then ends the server.
         command.process_group(0);
         self.child = Some(command.spawn().map_err(Error::io("start", binary))?);
+        self.guard.watch(self.pid());
         Ok(())
     }
 
@@ -102,6 +117,7 @@ impl Server {
         }
         let status = child.wait().await.map_err(Error::io("wait for", Path::new("the server")))?;
         self.child = None;
+        self.guard.watch(None);
         Ok(Err(NotReady::Ended(status)))
     }
 
@@ -109,6 +125,7 @@ impl Server {
     pub(crate) async fn kill(&mut self) -> Result<(), Error> {
         if let Some(mut child) = self.child.take() {
             child.kill().await.map_err(Error::io("kill", &self.launch.binary))?;
+            self.guard.watch(None);
         }
         Ok(())
     }
@@ -117,13 +134,15 @@ impl Server {
     pub(crate) async fn terminate(&mut self) -> Result<Option<ExitStatus>, Error> {
         self.signal(Signal::TERM)?;
         let Some(mut child) = self.child.take() else { return Ok(None) };
-        match tokio::time::timeout(DRAIN_MAX, child.wait()).await {
-            Ok(status) => Ok(Some(status.map_err(Error::io("wait for", &self.launch.binary))?)),
+        let ended = match tokio::time::timeout(DRAIN_MAX, child.wait()).await {
+            Ok(status) => Some(status.map_err(Error::io("wait for", &self.launch.binary))?),
             Err(_) => {
                 child.kill().await.map_err(Error::io("kill", &self.launch.binary))?;
-                Ok(None)
+                None
             }
-        }
+        };
+        self.guard.watch(None);
+        Ok(ended)
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Error> {

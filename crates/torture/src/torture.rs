@@ -18,7 +18,7 @@ use crate::cast::Cast;
 use crate::cutter::Cutter;
 use crate::disk::Disk;
 use crate::error::Error;
-use crate::harm::Harm;
+use crate::harm::{self, Harm};
 use crate::plan::{FaultKind, Wanted, plan};
 use crate::progress::{Progress, say};
 use crate::report::{Recovery, Report};
@@ -97,7 +97,7 @@ pub async fn run(options: &Options, shutdown: CancellationToken) -> Result<Repor
     let data = folder.path().join("data");
     let history = folder.path().join("history.ndjson");
     let log = folder.path().join("server.log");
-    if data.join("journal.db").exists() {
+    if data.join("tertulia.db").exists() {
         return Err(Error::NoFault(format!("{} has data already: name another folder", data.display())));
     }
     // Told first, so that whoever ends this the hard way knows, too.
@@ -116,9 +116,11 @@ pub async fn run(options: &Options, shutdown: CancellationToken) -> Result<Repor
         None => free_port().map_err(Error::io("find a port on", Path::new("127.0.0.1")))?,
     };
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let by_shell = matches!(disk, Disk::Limit);
-    let launch = Launch { binary: options.binary.clone(), port, data, log: log.clone(), by_shell };
-    let mut server = Server::new(launch);
+    let (by_shell, mounted) = (matches!(disk, Disk::Limit), matches!(disk, Disk::Small { .. }));
+    let config = folder.path().join("serve.toml");
+    let launch =
+        Launch { binary: options.binary.clone(), port, data, log: log.clone(), by_shell, mounted, config };
+    let mut server = Server::new(launch)?;
     server.spawn()?;
     if let Err(NotReady::Ended(status)) = server.ready(None).await? {
         return Err(Error::NoServer { status: status.to_string(), log });
@@ -175,16 +177,22 @@ pub async fn run(options: &Options, shutdown: CancellationToken) -> Result<Repor
     let verdict = verdict::of(&history, load)?;
     drop(progress);
 
+    let operations = board.counts();
+    let mut unproven = Vec::new();
+    if operations.contains_key(harm::UNNOTICED) && !operations.contains_key(harm::NOTICED) {
+        unproven.push("no send met a full disk".to_owned());
+    }
     let mut report = Report {
         seed: options.seed,
         load,
         population: (devices, users),
         disk: disk_text,
         remark,
-        operations: board.counts(),
+        operations,
         recoveries,
         findings: board.findings(),
         verdict,
+        unproven,
         kept: None,
     };
     if !report.holds() || options.keep {
@@ -234,8 +242,12 @@ async fn load(
             && let Some(planned) = plan.next()
         {
             harm.inflict(planned.fault).await?;
-            let half = u64::try_from(options.kills_every.as_millis() / 2).unwrap_or(u64::MAX);
-            peace = Instant::now() + harm.chance.millis(0..=half);
+            // Mostly everybody comes back first, however long his backoff is; else the next fault finds him on the way.
+            if planned.fault.cuts_all_off() && harm.chance.percent(75) {
+                harm.wait_for_all(options.kills_every).await?;
+            }
+            let some = u64::try_from(options.kills_every.as_millis() / 3).unwrap_or(u64::MAX);
+            peace = Instant::now() + harm.chance.millis(0..=some);
         }
         let faults: Vec<String> =
             harm.recoveries().iter().map(|(kind, done)| format!("{} {kind}", done.faults)).collect();

@@ -58,6 +58,12 @@ impl Hub {
         let mut waiting = Vec::new();
         for change in changes {
             match change {
+                // The hub has still to come to his removal: nothing of what comes before it is his to be told.
+                Change::Left(convo) if routes.is_member(connection.user, convo) => {
+                    let lagging = lag.convos.entry(convo).or_insert_with(|| Lagging::from(Seq::default()));
+                    // One that is to be told whole has come in again since the store was read.
+                    lagging.parting = !lagging.whole;
+                }
                 Change::Left(convo) => waiting.push(frames::left(convo)),
                 Change::In { convo, joined, first_missed, last_seq, shared, own, receipts } => {
                     let lacks_news = !joined && (shared.is_some() || own.is_some() || !receipts.is_empty());
@@ -112,7 +118,7 @@ impl Hub {
             }
             !is_met
         });
-        let next = lag.convos.iter_mut().find(|(_, lagging)| lagging.ahead.is_none());
+        let next = lag.convos.iter_mut().find(|(_, lagging)| lagging.ahead.is_none() && !lagging.parting);
         let Some((convo, lagging)) = next else {
             state.end_lag_if_over();
             return None;
@@ -210,8 +216,14 @@ impl Hub {
         wake(state.wake_to_catch_up());
     }
 
-    /// The reader is no longer in the conversation that a step asked for: there is nothing to read there for him.
+    /// The store no longer has the reader in the conversation that a step asked for: there is nothing to read there
+    /// for him. If the hub still has him, it is behind: his removal is on its way here and names what he lacks, and
+    /// until then he lags and asks again. Without that what comes before it would be live to him.
     pub fn forget(&self, connection: &Arc<Connection>, convo: ConvoId) {
+        let routes = self.routes();
+        if routes.is_member(connection.user, convo) {
+            return;
+        }
         let mut state = connection.state();
         if let Some(lag) = &mut state.lag {
             lag.convos.remove(&convo);

@@ -119,13 +119,15 @@ pub(super) struct Lagging {
     /// It has read further than the hub has delivered, up to an entry of this commit: it waits for the hub to
     /// come to `next`.
     pub(super) ahead: Option<Commit>,
+    /// The store has him out of it, and the hub has still to come to his removal: until then he is given nothing.
+    pub(super) parting: bool,
     /// Entries from `next` on that were acked to this very connection: the acks stand for them.
     pub(super) own: Vec<Seq>,
 }
 
 impl Lagging {
     pub(super) const fn from(next: Seq) -> Self {
-        Self { next, news: None, whole: false, ahead: None, own: Vec::new() }
+        Self { next, news: None, whole: false, ahead: None, parting: false, own: Vec::new() }
     }
 
     /// Also lacks what `news` says.

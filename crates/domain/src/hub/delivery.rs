@@ -173,6 +173,9 @@ impl Delivery<'_> {
                 lag.convos.entry(entry.convo_id).or_insert_with(|| Lagging::from(entry.seq));
             }
             if let Some(lagging) = lag.convos.get_mut(&entry.convo_id) {
+                if lagging.parting {
+                    return false;
+                }
                 if lagging.ahead.is_some() && entry.seq < lagging.next {
                     // He has read this one already; once the hub has come to where he is, he is live.
                     if entry.seq.next() == lagging.next {
@@ -266,9 +269,13 @@ impl Delivery<'_> {
     }
 
     fn say_farewell(&mut self, state: &mut State, entry: &Arc<Entry>) {
-        let lagging = state.lag.as_mut().and_then(|lag| lag.convos.remove(&entry.convo_id));
+        let (mut resuming, mut lagging) = (false, None);
+        if let Some(lag) = &mut state.lag {
+            (resuming, lagging) = (lag.resuming, lag.convos.remove(&entry.convo_id));
+        }
         state.end_lag_if_over();
-        if let Some(lagging) = lagging {
+        // What he missed before he came is not known yet, and of no use any more: it is as if he had left before.
+        if let Some(lagging) = lagging.filter(|lagging| !resuming && !lagging.parting) {
             // What he lacks he may no longer read: it is named, and the last entry is given.
             if lagging.next < entry.seq {
                 count(&self.hub.stats.gaps, 1);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tertulia_protocol::event::{CloseReason, OwnPresence, ServerEvent};
+use tertulia_protocol::event::{CloseReason, ConversationNews, OwnPresence, ServerEvent};
 use tertulia_protocol::rest::{Audience, Privacy};
 use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq, Timestamp, UserId};
 use tertulia_websocket::payloads;
@@ -91,6 +91,31 @@ impl World {
         self.hub.caught_up(commit.next());
     }
 
+    /// Bo's removal is committed; it still has to be handed over.
+    fn remove_bo(&mut self) -> (Outcome, Commit) {
+        let number = self.log.len() as u64 + 1;
+        let kind = EntryKind::MemberRemoved { user_ids: vec![BO] };
+        let (seq, ts) = (Seq::new(number), self.now);
+        let entry = Arc::new(Entry { convo_id: CONVO, seq, sender_id: ANA, client_seq: None, ts, kind });
+        let commit = Commit::new(number);
+        self.log.push((Arc::clone(&entry), commit));
+        (Outcome::Appended { entry, shared: None }, commit)
+    }
+
+    fn deliver(&self, (outcome, commit): &(Outcome, Commit)) {
+        self.hub.deliver(*commit, [Committed { outcome, origin: None, shows_read: true }]);
+    }
+
+    /// Bo resumes; the hub knows of him in the conversation up to the end of the log.
+    fn begin_resume(&self, since: u64) -> Arc<Connection> {
+        let who = (BO, DeviceId::from_bytes([9; 16]));
+        let since = Commit::new(since);
+        let (connection, _) = self.hub.register(Mode::Socket, who, Privacy::default(), since, self.now);
+        let last_seq = Seq::new(self.log.len() as u64);
+        self.hub.attach(BO, &[Head { convo: CONVO, last_seq, member_count: 2 }]);
+        connection
+    }
+
     /// Does what a lagging connection's task does, until there is nothing to do.
     fn catch_up(&self, connection: &Arc<Connection>) {
         while let Some(step) = self.hub.next_step(connection) {
@@ -110,15 +135,22 @@ fn got(connection: &Connection) -> Vec<String> {
     events
         .map(|event| match event {
             ServerEvent::Message { entry, position } => {
-                let EntryKind::Text { body, .. } = entry.kind else { panic!("only texts here") };
+                let what = match entry.kind {
+                    EntryKind::Text { body, .. } => body,
+                    EntryKind::MemberRemoved { .. } => "removed".to_owned(),
+                    other => panic!("not here: {other:?}"),
+                };
                 format!(
-                    "{} {body}{}",
+                    "{} {what}{}",
                     entry.seq,
                     position.map_or(String::new(), |position| format!(" @{position}"))
                 )
             }
             ServerEvent::MessageAck { client_seq, server_seq, .. } => {
                 format!("ack {client_seq}={server_seq}")
+            }
+            ServerEvent::ConversationUpdate { conversation: ConversationNews::Left { .. } } => {
+                "left".to_owned()
             }
             ServerEvent::Gap { from_seq, to_seq, .. } => format!("gap {from_seq}-{to_seq}"),
             ServerEvent::Receipt { delivered_seq, read_seq, .. } => {
@@ -159,6 +191,67 @@ fn who_is_let_in_by_an_entry_that_another_has_brought_along_is_told_all_the_same
         payloads(&cy.take().outbox.to_vec()).map(|text| String::from_utf8_lossy(text).into_owned()).collect();
     assert!(told.last().is_some_and(|event| event.contains("\"left\":true")), "{told:?}");
     assert!(got(&bo).is_empty());
+}
+
+const fn missed_from(first: u64, last: u64) -> Change {
+    Change::In {
+        convo: CONVO,
+        joined: false,
+        first_missed: Some(Seq::new(first)),
+        last_seq: Seq::new(last),
+        shared: None,
+        own: None,
+        receipts: Vec::new(),
+    }
+}
+
+/// The store is ahead of the hub: there he is out already, and no page is to be had.
+#[test]
+fn who_lags_when_he_is_put_out_is_told_what_he_lacks_also_where_the_store_knows_of_it_first() {
+    let mut world = World::new(Limits::default());
+    world.send("a", None);
+    world.send("b", None);
+    let bo = world.begin_resume(1);
+    world.hub.finish_resume(&bo, vec![missed_from(1, 2)], &HashSet::new());
+    let (late, removal) = (world.text("c"), world.remove_bo());
+    assert!(matches!(world.hub.next_step(&bo), Some(Step::Page { .. })));
+    world.hub.forget(&bo, CONVO);
+    world.deliver(&late);
+    assert!(got(&bo).is_empty(), "what comes before his removal is not live to him");
+    world.deliver(&removal);
+    assert_eq!(got(&bo), ["gap 1-3", "4 removed", "left"]);
+    world.hub.forget(&bo, CONVO);
+    assert_eq!((world.hub.next_step(&bo), bo.is_lagging()), (None, false));
+}
+
+#[test]
+fn who_is_put_out_while_he_resumes_is_told_that_and_no_part_of_what_he_missed() {
+    let mut world = World::new(Limits::default());
+    world.send("a", None);
+    let bo = world.begin_resume(1);
+    let (late, removal) = (world.text("b"), world.remove_bo());
+    world.deliver(&late);
+    world.deliver(&removal);
+    assert_eq!(got(&bo), ["left"]);
+    // What was read from the store before that is of no use any more.
+    world.hub.finish_resume(&bo, vec![missed_from(1, 1)], &HashSet::new());
+    assert!(matches!(world.hub.next_step(&bo), Some(Step::Page { .. })));
+    world.hub.forget(&bo, CONVO);
+    assert_eq!((got(&bo).len(), bo.is_lagging()), (0, false));
+}
+
+#[test]
+fn who_resumes_and_is_out_already_in_the_store_gets_nothing_live_until_the_hub_knows_it_too() {
+    let mut world = World::new(Limits::default());
+    world.send("a", None);
+    let bo = world.begin_resume(1);
+    let (late, removal) = (world.text("b"), world.remove_bo());
+    world.hub.finish_resume(&bo, vec![Change::Left(CONVO)], &HashSet::new());
+    assert_eq!(world.hub.next_step(&bo), None);
+    world.deliver(&late);
+    assert!(got(&bo).is_empty());
+    world.deliver(&removal);
+    assert_eq!((got(&bo), bo.is_lagging()), (vec!["left".to_owned()], false));
 }
 
 #[test]
@@ -233,16 +326,7 @@ fn who_missed_more_than_a_thousand_gets_the_newest_and_a_gap() {
     for _ in 0..missed {
         world.send("x", None);
     }
-    let change = Change::In {
-        convo: CONVO,
-        joined: false,
-        first_missed: Some(Seq::new(1)),
-        last_seq: Seq::new(missed),
-        shared: None,
-        own: None,
-        receipts: Vec::new(),
-    };
-    world.hub.finish_resume(&connection, vec![change], &HashSet::new());
+    world.hub.finish_resume(&connection, vec![missed_from(1, missed)], &HashSet::new());
     world.catch_up(&connection);
     let got = got(&connection);
     assert_eq!(got[0], format!("gap 1-{}", missed - MISSED_KEPT));

@@ -214,7 +214,7 @@ impl<'a> Retracer<'a> {
             let convo = self.convo(item.convo)?;
             let who = (convo, asked.user);
             self.fence.is_shown(self.known, &mut self.findings, who, (asked.at, asked.t), at);
-            self.reads.reaches(&mut self.findings, asked, convo, (item.last.get(), u64::MAX), at);
+            self.reads.reaches(&mut self.findings, asked, convo, (item.last.get(), u64::MAX), |_| false, at);
             let (own, horizon) = (self.reads.own.before((asked.user, convo), asked.t), self.horizon(t));
             self.watermarks.inbox(&mut self.findings, own, asked, convo, item, at, t, horizon);
             recount(self.known, &mut self.findings, who, item, asked.at, at);

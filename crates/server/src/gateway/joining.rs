@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tertulia_domain::hub::{Connection, Mode, Step};
 use tertulia_domain::log::{Change, Commit};
-use tertulia_protocol::UserId;
+use tertulia_protocol::{ConvoId, UserId};
 use tertulia_store::Slice;
 
 use crate::accounts::Identity;
@@ -73,7 +73,7 @@ pub async fn catch_up_step(app: &App, connection: &Arc<Connection>, step: Step) 
         Step::News { convo, since, whole } => {
             let conversation = if whole {
                 let Some(conversation) = views::whole(app, connection.user, convo).await? else {
-                    app.hub.forget(connection, convo);
+                    forget(app, connection, convo).await;
                     return Ok(());
                 };
                 Some(conversation)
@@ -92,11 +92,17 @@ pub async fn catch_up_step(app: &App, connection: &Arc<Connection>, step: Step) 
         Step::Page { convo, after } => {
             match app.store.history(connection.user, convo, Slice::After(after), PAGE).await? {
                 Some(page) => app.hub.give_page(connection, convo, &page),
-                None => app.hub.forget(connection, convo),
+                None => forget(app, connection, convo).await,
             }
         }
     }
     Ok(())
+}
+
+/// He is out of it, in the store. The hub may still have to hear of it, and does when others have their turn.
+async fn forget(app: &App, connection: &Arc<Connection>, convo: ConvoId) {
+    app.hub.forget(connection, convo);
+    tokio::task::yield_now().await;
 }
 
 /// Those among the owners of moved watermarks who hide what they have read.

@@ -217,9 +217,13 @@ async fn read(app: &App, user: UserId, cursor: Cursor) -> Result<EventsPage, Api
         let mut next = begun.or(first_missed).unwrap_or(last_seq.next());
         let missed = (last_seq.get() + 1).saturating_sub(next.get());
         if begun.is_none() && missed > MISSED_MAX {
-            let to_seq = Seq::new(last_seq.get() - MISSED_KEPT);
-            gathering.events.push(ServerEvent::Gap { convo_id: convo, from_seq: next, to_seq });
-            next = to_seq.next();
+            // A gap names nothing that belongs to the next list, however much of that there is by now.
+            let last = last_before(app, user, convo, (next, last_seq), until).await?;
+            if (last.get() + 1).saturating_sub(next.get()) > MISSED_MAX {
+                let to_seq = Seq::new(last.get() - MISSED_KEPT);
+                gathering.events.push(ServerEvent::Gap { convo_id: convo, from_seq: next, to_seq });
+                next = to_seq.next();
+            }
         }
         while next <= last_seq {
             if gathering.is_full() {
@@ -244,6 +248,33 @@ async fn read(app: &App, user: UserId, cursor: Cursor) -> Result<EventsPage, Api
     }
     let cursor = Cursor { since: until, until: None }.write(app);
     Ok(EventsPage { events: gathering.events, cursor })
+}
+
+/// The last entry in `first..=last` that was committed before `until`, or the one before `first`.
+async fn last_before(
+    app: &App,
+    user: UserId,
+    convo: ConvoId,
+    (first, last): (Seq, Seq),
+    until: Commit,
+) -> Result<Seq, ApiError> {
+    // All up to `low` were, all from `high` on were not; mostly the last one was, too.
+    let (mut low, mut high) = (first.previous(), last.next());
+    let mut probe = last;
+    while low.next() < high {
+        let slice = app.store.history(user, convo, Slice::After(probe.previous()), 1).await?;
+        // Whoever is no longer in it reads nothing at all.
+        let Some((_, commit)) = slice.and_then(|slice| slice.entries.into_iter().next()) else {
+            return Ok(low);
+        };
+        if commit < until {
+            low = probe;
+        } else {
+            high = probe;
+        }
+        probe = Seq::new(low.get().midpoint(high.get()));
+    }
+    Ok(low)
 }
 
 fn partial(app: &App, cursor: Cursor, gathering: Gathering, part: Part) -> EventsPage {

@@ -332,6 +332,29 @@ async fn what_comes_while_a_list_is_given_in_pieces_comes_after_it() {
     assert_eq!(messages(&events), BTreeMap::from([(group, all.clone()), (other, all)]));
 }
 
+/// A cursor from the middle of a list is used when much has come since the list was begun.
+#[tokio::test]
+async fn a_gap_in_a_list_names_nothing_that_came_after_the_list_was_begun() {
+    let (server, ana, bo, group) = pair().await;
+    let other = server.group(&ana, &[&bo]).await;
+    let cursor = begin(&server, &bo).await;
+    let send = async |convo: &str, numbers: std::ops::RangeInclusive<u64>| {
+        for chunk in numbers.collect::<Vec<u64>>().chunks(100) {
+            join_all(chunk.iter().map(|number| ana.send(&server, convo, *number, "one of many"))).await;
+        }
+    };
+    send(&group, 1..=600).await;
+    send(&other, 1..=10).await;
+    let (_, middle) = poll(&server, &bo, &cursor, 0).await;
+    send(&other, 11..=1_210).await;
+    let (rest, after) = poll(&server, &bo, &middle, 0).await;
+    assert!(!kinds(&rest).contains(&"gap"));
+    assert_eq!(messages(&rest)[&other], (2..=11).collect::<Vec<_>>());
+    let (later, _) = drain(&server, &bo, after).await;
+    assert_eq!(later[0], json!({ "type": "gap", "convoId": other, "fromSeq": 12, "toSeq": 1_011 }));
+    assert_eq!(messages(&later)[&other], (1_012..=1_211).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn of_more_than_1000_missed_entries_the_newest_200_come_and_a_gap_names_the_others() {
     let (server, ana, bo, group) = pair().await;

@@ -63,8 +63,10 @@ fn a_server_that_is_killed_stopped_and_out_of_disk_keeps_every_guarantee() {
         "retries answered as the first time",
     ] {
         assert!(count(&report, what) > 0, "{what}: {report}");
-    } // Files that are there already have room in them, which few clients may not use up in time.
-    let (refused, unnoticed) =
-        (count(&report, "full disks that refused sends"), count(&report, "full disks that nobody noticed"));
-    assert!(refused + unnoticed >= 1, "{report}");
+    }
+    // Not one of them went by unnoticed, and after each sends were taken again.
+    let refused = count(&report, "full disks that refused sends");
+    assert_eq!(refused, faults(&report, "disk"), "{report}");
+    assert_eq!(count(&report, "disks with room again that took sends"), refused, "{report}");
+    assert!(count(&report, "sends told to wait") > 0, "{report}");
 }

@@ -34,6 +34,8 @@ struct Sdk {
     handed: HashMap<ConvoId, Seq>,
     /// It does not look at its events before this.
     looks_at: Instant,
+    /// What the board knew of it before it looked away.
+    before: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +62,8 @@ const ACTS: [(u32, Act); 8] = [
 ];
 
 pub(super) async fn run(device: Device) -> Result<(), ClientError> {
-    let mut sdk = Sdk { device, client: None, handed: HashMap::new(), looks_at: Instant::now() };
+    let mut sdk =
+        Sdk { device, client: None, handed: HashMap::new(), looks_at: Instant::now(), before: None };
     while !sdk.device.is_settling() {
         if sdk.turn().await.is_err() {
             sdk.start_anew().await?;
@@ -113,6 +116,8 @@ impl Sdk {
             }
             Act::LookAway => {
                 self.looks_at = Instant::now() + self.device.chance.millis(1_000..=5_000);
+                let was = self.device.board().looks_away(self.device.number);
+                self.before.get_or_insert(was);
                 self.device.count("slow readers");
             }
             Act::Restart => {
@@ -149,6 +154,7 @@ impl Sdk {
     /// Ends it; what it had not been told the outcome of is sent by calls afterwards.
     async fn stop(&mut self) {
         self.device.board().away(self.device.number);
+        self.before = None;
         if let Some((client, mut events)) = self.client.take() {
             client.close().await;
             while let Some(event) = events.try_next() {
@@ -188,6 +194,11 @@ impl Sdk {
     async fn listen_until(&mut self, until: Instant) -> Result<(), LoggedOut> {
         loop {
             let looks_at = self.looks_at;
+            if looks_at <= Instant::now()
+                && let Some(was) = self.before.take()
+            {
+                self.device.board().looks_again(self.device.number, was);
+            }
             let Some((_, events)) = &mut self.client else { break };
             let event = async {
                 tokio::time::sleep_until(looks_at).await;
@@ -201,6 +212,7 @@ impl Sdk {
                         return Err(LoggedOut);
                     }
                 },
+                () = tokio::time::sleep_until(looks_at), if self.before.is_some() => {}
                 () = tokio::time::sleep_until(until) => break,
             }
         }

@@ -76,20 +76,24 @@ impl Reads {
         }
     }
 
-    /// An answer says that a conversation reaches to `last`; `below`: only what is below was asked for.
+    /// An answer says that a conversation reaches to `last`; `below`: only what is below was asked for. What is
+    /// `excused` need not be there.
     pub(in crate::check) fn reaches(
         &self,
         findings: &mut Findings,
         asked: Asked,
         convo: u32,
         (last, below): (u64, u64),
+        excused: impl Fn(u64) -> bool,
         at: At,
     ) {
         let own = self.own.before((asked.user, convo), asked.t);
         let seen = self.seen.before((asked.device, convo), asked.t);
         let all = self.highest.get(&convo).copied().filter(|_| asked.is_final);
         for (rule, floor) in [(Rule::AckedLoss, all), (Rule::OwnWrites, own), (Rule::MonotonicReads, seen)] {
-            let Some((seq, shown_at)) = floor.filter(|(seq, _)| *seq < below) else { continue };
+            let Some((seq, shown_at)) = floor.filter(|(seq, _)| *seq < below && !excused(*seq)) else {
+                continue;
+            };
             findings.looked(rule);
             if seq > last {
                 let what = || format!("entry {seq} was there before, and this ends with {last}");
@@ -135,7 +139,10 @@ impl Reads {
             findings.broken(Rule::OneOrder, what, &[asked.at.into(), (at, last).into()]);
         }
         if after.is_none() || !page.more {
-            self.reaches(findings, asked, convo, (last.or(after).unwrap_or(0), before), at);
+            // Who has come in again since need not see it any more: it is below what he may see now.
+            let is_below_his = |seq| last.is_none() && comes_in_later(known, convo, asked.user, seq, before);
+            let ends = (last.or(after).unwrap_or(0), before);
+            self.reaches(findings, asked, convo, ends, is_below_his, at);
         }
         if let (true, Some(first), Some(last)) = (asked.is_final, first, last) {
             let ranges = self.read_back.entry(convo).or_default();
@@ -177,6 +184,12 @@ impl Reads {
         }
         missing
     }
+}
+
+/// Whether a reader came into a conversation above `seq`, so that nothing below `before` need be his to see.
+fn comes_in_later(known: &Known, convo: u32, user: u32, seq: u64, before: u64) -> bool {
+    let spans = known.log(convo).spans.get(&user).map_or(&[][..], Vec::as_slice);
+    spans.iter().any(|span| span.joined > seq && span.visible.is_none_or(|first| first >= before))
 }
 
 /// Whether a reader's history may begin with this entry.

@@ -245,6 +245,26 @@ fn whoever_was_acked_does_not_read_it() {
 }
 
 #[test]
+fn who_has_come_in_again_need_not_see_what_is_below_that() {
+    let again = members(9, Kind::MemberAdded, 3);
+    let reads = |before| {
+        let (device, before) = (device(3), Some(Seq::new(before)));
+        Read { op: 50, device, convo: CONVO, after: None, before, limit: 200 }
+    };
+    let story = |before| {
+        base()
+            .insert_before("final", "", change(49, Kind::MemberAdded, 3))
+            .insert_before("final", "9 to cy", push(4, &again, Some("c9")))
+            .insert_before("final", "", Done { op: 49 })
+            .insert_before("final", "reads", reads(before))
+            .insert_before("final", "empty", page(50, &[]))
+            .edit_page("ana's page", |entries| entries.push(again.clone()))
+    };
+    assert_eq!(story(8).broken(), [], "he saw 7, which was of the time before");
+    story(10).breaks(Rule::MonotonicReads, &["9 to cy", "reads", "empty"]);
+}
+
+#[test]
 fn what_was_seen_is_not_seen_again() {
     let story = base().insert_before("final", "early", read(50, 2, 0)).insert_before(
         "final",
