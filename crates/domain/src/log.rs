@@ -266,6 +266,15 @@ pub enum Change {
     },
 }
 
+/// What a user missed while he was away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// What changed, a conversation each.
+    pub changes: Vec<Change>,
+    /// Of some of them all entries that he missed, read at the same moment; never where he came in.
+    pub pages: Vec<(ConvoId, HistorySlice)>,
+}
+
 /// Why an intent was not let in; the texts say what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

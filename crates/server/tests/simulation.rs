@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tertulia_domain::hub::{Committed, Connection, Hub, Limits, Mode, Origin, Settings, Step};
-use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Outcome};
+use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Outcome};
 use tertulia_protocol::entry::{ConversationType, EntryKind, HistoryPolicy};
 use tertulia_protocol::event::{ConversationNews, ServerEvent};
 use tertulia_protocol::rest::Privacy;
@@ -106,7 +106,7 @@ enum Stage {
     ReadHeads,
     Attach(Vec<Head>),
     ReadChanges,
-    Finish(Vec<Change>),
+    Finish(Missed),
     Ready,
 }
 
@@ -423,10 +423,11 @@ impl World {
                 line.stage = Stage::ReadChanges;
             }
             Stage::ReadChanges => {
-                line.stage = Stage::Finish(store.changes(user, line.since, None).await.unwrap());
+                // As much comes along as fits into few frames: sometimes all, sometimes only of one conversation.
+                line.stage = Stage::Finish(store.missed(user, line.since, 6).await.unwrap());
             }
-            Stage::Finish(changes) => {
-                self.hub.finish_resume(&line.connection, std::mem::take(changes), &HashSet::new());
+            Stage::Finish(missed) => {
+                self.hub.finish_resume(&line.connection, std::mem::take(missed), &HashSet::new());
                 line.stage = Stage::Ready;
             }
             Stage::Ready => {
@@ -443,6 +444,7 @@ impl World {
 
     async fn read_step(store: &Arc<Embedded>, user: UserId, step: Step) -> Answer {
         match step {
+            Step::Missed { .. } => unreachable!("the stages before have done that"),
             Step::News { convo, since, whole } => {
                 let conversation = if whole { store.conversation(user, convo).await.unwrap() } else { None };
                 if whole && conversation.is_none() {

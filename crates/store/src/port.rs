@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Outcome};
+use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Outcome};
 use tertulia_protocol::rest::{Conversation, Member, MessageReceipt};
 use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 
@@ -92,6 +92,10 @@ pub trait Store: Send + Sync + 'static {
         since: Commit,
         only: Option<ConvoId>,
     ) -> Result<Vec<Change>, StoreError>;
+
+    /// What changed for `user` since then, as [`changes`](Store::changes) tells it, and from the same moment the entries
+    /// themselves where few were missed: `entries_max` in all at most, of a conversation all or none.
+    async fn missed(&self, user: UserId, since: Commit, entries_max: usize) -> Result<Missed, StoreError>;
 
     /// Those of `others` who share a conversation with `user`; he himself always does.
     async fn sharing(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError>;

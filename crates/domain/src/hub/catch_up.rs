@@ -9,17 +9,23 @@ use std::task::Waker;
 
 use tertulia_protocol::event::ConversationNews;
 use tertulia_protocol::rest::Conversation;
-use tertulia_protocol::{ConvoId, Seq, UserId};
+use tertulia_protocol::{ConvoId, Entry, Seq, UserId};
 use tertulia_websocket::Frame;
 
 use super::connection::{Lag, Lagging, State};
 use super::frames::{self, ReceiptFrames};
+use super::routes::Routes;
 use super::{Connection, Hub, MISSED_KEPT, MISSED_MAX, count};
-use crate::log::{Change, Commit, HistorySlice, Receipt};
+use crate::log::{Change, Commit, HistorySlice, Missed, Receipt};
 
 /// What a lagging reader needs next from the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// All that he missed while he was away; give it to [`Hub::finish_resume`].
+    Missed {
+        /// In commits from here on.
+        since: Commit,
+    },
     /// What changed in a conversation besides entries; give it to [`Hub::give_news`].
     News {
         /// Which.
@@ -39,17 +45,14 @@ pub enum Step {
 }
 
 impl Hub {
-    /// Says what changed while the reader was away, read from the store after [`register`](Hub::register) and
-    /// [`attach`](Hub::attach). From here on he is live where nothing changed, and lags where something did.
+    /// Says what the reader missed while he was away, read from the store after [`register`](Hub::register) and
+    /// [`attach`](Hub::attach). From here on he is live where nothing changed, or where all that he missed came along
+    /// and meets what the hub delivers next; elsewhere he lags.
     ///
     /// `hiding` are those who hide what they have read.
-    pub fn finish_resume(
-        &self,
-        connection: &Arc<Connection>,
-        changes: Vec<Change>,
-        hiding: &HashSet<UserId>,
-    ) {
-        let routes = self.routes();
+    pub fn finish_resume(&self, connection: &Arc<Connection>, missed: Missed, hiding: &HashSet<UserId>) {
+        let Missed { changes, pages } = missed;
+        let mut routes = self.routes();
         let reader_shows_read = routes.user(connection.user).is_some_and(|user| user.shows_read());
         let mut state = connection.state();
         let Some(lag) = &mut state.lag else { return };
@@ -66,16 +69,21 @@ impl Hub {
                 }
                 Change::Left(convo) => waiting.push(frames::left(convo)),
                 Change::In { convo, joined, first_missed, last_seq, shared, own, receipts } => {
-                    let lacks_news = !joined && (shared.is_some() || own.is_some() || !receipts.is_empty());
-                    if !joined && first_missed.is_none() {
-                        // Nothing to read: what else changed is told at once, if there is room.
+                    let mut lacks_news =
+                        !joined && (shared.is_some() || own.is_some() || !receipts.is_empty());
+                    // Who was put out since this was read has been told so, and nothing more.
+                    let is_in = routes.is_member(connection.user, convo);
+                    if !joined && is_in {
+                        // What else changed is told at once, if there is room.
                         let reader = connection.user;
                         let news =
                             news_frames(convo, reader, shared, own, receipts, reader_shows_read, hiding);
-                        let fits = waiting.len() + news.len() <= self.settings.outbox.frames / 2;
-                        if fits && !lag.convos.contains_key(&convo) {
+                        if waiting.len() + news.len() <= self.settings.outbox.frames / 2 {
                             waiting.extend(news);
-                            continue;
+                            if first_missed.is_none() && !lag.convos.contains_key(&convo) {
+                                continue;
+                            }
+                            lacks_news = false;
                         }
                     }
                     let next = first_missed.unwrap_or(last_seq.next());
@@ -90,10 +98,22 @@ impl Hub {
                 }
             }
         }
+        let mut given = Vec::new();
+        for (convo, page) in &pages {
+            // Whoever was put out meanwhile, or came in anew, reads what he may see now.
+            let is_good = routes.is_member(connection.user, *convo)
+                && lag
+                    .convos
+                    .get(convo)
+                    .is_some_and(|lagging| !lagging.whole && !lagging.parting && lagging.news.is_none());
+            if is_good {
+                self.read_page(&mut routes, lag, *convo, page, &mut given);
+            }
+        }
         for frame in waiting {
             push(&mut state, &frame);
         }
-        state.end_lag_if_over();
+        self.give_entries(&mut state, since, &given);
         wake(state.wake_to_catch_up());
     }
 
@@ -109,7 +129,10 @@ impl Hub {
         if !state.has_room(&self.settings.outbox, self.settings.outbox.bytes / 2) {
             return None;
         }
-        let lag = state.lag.as_mut().filter(|lag| !lag.resuming)?;
+        let lag = state.lag.as_mut()?;
+        if lag.resuming {
+            return Some(Step::Missed { since: lag.safe });
+        }
         let delivered = self.position();
         lag.convos.retain(|convo, lagging| {
             let is_met = lagging.ahead.is_some_and(|commit| commit < delivered);
@@ -171,49 +194,66 @@ impl Hub {
     pub fn give_page(&self, connection: &Arc<Connection>, convo: ConvoId, page: &HistorySlice) {
         let mut routes = self.routes();
         let mut state = connection.state();
-        let Some(Lag { safe, convos, .. }) = state.lag.as_deref_mut() else { return };
-        let safe = *safe;
+        let Some(lag) = state.lag.as_deref_mut() else { return };
+        let safe = lag.safe;
+        let mut given = Vec::with_capacity(page.entries.len());
+        self.read_page(&mut routes, lag, convo, page, &mut given);
+        self.give_entries(&mut state, safe, &given);
+        // There may be something else to read.
+        wake(state.wake_to_catch_up());
+    }
+
+    /// Takes from a page what the reader lacks, and looks whether he has come to where the hub is.
+    fn read_page<'p>(
+        &self,
+        routes: &mut Routes,
+        Lag { safe, convos, .. }: &mut Lag,
+        convo: ConvoId,
+        page: &'p HistorySlice,
+        given: &mut Vec<&'p Arc<Entry>>,
+    ) {
         let Some(lagging) = convos.get_mut(&convo) else { return };
-        let mut waiting = Vec::with_capacity(page.entries.len());
         for (entry, _) in &page.entries {
             if entry.seq < lagging.next {
                 continue;
             }
             lagging.next = entry.seq.next();
             if !lagging.own.contains(&entry.seq) {
-                waiting.push(entry);
+                given.push(entry);
             }
         }
         let next = lagging.next;
         lagging.own.retain(|seq| *seq >= next);
         let lacks_news = lagging.whole || lagging.news.is_some();
-        if !page.has_more && !lacks_news {
-            // Where nothing was missed, all there is was committed before the reader began.
-            let read_to = page.entries.last().map_or(safe.previous(), |(_, commit)| *commit);
-            if read_to < self.position() {
-                routes.passed(convo, lagging.next);
-            }
-            match routes.convo(convo) {
-                Some(route) if lagging.next > route.next => lagging.ahead = Some(read_to),
-                Some(route) if lagging.next < route.next => {}
-                // Met, or nobody delivers here: live.
-                _ => {
-                    convos.remove(&convo);
-                }
+        if page.has_more || lacks_news {
+            return;
+        }
+        // Where nothing was missed, all there is was committed before the reader began.
+        let read_to = page.entries.last().map_or(safe.previous(), |(_, commit)| *commit);
+        if read_to < self.position() {
+            routes.passed(convo, lagging.next);
+        }
+        match routes.convo(convo) {
+            Some(route) if lagging.next > route.next => lagging.ahead = Some(read_to),
+            Some(route) if lagging.next < route.next => {}
+            // Met, or nobody delivers here: live.
+            _ => {
+                convos.remove(&convo);
             }
         }
+    }
+
+    /// Puts entries that were read into the outbox. The last of all that was missed tells how far the reader now is.
+    fn give_entries(&self, state: &mut State, safe: Commit, given: &[&Arc<Entry>]) {
         state.end_lag_if_over();
-        // The last of all that was missed tells how far the reader now is.
         let position = if state.lag.is_none() { self.position().max(safe) } else { Commit::default() };
-        let last = waiting.len().saturating_sub(1);
-        for (at, entry) in waiting.iter().enumerate() {
+        let last = given.len().saturating_sub(1);
+        for (at, entry) in given.iter().enumerate() {
             let is_end = at == last && state.lag.is_none();
             let text = is_end.then(|| self.position_text(position));
             wake(state.push_written(|wire| frames::write_message(wire, entry, text.as_deref())));
         }
-        count(&self.stats.deliveries, waiting.len() as u64);
-        // There may be something else to read.
-        wake(state.wake_to_catch_up());
+        count(&self.stats.deliveries, given.len() as u64);
     }
 
     /// The store no longer has the reader in the conversation that a step asked for: there is nothing to read there

@@ -12,7 +12,7 @@ use tertulia_websocket::payloads;
 use super::{
     Committed, Connection, Hub, Limits, MISSED_KEPT, MISSED_MAX, Mode, Origin, Settings, Status, Step,
 };
-use crate::log::{Change, Commit, Head, HistorySlice, Outcome, Receipt};
+use crate::log::{Change, Commit, Head, HistorySlice, Missed, Outcome, Receipt};
 
 const ANA: UserId = UserId::from_bytes([1; 16]);
 const BO: UserId = UserId::from_bytes([2; 16]);
@@ -51,7 +51,7 @@ impl World {
         let since = self.hub.position();
         let (connection, _) = self.hub.register(Mode::Socket, who, Privacy::default(), since, self.now);
         self.hub.attach(user, heads);
-        self.hub.finish_resume(&connection, Vec::new(), &HashSet::new());
+        self.hub.finish_resume(&connection, Missed::default(), &HashSet::new());
         connection
     }
 
@@ -63,7 +63,7 @@ impl World {
             let last_seq = Seq::new(self.log.len() as u64);
             self.hub.attach(user, &[Head { convo: CONVO, last_seq, member_count: 2 }]);
         }
-        self.hub.finish_resume(&connection, Vec::new(), &HashSet::new());
+        self.hub.finish_resume(&connection, Missed::default(), &HashSet::new());
         connection
     }
 
@@ -205,6 +205,10 @@ const fn missed_from(first: u64, last: u64) -> Change {
     }
 }
 
+fn changed(change: Change) -> Missed {
+    Missed { changes: vec![change], pages: Vec::new() }
+}
+
 /// The store is ahead of the hub: there he is out already, and no page is to be had.
 #[test]
 fn who_lags_when_he_is_put_out_is_told_what_he_lacks_also_where_the_store_knows_of_it_first() {
@@ -212,7 +216,7 @@ fn who_lags_when_he_is_put_out_is_told_what_he_lacks_also_where_the_store_knows_
     world.send("a", None);
     world.send("b", None);
     let bo = world.begin_resume(1);
-    world.hub.finish_resume(&bo, vec![missed_from(1, 2)], &HashSet::new());
+    world.hub.finish_resume(&bo, changed(missed_from(1, 2)), &HashSet::new());
     let (late, removal) = (world.text("c"), world.remove_bo());
     assert!(matches!(world.hub.next_step(&bo), Some(Step::Page { .. })));
     world.hub.forget(&bo, CONVO);
@@ -234,7 +238,7 @@ fn who_is_put_out_while_he_resumes_is_told_that_and_no_part_of_what_he_missed() 
     world.deliver(&removal);
     assert_eq!(got(&bo), ["left"]);
     // What was read from the store before that is of no use any more.
-    world.hub.finish_resume(&bo, vec![missed_from(1, 1)], &HashSet::new());
+    world.hub.finish_resume(&bo, changed(missed_from(1, 1)), &HashSet::new());
     assert!(matches!(world.hub.next_step(&bo), Some(Step::Page { .. })));
     world.hub.forget(&bo, CONVO);
     assert_eq!((got(&bo).len(), bo.is_lagging()), (0, false));
@@ -246,7 +250,7 @@ fn who_resumes_and_is_out_already_in_the_store_gets_nothing_live_until_the_hub_k
     world.send("a", None);
     let bo = world.begin_resume(1);
     let (late, removal) = (world.text("b"), world.remove_bo());
-    world.hub.finish_resume(&bo, vec![Change::Left(CONVO)], &HashSet::new());
+    world.hub.finish_resume(&bo, changed(Change::Left(CONVO)), &HashSet::new());
     assert_eq!(world.hub.next_step(&bo), None);
     world.deliver(&late);
     assert!(got(&bo).is_empty());
@@ -326,12 +330,69 @@ fn who_missed_more_than_a_thousand_gets_the_newest_and_a_gap() {
     for _ in 0..missed {
         world.send("x", None);
     }
-    world.hub.finish_resume(&connection, vec![missed_from(1, missed)], &HashSet::new());
+    world.hub.finish_resume(&connection, changed(missed_from(1, missed)), &HashSet::new());
     world.catch_up(&connection);
     let got = got(&connection);
     assert_eq!(got[0], format!("gap 1-{}", missed - MISSED_KEPT));
     assert_eq!(got.len() as u64, 1 + MISSED_KEPT);
     assert!(!connection.is_lagging());
+}
+
+/// What Bo missed since the first commit: all there is, and it came along.
+fn missed_all(world: &World) -> Missed {
+    let entries = world.log.clone();
+    let last_seq = entries.last().map_or(Seq::default(), |(entry, _)| entry.seq);
+    let change = missed_from(1, last_seq.get());
+    Missed { changes: vec![change], pages: vec![(CONVO, HistorySlice { entries, has_more: false })] }
+}
+
+fn returning(world: &World) -> Arc<Connection> {
+    let who = (BO, DeviceId::from_bytes([9; 16]));
+    let (connection, _) =
+        world.hub.register(Mode::Socket, who, Privacy::default(), Commit::new(1), world.now);
+    world.hub.attach(BO, &[Head { convo: CONVO, last_seq: Seq::default(), member_count: 2 }]);
+    connection
+}
+
+#[test]
+fn what_was_missed_and_came_along_is_given_at_once_and_the_last_says_how_far() {
+    let mut world = World::new(Limits::default());
+    let bo = returning(&world);
+    assert_eq!(world.hub.next_step(&bo), Some(Step::Missed { since: Commit::new(1) }));
+    world.send("a", None);
+    world.send("b", None);
+    assert!(got(&bo).is_empty(), "nothing is live before it is known what was missed");
+    world.hub.finish_resume(&bo, missed_all(&world), &HashSet::new());
+    assert_eq!(got(&bo), ["1 a", "2 b @3"]);
+    assert_eq!(world.hub.next_step(&bo), None);
+    world.send("c", None);
+    assert_eq!(got(&bo), ["3 c @3"]);
+}
+
+#[test]
+fn what_came_after_what_came_along_is_read() {
+    let mut world = World::new(Limits::default());
+    let bo = returning(&world);
+    world.send("a", None);
+    let missed = missed_all(&world);
+    world.send("b", None);
+    world.hub.finish_resume(&bo, missed, &HashSet::new());
+    assert_eq!(got(&bo), ["1 a"]);
+    world.catch_up(&bo);
+    assert_eq!(got(&bo), ["2 b @3"]);
+}
+
+#[test]
+fn who_was_put_out_after_it_was_read_gets_nothing_of_what_came_along() {
+    let mut world = World::new(Limits::default());
+    let bo = returning(&world);
+    world.send("a", None);
+    let missed = missed_all(&world);
+    let removal = world.remove_bo();
+    world.deliver(&removal);
+    bo.take();
+    world.hub.finish_resume(&bo, missed, &HashSet::new());
+    assert!(bo.take().outbox.is_empty());
 }
 
 #[test]

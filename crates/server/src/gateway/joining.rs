@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tertulia_domain::hub::{Connection, Mode, Step};
-use tertulia_domain::log::{Change, Commit};
+use tertulia_domain::log::{Change, Commit, Missed};
 use tertulia_protocol::{ConvoId, UserId};
 use tertulia_store::Slice;
 
@@ -17,7 +17,7 @@ use crate::views;
 /// How many entries one catch-up read takes.
 const PAGE: usize = 200;
 
-/// Registers a reader who has everything below `since`; follow it by [`catch_up_from`].
+/// Registers a reader who has everything below `since`; he lags until his first step is done.
 ///
 /// # Errors
 /// If the user's settings cannot be read.
@@ -48,28 +48,22 @@ pub fn unregister(app: &App, connection: &Arc<Connection>) {
     app.note_departed(departed);
 }
 
-/// Reads what changed since the reader was registered with `since`, or was last here; then he is live, or lags.
-///
-/// # Errors
-/// If the store does not answer; the reader cannot be served then.
-pub async fn catch_up_from(app: &App, connection: &Arc<Connection>, since: Commit) -> Result<(), ApiError> {
-    // Nothing was committed meanwhile: nothing to read.
-    let changes = if app.store.horizon() > since {
-        app.store.changes(connection.user, since, None).await?
-    } else {
-        Vec::new()
-    };
-    let hiding = hiding(app, &changes).await?;
-    app.hub.finish_resume(connection, changes, &hiding);
-    Ok(())
-}
-
 /// Reads one piece of what a lagging reader lacks, and gives it to him.
 ///
 /// # Errors
 /// If the store does not answer; the piece is still lacking then.
 pub async fn catch_up_step(app: &App, connection: &Arc<Connection>, step: Step) -> Result<(), ApiError> {
     match step {
+        Step::Missed { since } => {
+            // Nothing was committed meanwhile: nothing to read.
+            let missed = if app.store.horizon() > since {
+                app.store.missed(connection.user, since, PAGE).await?
+            } else {
+                Missed::default()
+            };
+            let hiding = hiding(app, &missed.changes).await?;
+            app.hub.finish_resume(connection, missed, &hiding);
+        }
         Step::News { convo, since, whole } => {
             let conversation = if whole {
                 let Some(conversation) = views::whole(app, connection.user, convo).await? else {

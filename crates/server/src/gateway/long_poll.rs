@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use tertulia_domain::hub::{Connection, MISSED_KEPT, MISSED_MAX, Mode, Taken};
-use tertulia_domain::log::{Change, Commit};
+use tertulia_domain::log::{Change, Commit, Missed};
 use tertulia_protocol::event::{CloseReason, ConversationNews, ServerEvent};
 use tertulia_protocol::rest::EventsPage;
 use tertulia_protocol::{Code, ConvoId, Seq, UserId};
@@ -129,7 +129,7 @@ async fn wait_for_events(
 ) -> Result<EventsPage, ApiError> {
     let connection = joining::register(app, Mode::Poll, identity, cursor.since).await?;
     let waiter = Waiter { app: app.clone(), connection };
-    app.hub.finish_resume(&waiter.connection, Vec::new(), &HashSet::new());
+    app.hub.finish_resume(&waiter.connection, Missed::default(), &HashSet::new());
     // What came before the reader was in the hub did not wake it.
     let page = read(app, identity.user, cursor).await?;
     if !page.events.is_empty() {

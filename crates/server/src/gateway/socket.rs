@@ -187,23 +187,23 @@ async fn join(app: &App, first: ClientEvent) -> Result<Arc<Connection>, End> {
     let since = known.as_ref().map_or_else(|| app.hub.position(), |(since, _)| *since);
     let position = known.map_or_else(|| app.store.position(since), |(_, text)| text);
     let connection = joining::register(app, Mode::Socket, identity, since).await?;
-    match welcome(app, &connection, identity, position, resumed, since).await {
+    match welcome(app, &connection, identity, position, resumed).await {
         Ok(()) => Ok(connection),
-        Err(end) => {
+        Err(error) => {
             joining::unregister(app, &connection);
-            Err(end)
+            Err(error.into())
         }
     }
 }
 
+/// Says `ready`, at once: what the reader missed is the first that his task reads.
 async fn welcome(
     app: &App,
-    connection: &Arc<Connection>,
+    connection: &Connection,
     identity: Identity,
     position: String,
     resumed: bool,
-    since: tertulia_domain::log::Commit,
-) -> Result<(), End> {
+) -> Result<(), AuthError> {
     // A device that was logged out while it was registered was not yet there to be closed.
     app.accounts.recheck(identity).await?;
     let resume_token = app.accounts.resume_token(identity);
@@ -216,7 +216,7 @@ async fn welcome(
         resumed,
     }));
     app.accounts.touch_device(identity.device);
-    Ok(joining::catch_up_from(app, connection, since).await?)
+    Ok(())
 }
 
 impl From<AuthError> for End {

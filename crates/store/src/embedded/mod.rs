@@ -22,12 +22,14 @@
 //!
 //! Where to look: `queue` (the door), `writer` (decide, journal, answer), `conversations` (what the writer
 //! knows), `record` (a batch as bytes), `journal`, `tail`, `settler` and `settle` (folding), `positions`,
-//! `priority`, `readers` and `reads` (one file a question), `open` (replay), `store` (the port), `sqlite` (all files).
+//! `priority`, `readers` and `reads` (one file a question), `newest` (what many ask for), `open` (replay), `store`
+//! (the port), `sqlite` (all files).
 
 mod conversations;
 mod cursor;
 mod error;
 mod journal;
+mod newest;
 mod open;
 mod options;
 mod positions;

@@ -95,6 +95,7 @@ impl Embedded {
             progress,
             epochs,
             readers,
+            newest: Arc::default(),
             batches,
             journal_bytes,
             threads: Mutex::new(Some(threads)),

@@ -1,56 +1,82 @@
 //! Reads of `tertulia.db`: a few connections, each used by one read at a time on a thread that may block.
+//!
+//! Reads that wait are done together: whoever has a connection goes on with those that came meanwhile, a few in one
+//! transaction, before it gives the connection back. So when thousands come at once a read costs no thread's
+//! waking, and no snapshot of its own.
 
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, oneshot};
 
 use super::sqlite;
 use super::{OpenError, settled};
 use crate::StoreError;
 
+/// How many reads are done in one transaction at most: a long one holds up those that were taken with it.
+const TOGETHER_MAX: usize = 16;
+
 /// A pool of connections that only read.
 pub(super) struct Readers {
-    idle: Arc<Mutex<Vec<Connection>>>,
-    permits: Arc<Semaphore>,
-    count: u32,
+    pool: Arc<Pool>,
 }
+
+#[derive(Default)]
+struct Pool {
+    state: Mutex<State>,
+    /// Told when a connection comes back.
+    returned: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<Connection>,
+    /// How many there are, idle or at work.
+    open: usize,
+    /// Only when no connection is idle.
+    waiting: VecDeque<Job>,
+    closed: bool,
+}
+
+/// A read that answers whoever asked; without a transaction it answers why there is none.
+type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) + Send>;
 
 impl Readers {
     pub(super) fn open(dir: &Path, count: usize) -> Result<Self, OpenError> {
         let count = count.clamp(1, 64);
         let idle = (0..count).map(|_| open_one(dir)).collect::<Result<_, _>>()?;
-        let permits = Arc::new(Semaphore::new(count));
-        // At most 64.
-        Ok(Self { idle: Arc::new(Mutex::new(idle)), permits, count: count as u32 })
+        let state = Mutex::new(State { idle, open: count, ..State::default() });
+        Ok(Self { pool: Arc::new(Pool { state, returned: Notify::new() }) })
     }
 
-    /// Runs `read` in one transaction of its own: all that it sees is of one moment.
+    /// Runs `read` in a transaction that begins after this was called: all that it sees is of one moment.
     ///
     /// Waits while all connections are busy.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permit = self.permits.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let idle = self.idle.clone();
-        let task = tokio::task::spawn_blocking(move || {
-            let lent = Lent::take(idle).ok_or(StoreError::Closed)?;
-            let result = lent.run(read);
-            // Only after the connection is back: whoever gets the permit finds one.
-            drop(lent);
-            drop(permit);
-            result
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |db| {
+            if !answer.is_closed() {
+                let result = db.and_then(|db| Ok(read(db)?));
+                // Whoever asked may have gone meanwhile.
+                drop(answer.send(result));
+            }
         });
-        task.await.map_err(|error| StoreError::Damaged(format!("a read did not end: {error}")))?
+        self.pool.begin(job)?;
+        answered.await.unwrap_or_else(|_| Err(StoreError::Damaged("a read did not end".into())))
     }
 
-    /// Waits for the reads that run, and lets none begin any more.
+    /// Waits for the reads that have begun or wait, and lets none begin any more.
     pub(super) async fn close(&self) {
-        let _all = self.permits.acquire_many(self.count).await;
-        self.permits.close();
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.pool.lock().closed = true;
+        while !self.pool.let_go() {
+            self.pool.returned.notified().await;
+        }
     }
 }
 
@@ -58,30 +84,79 @@ pub(super) fn open_one(dir: &Path) -> Result<Connection, OpenError> {
     sqlite::open_reader(dir, &settled::SCHEMA)
 }
 
-/// A connection that goes back when its read ends, also by a panic.
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock can panic half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the connections if none is at work. Returns whether it did.
+    fn let_go(&self) -> bool {
+        let mut state = self.lock();
+        let is_idle = state.idle.len() == state.open;
+        if is_idle {
+            (state.idle, state.open) = (Vec::new(), 0);
+        }
+        is_idle
+    }
+
+    /// Begins with a read, or leaves it to one of those who are at work.
+    fn begin(self: &Arc<Self>, job: Job) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(StoreError::Closed);
+        }
+        let Some(db) = state.idle.pop() else {
+            state.waiting.push_back(job);
+            return Ok(());
+        };
+        drop(state);
+        let lent = Lent { db: Some(db), pool: Arc::clone(self) };
+        drop(tokio::task::spawn_blocking(move || lent.work(job)));
+        Ok(())
+    }
+}
+
+/// A connection that goes back when there is nothing more to read, also if its thread never began.
 struct Lent {
     db: Option<Connection>,
-    idle: Arc<Mutex<Vec<Connection>>>,
+    pool: Arc<Pool>,
 }
 
 impl Lent {
-    fn take(idle: Arc<Mutex<Vec<Connection>>>) -> Option<Self> {
-        let db = idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-        Some(Self { db: Some(db), idle })
-    }
-
-    fn run<T>(&self, read: impl FnOnce(&Connection) -> Result<T, ReadError>) -> Result<T, StoreError> {
-        let db = self.db.as_ref().ok_or(StoreError::Closed)?;
-        // Dropped without a commit: it changed nothing.
-        let tx = db.unchecked_transaction().map_err(ReadError::from)?;
-        Ok(read(&tx)?)
+    fn work(mut self, first: Job) {
+        let mut jobs = vec![first];
+        while let Some(db) = &self.db {
+            run(db, jobs);
+            let mut state = self.pool.lock();
+            let count = state.waiting.len().min(TOGETHER_MAX);
+            if count == 0 {
+                // Under the same lock: a read that comes now finds the connection.
+                state.idle.extend(self.db.take());
+                break;
+            }
+            jobs = state.waiting.drain(..count).collect();
+        }
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(db) = self.db.take() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+            self.pool.lock().idle.push(db);
+        }
+        self.pool.returned.notify_one();
+    }
+}
+
+fn run(db: &Connection, jobs: Vec<Job>) {
+    // Dropped without a commit: it changed nothing.
+    let begun = db.unchecked_transaction().map_err(|error| from_sqlite(&error));
+    for job in jobs {
+        let db = begun.as_deref().map_err(Clone::clone);
+        // Its asker is told, for the answer's sender is gone with it; the others go on.
+        if catch_unwind(AssertUnwindSafe(|| job(db))).is_err() {
+            tracing::error!("a read has panicked");
         }
     }
 }

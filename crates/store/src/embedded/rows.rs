@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row};
-use tertulia_domain::log::Commit;
+use tertulia_domain::log::{Commit, Receipt};
 use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
 use tertulia_protocol::rest::MemberSettings;
 use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
@@ -121,6 +121,12 @@ pub(super) fn get_settings(row: &Row<'_>, at: usize) -> rusqlite::Result<MemberS
         pinned: row.get(at + 2)?,
         archived: row.get(at + 3)?,
     })
+}
+
+/// A member's watermarks: his id, delivered_seq, read_seq, marked_at.
+pub(super) fn get_receipt(convo: ConvoId, row: &Row<'_>) -> rusqlite::Result<Receipt> {
+    let (delivered, read) = (get_seq(row, 1)?, get_seq(row, 2)?);
+    Ok(Receipt { convo, user: get_user_id(row, 0)?, delivered, read, ts: get_time(row, 3)? })
 }
 
 /// A commit number as SQLite keeps it. Numbers are dense from 1: they never reach the sign.

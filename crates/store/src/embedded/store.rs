@@ -8,13 +8,14 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent};
+use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed};
 use tertulia_protocol::rest::{Conversation, MessageReceipt};
 use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 use tokio::sync::oneshot;
 
 use super::cursor::{InboxCursor, MembersCursor};
 use super::journal::Journal;
+use super::newest::NewestCache;
 use super::positions::Epochs;
 use super::queue::{Call, Queue};
 use super::readers::Readers;
@@ -36,6 +37,7 @@ pub struct Embedded {
     pub(super) progress: Arc<Progress>,
     pub(super) epochs: Epochs,
     pub(super) readers: Readers,
+    pub(super) newest: Arc<NewestCache>,
     pub(super) batches: Arc<AtomicU64>,
     pub(super) journal_bytes: Arc<AtomicU64>,
     /// `None` once it is closed.
@@ -156,7 +158,14 @@ impl Store for Embedded {
         only: Option<ConvoId>,
     ) -> Result<Vec<Change>, StoreError> {
         self.tail.all_settled().await?;
-        self.readers.read(move |db| changes::read(db, user, since, only)).await
+        let newest = Arc::clone(&self.newest);
+        self.readers.read(move |db| changes::read(db, &newest, user, since, only)).await
+    }
+
+    async fn missed(&self, user: UserId, since: Commit, entries_max: usize) -> Result<Missed, StoreError> {
+        self.tail.all_settled().await?;
+        let newest = Arc::clone(&self.newest);
+        self.readers.read(move |db| changes::missed(db, &newest, user, since, entries_max)).await
     }
 
     async fn sharing(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError> {

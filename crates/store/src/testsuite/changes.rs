@@ -8,6 +8,7 @@ use tertulia_protocol::{ConvoId, Seq, UserId};
 
 use super::StoreUnderTest;
 use super::world::*;
+use crate::Slice;
 
 /// A change in short.
 #[derive(Debug, Default, PartialEq)]
@@ -209,4 +210,68 @@ pub async fn changes_are_ordered_by_id<S: StoreUnderTest>() {
         })
         .collect();
     assert_eq!(found, expected);
+}
+
+pub async fn entries_come_along_where_few_were_missed<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let mut convos = [world.group(&[ANA, BO]).await, world.group(&[ANA, BO]).await];
+    // Changes come in the order of ids, and the first has the first say.
+    convos.sort();
+    let [many, few] = convos;
+    let since = world.store().horizon();
+    for (convo, count) in [(many, 40), (few, 3)] {
+        for number in 0..count {
+            world.say(convo, ANA, &format!("{number}")).await;
+        }
+    }
+    let rooms = [(43, vec![many, few]), (42, vec![many]), (40, vec![many]), (39, vec![few]), (2, vec![])];
+    for (entries_max, fit) in rooms {
+        let missed = world.missed(BO, since, entries_max).await;
+        assert_eq!(missed.pages.iter().map(|(convo, _)| *convo).collect::<Vec<_>>(), fit, "{entries_max}");
+        for (convo, page) in missed.pages {
+            let all = world.store().history(BO, convo, Slice::After(Seq::new(1)), 100).await.unwrap();
+            assert_eq!(Some(page), all);
+        }
+    }
+}
+
+pub async fn what_comes_along_is_of_now_whoever_asked_before<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let tea = world.group(&[ANA, BO, CY]).await;
+    let mut sinces = vec![world.store().horizon()];
+    for round in 0..30_u64 {
+        match round % 3 {
+            0 => drop(world.mark(tea, CY, 1 + round / 2, 0).await),
+            _ => drop(world.say(tea, ANA, &format!("{round}")).await),
+        }
+        sinces.push(world.store().horizon());
+        for (at, since) in sinces.iter().enumerate().rev().step_by(1 + round as usize % 4) {
+            let user = if at % 2 == 0 { BO } else { ANA };
+            let missed = world.missed(user, *since, 1_000).await;
+            assert_eq!(missed.changes, world.store().changes(user, *since, None).await.unwrap());
+            let firsts = missed.changes.iter().filter_map(|change| match change {
+                Change::In { first_missed, .. } => *first_missed,
+                Change::Left(_) => None,
+            });
+            for first in firsts {
+                let after = Slice::After(first.previous());
+                let all = world.store().history(user, tea, after, 1_000).await.unwrap();
+                assert_eq!(
+                    missed.pages.iter().find(|(convo, _)| *convo == tea).map(|(_, page)| page),
+                    all.as_ref()
+                );
+            }
+        }
+    }
+}
+
+pub async fn who_came_in_gets_no_entries_along<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let tea = world.group(&[ANA]).await;
+    let since = world.store().horizon();
+    world.add(tea, ANA, &[BO]).await;
+    world.say(tea, ANA, "hi").await;
+    let missed = world.missed(BO, since, 100).await;
+    assert!(matches!(missed.changes[..], [Change::In { joined: true, .. }]), "{missed:?}");
+    assert_eq!(missed.pages, []);
 }

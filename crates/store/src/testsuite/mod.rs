@@ -128,6 +128,9 @@ macro_rules! store_suite {
             who_left_and_came_again_is_in
             changes_can_be_asked_of_one_conversation
             changes_are_ordered_by_id
+            entries_come_along_where_few_were_missed
+            what_comes_along_is_of_now_whoever_asked_before
+            who_came_in_gets_no_entries_along
         }
         $crate::store_suite! { @ $adapter, life:
             commits_are_dense_and_go_on_after_a_restart

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use tertulia_domain::log::{Change, Commit, Intent, Outcome, Refusal};
+use tertulia_domain::log::{Change, Commit, Intent, Missed, Outcome, Refusal};
 use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
 use tertulia_protocol::rest::{Conversation, MemberSettingsPatch};
 use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq, Timestamp, UserId};
@@ -190,8 +190,17 @@ impl<S: StoreUnderTest> World<S> {
         (seen.unread_count, seen.delivered_seq.get(), seen.read_seq.get())
     }
 
+    /// What changed; the same, whichever way it is asked.
     pub async fn changes(&self, user: UserId, since: Commit) -> Vec<Change> {
-        self.store().changes(user, since, None).await.unwrap()
+        let changes = self.store().changes(user, since, None).await.unwrap();
+        for entries_max in [0, 3, 1_000] {
+            assert_eq!(self.missed(user, since, entries_max).await.changes, changes);
+        }
+        changes
+    }
+
+    pub async fn missed(&self, user: UserId, since: Commit, entries_max: usize) -> Missed {
+        self.store().missed(user, since, entries_max).await.unwrap()
     }
 }
 

@@ -4,23 +4,23 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Row};
 use tertulia_domain::conversation::RECEIPTS_MEMBERS_MAX;
-use tertulia_domain::log::{Change, Commit, Receipt};
+use tertulia_domain::log::{Change, Commit, HistorySlice, Missed, Receipt};
 use tertulia_protocol::event::SharedSettings;
 use tertulia_protocol::{ConvoId, Seq, UserId};
 
+use super::super::newest::{Newest, NewestCache};
 use super::super::readers::ReadError;
-use super::super::rows::{self, Key, get_convo_id, get_count, get_seq, get_settings, get_time};
+use super::super::rows::{self, Key, get_convo_id, get_count, get_seq, get_settings};
 use super::super::rows::{get_commit, sql};
 
+/// What changed, in all conversations or in `only`.
 pub(in super::super) fn read(
     db: &Connection,
+    newest: &NewestCache,
     user: UserId,
     since: Commit,
     only: Option<ConvoId>,
 ) -> Result<Vec<Change>, ReadError> {
-    let Some(user) = rows::user_key(db, user)? else { return Ok(Vec::new()) };
-    // Commits begin at 1; in the rows 0 says never.
-    let since = since.max(Commit::new(1));
     let only = match only {
         None => None,
         Some(convo) => match rows::convo_key(db, convo)? {
@@ -28,27 +28,80 @@ pub(in super::super) fn read(
             None => return Ok(Vec::new()),
         },
     };
-    let mut changes = left(db, user, since, only)?;
-    changes.extend(stayed(db, user, since, only)?);
-    changes.sort_unstable_by_key(|(id, _)| *id);
-    Ok(changes.into_iter().map(|(_, change)| change).collect())
+    Ok(changed(db, newest, user, since, only)?.into_iter().map(|changed| changed.change).collect())
 }
 
-type Changed = (ConvoId, Change);
+/// What changed, and the entries where few were missed: at most `entries_max` in all.
+pub(in super::super) fn missed(
+    db: &Connection,
+    newest: &NewestCache,
+    user: UserId,
+    since: Commit,
+    entries_max: usize,
+) -> Result<Missed, ReadError> {
+    let mut missed = Missed::default();
+    let mut room = entries_max;
+    for Changed { convo, change, newest: known } in changed(db, newest, user, since, None)? {
+        if let Change::In { joined: false, first_missed: Some(first), last_seq, .. } = &change {
+            let count = usize::try_from(last_seq.get() - first.get() + 1).unwrap_or(usize::MAX);
+            if count <= room
+                && let Some((key, known)) = known
+            {
+                let entries = newest.entries(db, (key, convo), &known, *first, *last_seq)?;
+                missed.pages.push((convo, HistorySlice { entries, has_more: false }));
+                room -= count;
+            }
+        }
+        missed.changes.push(change);
+    }
+    Ok(missed)
+}
+
+fn changed(
+    db: &Connection,
+    newest: &NewestCache,
+    user: UserId,
+    since: Commit,
+    only: Option<Key>,
+) -> Result<Vec<Changed>, ReadError> {
+    let Some(user) = rows::user_key(db, user)? else { return Ok(Vec::new()) };
+    // Commits begin at 1; in the rows 0 says never.
+    let since = since.max(Commit::new(1));
+    let mut changes = left(db, user, since, only)?;
+    changes.extend(stayed(db, newest, user, since, only)?);
+    changes.sort_unstable_by_key(|changed| changed.convo);
+    Ok(changes)
+}
+
+struct Changed {
+    convo: ConvoId,
+    change: Change,
+    /// Where he still is.
+    newest: Option<(Key, Arc<Newest>)>,
+}
 
 fn left(db: &Connection, user: Key, since: Commit, only: Option<Key>) -> Result<Vec<Changed>, ReadError> {
     let mut statement = db.prepare_cached(
         "SELECT c.id FROM participants p INDEXED BY participants_gone JOIN conversations c ON c.key = p.convo
          WHERE p.user = ?1 AND p.left_commit >= ?2 AND (?3 IS NULL OR p.convo = ?3)",
     )?;
-    let left = statement.query_map((user, sql(since), only), |row| get_convo_id(row, 0))?;
-    Ok(left.map(|id| id.map(|id| (id, Change::Left(id)))).collect::<Result<_, _>>()?)
+    let left = statement.query_map((user, sql(since), only), |row| {
+        let convo = get_convo_id(row, 0)?;
+        Ok(Changed { convo, change: Change::Left(convo), newest: None })
+    })?;
+    Ok(left.collect::<Result<_, _>>()?)
 }
 
-fn stayed(db: &Connection, user: Key, since: Commit, only: Option<Key>) -> Result<Vec<Changed>, ReadError> {
+fn stayed(
+    db: &Connection,
+    newest: &NewestCache,
+    user: Key,
+    since: Commit,
+    only: Option<Key>,
+) -> Result<Vec<Changed>, ReadError> {
     let mut statement = db.prepare_cached(
         "SELECT c.key, c.id, c.last_seq, c.member_count, c.shared_commit, c.title, c.about, c.posting, c.history,
-            p.joined_commit, p.joined_seq, p.own_commit, p.muted, p.muted_until, p.pinned, p.archived
+            p.joined_commit, p.joined_seq, p.own_commit, p.muted, p.muted_until, p.pinned, p.archived, c.last_commit
          FROM participants p INDEXED BY participants_by_user JOIN conversations c ON c.key = p.convo
          WHERE p.user = ?1 AND p.convo BETWEEN ?3 AND ?4 AND p.left_commit IS NULL AND c.last_commit >= ?2",
     )?;
@@ -57,19 +110,32 @@ fn stayed(db: &Connection, user: Key, since: Commit, only: Option<Key>) -> Resul
     let mut found = statement.query((user, sql(since), first, last))?;
     let mut changes = Vec::new();
     while let Some(row) = found.next()? {
-        if let Some(change) = change(db, row, user, since)? {
-            changes.push((get_convo_id(row, 1)?, change));
+        let (key, convo): (Key, _) = (row.get(0)?, get_convo_id(row, 1)?);
+        let is_small = get_count(row, 3)? <= RECEIPTS_MEMBERS_MAX as u64;
+        let newest = newest.get(db, (key, convo), get_commit(row, 16)?, get_seq(row, 2)?, is_small)?;
+        if let Some(change) = change(db, &newest, row, user, since)? {
+            changes.push(Changed { convo, change, newest: Some((key, newest)) });
         }
     }
     Ok(changes)
 }
 
 /// `None`: what changed in the conversation is nothing to this member.
-fn change(db: &Connection, row: &Row<'_>, user: Key, since: Commit) -> Result<Option<Change>, ReadError> {
+fn change(
+    db: &Connection,
+    newest: &Newest,
+    row: &Row<'_>,
+    user: Key,
+    since: Commit,
+) -> Result<Option<Change>, ReadError> {
     let (key, convo, last_seq): (Key, _, _) = (row.get(0)?, get_convo_id(row, 1)?, get_seq(row, 2)?);
     let joined = get_commit(row, 9)? >= since;
     // What was before he came he did not miss, also where he may look at it.
-    let first_missed = first_since(db, key, since, get_seq(row, 10)?, last_seq)?;
+    let joined_seq = get_seq(row, 10)?;
+    let first_missed = match newest.first_since(since, joined_seq) {
+        Some(known) => known,
+        None => first_since(db, key, since, joined_seq, last_seq)?,
+    };
     let shared = if get_commit(row, 4)? >= since {
         Some(Arc::new(SharedSettings {
             id: convo,
@@ -82,8 +148,10 @@ fn change(db: &Connection, row: &Row<'_>, user: Key, since: Commit) -> Result<Op
         None
     };
     let own = if get_commit(row, 11)? >= since { Some(get_settings(row, 12)?) } else { None };
-    let is_small = get_count(row, 3)? <= RECEIPTS_MEMBERS_MAX as u64;
-    let receipts = receipts(db, key, convo, since, (!is_small).then_some(user))?;
+    let receipts = match &newest.receipts {
+        Some(receipts) => since_then(receipts, since),
+        None => own_receipt(db, key, convo, since, user)?,
+    };
     if !joined && first_missed.is_none() && shared.is_none() && own.is_none() && receipts.is_empty() {
         return Ok(None);
     }
@@ -126,32 +194,23 @@ fn first_since(
     Ok(Some(Seq::new(found)))
 }
 
-/// `only`: of this member.
-fn receipts(
+fn since_then(receipts: &[(Receipt, Commit)], since: Commit) -> Vec<Receipt> {
+    receipts.iter().filter(|(_, commit)| *commit >= since).map(|(receipt, _)| *receipt).collect()
+}
+
+/// In a large conversation everybody is told of his own watermarks alone.
+fn own_receipt(
     db: &Connection,
     key: Key,
     convo: ConvoId,
     since: Commit,
-    only: Option<Key>,
+    user: Key,
 ) -> Result<Vec<Receipt>, ReadError> {
     let mut statement = db.prepare_cached(
         "SELECT u.id, p.delivered_seq, p.read_seq, p.marked_at
          FROM participants p JOIN ids u ON u.key = p.user
-         WHERE p.convo = ?1 AND p.left_commit IS NULL AND p.marked_commit >= ?2",
+         WHERE p.convo = ?1 AND p.user = ?3 AND p.left_commit IS NULL AND p.marked_commit >= ?2",
     )?;
-    let mut one = db.prepare_cached(
-        "SELECT u.id, p.delivered_seq, p.read_seq, p.marked_at
-         FROM participants p JOIN ids u ON u.key = p.user
-         WHERE p.convo = ?1 AND p.left_commit IS NULL AND p.marked_commit >= ?2
-            AND p.user = ?3",
-    )?;
-    let get = |row: &Row<'_>| {
-        let (delivered, read) = (get_seq(row, 1)?, get_seq(row, 2)?);
-        Ok(Receipt { convo, user: rows::get_user_id(row, 0)?, delivered, read, ts: get_time(row, 3)? })
-    };
-    let receipts: Result<Vec<_>, _> = match only {
-        None => statement.query_map((key, sql(since)), get)?.collect(),
-        Some(user) => one.query_map((key, sql(since), user), get)?.collect(),
-    };
-    Ok(receipts?)
+    let found = statement.query_map((key, sql(since), user), |row| rows::get_receipt(convo, row))?;
+    Ok(found.collect::<Result<_, _>>()?)
 }

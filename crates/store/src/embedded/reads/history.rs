@@ -85,7 +85,8 @@ fn length(page: &RangeInclusive<Seq>) -> usize {
     usize::try_from(page.end().get() - page.start().get() + 1).unwrap_or(usize::MAX)
 }
 
-fn read_rows(
+/// The settled entries of a stretch; the caller knows that all of it is there.
+pub(in super::super) fn read_rows(
     db: &Connection,
     convo: ConvoId,
     key: Key,
