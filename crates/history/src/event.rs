@@ -639,7 +639,30 @@ events! {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// The fuzz target `history_lines` says the same of bytes.
+        #[test]
+        fn any_line_is_understood_and_stays_as_it_is_or_is_refused(
+            kind in prop::sample::select(vec!["history", "open", "ack", "push", "page", "fail", "final", "dance"]),
+            fields in prop::collection::vec(prop::sample::select(vec![
+                r#""c":1"#, r#""op":18446744073709551615"#, r#""seq":0"#, r#""code":"not_found""#, r#""code":"x""#,
+                r#""version":1"#, r#""program":"p""#, r#""clock":null"#, r#""entries":[]"#, r#""more":true"#, r#""n":1.5"#,
+                r#""convo":"01010101-0101-0101-0101-010101010101""#, r#""device":"02020202-0202-0202-0202-020202020202""#,
+                r#""position":"\ud800""#, r#""position":"p""#, r#""resumed":false"#,
+                r#""entry":{"seq":1,"kind":"x","by":"03030303-0303-0303-0303-030303030303","body":"5:2cf24dba5fb0a30e"}"#,
+            ]), 0..9),
+        ) {
+            let fields: String = fields.iter().map(|field| format!(",{field}")).collect();
+            if let Ok(line) = Line::parse(&format!(r#"{{"t":7,"e":"{kind}"{fields}}}"#)) {
+                let written = serde_json::to_string(&line).unwrap();
+                prop_assert_eq!(Line::parse(&written).unwrap(), line);
+            }
+        }
+    }
 
     fn convo() -> ConvoId {
         ConvoId::from_bytes([1; 16])

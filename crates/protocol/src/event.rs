@@ -85,8 +85,10 @@ impl ClientEvent {
     /// # Errors
     /// If it is no event.
     pub fn parse(text: &str) -> serde_json::Result<Self> {
+        // Whoever says more than we know goes the long way: it looks into what it does not know, as into brackets in
+        // brackets without end, and this one would not.
         #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
         struct Send {
             // Read, so that a second one is refused.
             r#type: IgnoredAny,
@@ -377,6 +379,9 @@ mod tests {
             r#""clientSeq":"7","body":"hola""#,
             r#""clientSeq":7,"body":"hola","body":"again""#,
             r#""clientSeq":7,"body":"hola","type":"ping""#,
+            r#""clientSeq":7,"body":"hola","unknown":1e999"#,
+            r#""clientSeq":7,"body":"hola","unknown":"\ud800""#,
+            &format!(r#""clientSeq":7,"body":"hola","unknown":{}{}"#, "[".repeat(200), "]".repeat(200)),
             r#""clientSeq":7,"body":"hola"} "#,
             r#""clientSeq":7,"body":"hola"#,
         ];

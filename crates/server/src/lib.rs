@@ -9,6 +9,8 @@ pub mod app;
 pub mod clock;
 pub mod config;
 mod drain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod gateway;
 pub mod lane;
 pub mod limits;

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,13 @@ use tertulia_server::config::Config;
 use tertulia_server::limits::LimitsConfig;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
+
+/// The presence TTL, in seconds.
+const PRESENCE_TTL: RangeInclusive<u64> = 1..=3_600;
+/// The heartbeat, in seconds.
+const HEARTBEAT: RangeInclusive<u64> = 1..=600;
+/// How long a drain may take, in seconds.
+const DRAIN: RangeInclusive<u64> = 0..=3_600;
 
 /// Runs a server: everything in this one process, with its data in one folder.
 ///
@@ -41,12 +49,12 @@ pub(crate) struct ServeArgs {
     limits: Option<Switch>,
 
     /// How long a user counts as present after his last sign of life, in seconds [default: 60]
-    #[arg(long, env = "TERTULIA_PRESENCE_TTL", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, env = "TERTULIA_PRESENCE_TTL", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(PRESENCE_TTL))]
     presence_ttl: Option<u64>,
 
     /// How often a silent connection is pinged, in seconds; after two silent ones it is closed
     /// [default: 25, or less where the presence TTL asks for it]
-    #[arg(long, env = "TERTULIA_HEARTBEAT", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, env = "TERTULIA_HEARTBEAT", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(HEARTBEAT))]
     heartbeat: Option<u64>,
 
     /// What to log: error, warn, info, debug or trace, also by module, as in tertulia_server=debug
@@ -99,6 +107,22 @@ struct StoreSection {
 
 /// A file of the journal holds some messages at least, and is read into memory as a whole at a start.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 << 10..=1 << 30;
+
+impl File {
+    /// Refuses what the options would refuse: a heartbeat of no time would never rest.
+    fn checked(self) -> anyhow::Result<Self> {
+        for (key, seconds, range) in [
+            ("presence_ttl", self.presence_ttl, PRESENCE_TTL),
+            ("heartbeat", self.heartbeat, HEARTBEAT),
+            ("drain", self.drain, DRAIN),
+        ] {
+            if let Some(seconds) = seconds.filter(|seconds| !range.contains(seconds)) {
+                anyhow::bail!("{key} is {seconds}, and not in {} to {} seconds", range.start(), range.end());
+            }
+        }
+        Ok(self)
+    }
+}
 
 /// `limits = "off"`, or a table of rates.
 #[derive(Debug, Deserialize)]
@@ -169,7 +193,8 @@ fn merge(args: &ServeArgs) -> anyhow::Result<Config> {
         Some(path) => {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))?
+            let file = toml::from_str::<File>(&text).map_err(anyhow::Error::from).and_then(File::checked);
+            file.with_context(|| format!("{} is not a configuration", path.display()))?
         }
     };
     let data = args.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from("data"));
@@ -241,6 +266,15 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(quotas(&rates), quotas(&LimitsConfig::default()));
+    }
+
+    #[test]
+    fn a_time_that_no_option_could_say_is_refused() {
+        let read = |text| toml::from_str::<File>(text).unwrap().checked();
+        for text in ["heartbeat = 0", "heartbeat = 601", "presence_ttl = 0", "drain = 9223372036854775807"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert!(read("heartbeat = 1\npresence_ttl = 3600\ndrain = 0").is_ok());
     }
 
     #[test]

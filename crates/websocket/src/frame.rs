@@ -164,7 +164,7 @@ pub fn payloads(mut wire: &[u8]) -> impl Iterator<Item = &[u8]> {
             126 => (4, u64::from(u16::from_be_bytes(wire.get(2..4)?.try_into().ok()?))),
             short => (2, u64::from(short)),
         };
-        let end = header_len + usize::try_from(len).ok()?;
+        let end = usize::try_from(len).ok()?.checked_add(header_len)?;
         let payload = wire.get(header_len..end)?;
         wire = &wire[end..];
         Some(payload)

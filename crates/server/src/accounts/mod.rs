@@ -15,7 +15,7 @@ mod sessions;
 mod signer;
 #[cfg(test)]
 pub(crate) mod tests;
-mod tokens;
+pub(crate) mod tokens;
 
 pub use error::{
     AuthError, BlockError, LoginError, ProfileError, RefreshError, RegisterError, RevokeError, SearchError,

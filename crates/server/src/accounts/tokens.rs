@@ -21,9 +21,9 @@ const RESUME: &str = "tertulia resume 1";
 const RESUME_VERSION: u8 = 1;
 
 /// A token that was just made: its text for the client, its hash for the store.
-pub(super) struct Minted {
-    pub(super) text: String,
-    pub(super) hash: TokenHash,
+pub(crate) struct Minted {
+    pub(crate) text: String,
+    pub(crate) hash: TokenHash,
 }
 
 impl Minted {
@@ -33,10 +33,10 @@ impl Minted {
 }
 
 /// The bytes of an access token.
-pub(super) struct AccessToken([u8; 48]);
+pub(crate) struct AccessToken([u8; 48]);
 
 impl AccessToken {
-    pub(super) fn mint(signer: &Signer, random: [u8; 32]) -> Minted {
+    pub(crate) fn mint(signer: &Signer, random: [u8; 32]) -> Minted {
         let mut bytes = [0; 48];
         bytes[..32].copy_from_slice(&random);
         bytes[32..].copy_from_slice(&signer.sign(ACCESS, &random)[..16]);
@@ -44,20 +44,20 @@ impl AccessToken {
     }
 
     /// Reads the form; whether it was given out, [`is_signed`](Self::is_signed) tells.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         decode(text).map(Self)
     }
 
-    pub(super) fn hash(&self) -> TokenHash {
+    pub(crate) fn hash(&self) -> TokenHash {
         hash(&self.0)
     }
 
-    pub(super) fn is_signed(&self, signer: &Signer) -> bool {
+    pub(crate) fn is_signed(&self, signer: &Signer) -> bool {
         signer.verify(ACCESS, &self.0[..32], &self.0[32..])
     }
 }
 
-pub(super) fn mint_refresh(signer: &Signer, device: DeviceId, generation: u64, random: [u8; 16]) -> Minted {
+pub(crate) fn mint_refresh(signer: &Signer, device: DeviceId, generation: u64, random: [u8; 16]) -> Minted {
     let mut bytes = [0; 72];
     bytes[..16].copy_from_slice(device.as_bytes());
     bytes[16..24].copy_from_slice(&generation.to_be_bytes());
@@ -68,7 +68,7 @@ pub(super) fn mint_refresh(signer: &Signer, device: DeviceId, generation: u64, r
 }
 
 /// Reads a refresh token that was given out.
-pub(super) fn parse_refresh(signer: &Signer, text: &str) -> Option<Presented> {
+pub(crate) fn parse_refresh(signer: &Signer, text: &str) -> Option<Presented> {
     let bytes: [u8; 72] = decode(text)?;
     if !signer.verify(REFRESH, &bytes[..40], &bytes[40..]) {
         return None;
@@ -78,7 +78,7 @@ pub(super) fn parse_refresh(signer: &Signer, text: &str) -> Option<Presented> {
     Some(Presented { device, generation, hash: hash(&bytes) })
 }
 
-pub(super) fn resume(signer: &Signer, identity: Identity) -> String {
+pub(crate) fn resume(signer: &Signer, identity: Identity) -> String {
     let mut bytes = [0; 65];
     bytes[0] = RESUME_VERSION;
     bytes[1..17].copy_from_slice(identity.user.as_bytes());
@@ -89,7 +89,7 @@ pub(super) fn resume(signer: &Signer, identity: Identity) -> String {
 }
 
 /// Reads a resume token that was given out; whether its device is still there is another question.
-pub(super) fn parse_resume(signer: &Signer, text: &str) -> Option<Identity> {
+pub(crate) fn parse_resume(signer: &Signer, text: &str) -> Option<Identity> {
     let bytes: [u8; 65] = decode(text)?;
     if bytes[0] != RESUME_VERSION || !signer.verify(RESUME, &bytes[..33], &bytes[33..]) {
         return None;

@@ -18,6 +18,7 @@ use tertulia_protocol::rest::EventsPage;
 use tertulia_protocol::{Code, ConvoId, Seq, UserId};
 use tertulia_store::Slice;
 
+use super::cursor::{Cursor, Part};
 use super::joining;
 use crate::app::App;
 use crate::rest::extract::{Auth, Json, Query};
@@ -38,49 +39,9 @@ pub struct EventsQuery {
     wait: Option<u64>,
 }
 
-/// How far a long-poll is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cursor {
-    /// Everything below it has been given.
-    since: Commit,
-    /// In the middle of a list: what was committed from here on belongs to the next one.
-    until: Option<Part>,
-}
-
-/// A list of events that is given in pieces, ordered by conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Part {
-    until: Commit,
-    convo: ConvoId,
-    /// The next entry of it to give; 0: nothing of it has been given.
-    next: Seq,
-}
-
-impl Cursor {
-    fn parse(app: &App, text: &str) -> Option<Self> {
-        let mut fields = text.split('~');
-        let since = app.store.parse_position(fields.next()?)?;
-        let until = match (fields.next(), fields.next(), fields.next()) {
-            (None, None, None) => None,
-            (Some(until), Some(convo), Some(next)) => Some(Part {
-                until: app.store.parse_position(until)?,
-                convo: convo.parse().ok()?,
-                next: Seq::new(next.parse().ok()?),
-            }),
-            _ => return None,
-        };
-        fields.next().is_none().then_some(Self { since, until })
-    }
-
-    fn write(self, app: &App) -> String {
-        let since = app.store.position(self.since);
-        match self.until {
-            None => since,
-            Some(Part { until, convo, next }) => {
-                format!("{since}~{}~{convo}~{next}", app.store.position(until))
-            }
-        }
-    }
+/// The cursor in the words of this store.
+fn write(app: &App, cursor: Cursor) -> String {
+    cursor.write(|commit| app.store.position(commit))
 }
 
 /// The events since `cursor`, or, if there are none, the first that come within `wait` seconds.
@@ -96,7 +57,7 @@ pub async fn events(
         let cursor = app.store.position(app.hub.position());
         return Ok(Json(EventsPage { events: Vec::new(), cursor }));
     };
-    let cursor = Cursor::parse(&app, &text).ok_or_else(|| {
+    let cursor = Cursor::parse(&text, |position| app.store.parse_position(position)).ok_or_else(|| {
         let detail = "this cursor is not known here; begin without one, and read the inbox anew";
         ApiError::new(Code::Invalid, detail)
     })?;
@@ -151,7 +112,7 @@ async fn wait_for_events(
     let mut page = if taken.hint {
         read(app, identity.user, cursor).await?
     } else {
-        EventsPage { events: Vec::new(), cursor: cursor.write(app) }
+        EventsPage { events: Vec::new(), cursor: write(app, cursor) }
     };
     for payload in tertulia_websocket::payloads(&taken.outbox.to_vec()) {
         match serde_json::from_slice(payload) {
@@ -246,7 +207,7 @@ async fn read(app: &App, user: UserId, cursor: Cursor) -> Result<EventsPage, Api
         }
         changed_besides(app, user, shows_read, convo, (shared, own, receipts), &mut gathering.events).await?;
     }
-    let cursor = Cursor { since: until, until: None }.write(app);
+    let cursor = write(app, Cursor { since: until, until: None });
     Ok(EventsPage { events: gathering.events, cursor })
 }
 
@@ -278,7 +239,7 @@ async fn last_before(
 }
 
 fn partial(app: &App, cursor: Cursor, gathering: Gathering, part: Part) -> EventsPage {
-    let cursor = Cursor { since: cursor.since, until: Some(part) }.write(app);
+    let cursor = write(app, Cursor { since: cursor.since, until: Some(part) });
     EventsPage { events: gathering.events, cursor }
 }
 

@@ -28,6 +28,8 @@
 mod conversations;
 mod cursor;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod journal;
 mod newest;
 mod open;

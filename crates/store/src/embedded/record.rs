@@ -24,6 +24,10 @@ pub(super) enum DecodeError {
     Encoding(#[from] postcard::Error),
     #[error("a change in it is not understood: {0}")]
     Change(#[from] serde_json::Error),
+    #[error("a message in it stands as a change")]
+    NoChange,
+    #[error("{0} bytes stand behind its last record")]
+    TooLong(usize),
 }
 
 /// Appends `records` to `bytes`.
@@ -86,6 +90,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, DecodeError> {
         let (stored, tail) = postcard::take_from_bytes::<Stored<'_>>(rest)?;
         records.push(stored.into_record()?);
         rest = tail;
+    }
+    if !rest.is_empty() {
+        return Err(DecodeError::TooLong(rest.len()));
     }
     Ok(records)
 }
@@ -200,7 +207,7 @@ impl<'a> Stored<'a> {
         Self::Change { convo, seq, sender, ts, json: body, message_no, effect }
     }
 
-    fn into_record(self) -> Result<Record, serde_json::Error> {
+    fn into_record(self) -> Result<Record, DecodeError> {
         Ok(match self {
             Self::Text { convo, seq, sender, client_seq, ts, reply_to, body, message_no, device, passed } => {
                 Record::Entry {
@@ -223,7 +230,10 @@ impl<'a> Stored<'a> {
                     sender_id: UserId::from_bytes(sender.0),
                     client_seq: None,
                     ts: Timestamp::from_millis(ts),
-                    kind: serde_json::from_str(json)?,
+                    kind: match serde_json::from_str(json)? {
+                        EntryKind::Text { .. } => return Err(DecodeError::NoChange),
+                        kind => kind,
+                    },
                 }),
                 message_no,
                 effect: match effect {

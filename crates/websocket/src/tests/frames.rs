@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use super::{Dice, FIN, PING, TEXT, decode, masked};
 use crate::client::{handshake_key, put_close, put_ping, put_pong, put_text};
-use crate::{CloseCode, Decoder, Event, Frame, TextFrameBuilder, accept_key};
+use crate::{CloseCode, Decoder, Event, Frame, TextFrameBuilder, accept_key, payloads};
 
 #[test]
 fn section_5_7_a_server_frame_is_unmasked_and_its_length_minimal() {
@@ -25,6 +25,14 @@ fn section_5_7_a_server_frame_is_unmasked_and_its_length_minimal() {
         assert_eq!(frame.payload(), text.as_bytes());
         assert_eq!(frame.len(), header.len() + len);
     }
+}
+
+#[test]
+fn a_length_beyond_all_memory_ends_a_row_of_frames() {
+    let mut wire = Frame::text("Hello").bytes().to_vec();
+    wire.extend_from_slice(&[0x81, 127]);
+    wire.extend_from_slice(&[0xFF; 40]);
+    assert_eq!(payloads(&wire).collect::<Vec<_>>(), [b"Hello"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! ([decision 6](../../../../../docs/decisions/006-the-journal-is-segment-files.md)).
 
 mod files;
-mod segment;
+pub(super) mod segment;
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -114,16 +114,16 @@ impl Journal {
             let mut frames = Frames::new(&found.bytes, first);
             let last = match firsts.get(at + 1) {
                 // The next one says where this one ends: what is behind was refused.
-                Some(next) => next.get() - 1,
+                Some(next) => next.previous(),
                 None => {
                     frames.by_ref().for_each(drop);
                     if frames.is_damaged() {
                         return Err(lacks(frames.next_commit(), "a later one is there"));
                     }
-                    frames.next_commit().get() - 1
+                    frames.next_commit().previous()
                 }
             };
-            let finished = Finished { first, last: Commit::new(last), bytes: found.bytes.len() as u64 };
+            let finished = Finished { first, last, bytes: found.bytes.len() as u64 };
             journal.finished.push_back(finished);
         }
         if let Some(first) = firsts.first().filter(|first| first.get() > settled.get() + 1) {

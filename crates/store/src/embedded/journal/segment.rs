@@ -13,21 +13,22 @@ use tertulia_domain::log::Commit;
 /// The format and its version.
 const MAGIC: [u8; 8] = *b"TertJrn1";
 /// What a segment begins with.
-pub(super) const HEADER_BYTES: usize = 36;
+pub(in crate::embedded) const HEADER_BYTES: usize = 36;
 /// What a frame has beside the batch.
-pub(super) const FRAME_BYTES: usize = 16;
-/// How far ahead of the end a whole frame is looked for, in commits: that many fit into no segment.
-const COMMITS_AHEAD_MAX: u64 = 1 << 32;
+pub(in crate::embedded) const FRAME_BYTES: usize = 16;
+/// How often the bytes behind the end may be read in search of a whole frame. Frames lie beside each other, so honest
+/// ones are read once; heads that were put there to be read again and again would cost the square of their number.
+const SEARCHES_MAX: usize = 4;
 
 /// The header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) folder: [u8; 16],
-    pub(super) first: Commit,
+pub(in crate::embedded) struct Header {
+    pub(in crate::embedded) folder: [u8; 16],
+    pub(in crate::embedded) first: Commit,
 }
 
 impl Header {
-    pub(super) fn encode(self) -> [u8; HEADER_BYTES] {
+    pub(in crate::embedded) fn encode(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..24].copy_from_slice(&self.folder);
@@ -38,7 +39,7 @@ impl Header {
     }
 
     /// Reads the header that `bytes` begins with; `None` if it is not one, or not whole.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(in crate::embedded) fn decode(bytes: &[u8]) -> Option<Self> {
         let header: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
         let folder = header[8..24].try_into().ok()?;
         let first = u64::from_le_bytes(header[24..32].try_into().ok()?);
@@ -48,13 +49,13 @@ impl Header {
 }
 
 /// Begins a frame in `bytes`, which is cleared first: appends room for its head. The batch comes next.
-pub(super) fn begin_frame(bytes: &mut Vec<u8>) {
+pub(in crate::embedded) fn begin_frame(bytes: &mut Vec<u8>) {
     bytes.clear();
     bytes.extend_from_slice(&[0; FRAME_BYTES]);
 }
 
 /// Ends the frame that `bytes` holds.
-pub(super) fn end_frame(bytes: &mut [u8], commit: Commit) {
+pub(in crate::embedded) fn end_frame(bytes: &mut [u8], commit: Commit) {
     let length = u32::try_from(bytes.len() - FRAME_BYTES).unwrap_or(u32::MAX);
     bytes[8..FRAME_BYTES].copy_from_slice(&commit.get().to_le_bytes());
     let checksum = crc32fast::hash(&bytes[8..]);
@@ -63,30 +64,39 @@ pub(super) fn end_frame(bytes: &mut [u8], commit: Commit) {
 }
 
 /// Reads the frames of a segment in their order; what follows the last one can be asked for.
-pub(super) struct Frames<'a> {
+pub(in crate::embedded) struct Frames<'a> {
     rest: &'a [u8],
     next: Commit,
 }
 
 impl<'a> Frames<'a> {
     /// The frames behind the header of `segment`, which begins with commit `first`.
-    pub(super) fn new(segment: &'a [u8], first: Commit) -> Self {
+    pub(in crate::embedded) fn new(segment: &'a [u8], first: Commit) -> Self {
         Self { rest: segment.get(HEADER_BYTES..).unwrap_or_default(), next: first }
     }
 
     /// The commit that would come next.
-    pub(super) const fn next_commit(&self) -> Commit {
+    pub(in crate::embedded) const fn next_commit(&self) -> Commit {
         self.next
     }
 
     /// Whether a whole frame of a later commit stands behind the end: then what is between was not torn, it is damaged.
-    pub(super) fn is_damaged(&self) -> bool {
-        (1..self.rest.len()).any(|at| {
-            let frame = frame_at(&self.rest[at..], |commit| {
-                commit > self.next.get() && commit - self.next.get() < COMMITS_AHEAD_MAX
-            });
-            frame.is_some()
-        })
+    ///
+    /// So is what looks like more frames than there is room for: nothing of ours ever wrote that. The time is linear.
+    pub(in crate::embedded) fn is_damaged(&self) -> bool {
+        let mut readable = self.rest.len().saturating_mul(SEARCHES_MAX);
+        for at in 1..self.rest.len() {
+            // All commits between have their frames before it.
+            let ahead = 1..=(at / FRAME_BYTES) as u64;
+            let is_later =
+                |commit: u64| commit.checked_sub(self.next.get()).is_some_and(|by| ahead.contains(&by));
+            let Some(frame) = Frame::at(&self.rest[at..], is_later) else { continue };
+            if frame.is_whole() || frame.checked.len() > readable {
+                return true;
+            }
+            readable -= frame.checked.len();
+        }
+        false
     }
 }
 
@@ -95,25 +105,41 @@ impl<'a> Iterator for Frames<'a> {
 
     fn next(&mut self) -> Option<(Commit, &'a [u8])> {
         let commit = self.next;
-        let batch = frame_at(self.rest, |found| found == commit.get())?;
-        self.rest = &self.rest[FRAME_BYTES + batch.len()..];
-        self.next = commit.next();
-        Some((commit, batch))
+        let frame = Frame::at(self.rest, |found| found == commit.get()).filter(Frame::is_whole)?;
+        // The last number is nobody's: none would come next.
+        self.next = Commit::new(commit.get().checked_add(1)?);
+        self.rest = &self.rest[frame.end..];
+        Some((commit, frame.batch))
     }
 }
 
-/// The batch of the frame that `bytes` begins with, if that is whole and of a commit that is wanted.
-fn frame_at(bytes: &[u8], wanted: impl FnOnce(u64) -> bool) -> Option<&[u8]> {
-    let head: &[u8; FRAME_BYTES] = bytes.first_chunk()?;
-    let [l0, l1, l2, l3, c0, c1, c2, c3, commit @ ..] = *head;
-    // Cheap first: most places are no frame.
-    if !wanted(u64::from_le_bytes(commit)) {
-        return None;
+/// What looks like a frame.
+struct Frame<'a> {
+    checksum: u32,
+    /// What the checksum is of.
+    checked: &'a [u8],
+    batch: &'a [u8],
+    end: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame that `bytes` begins with, if it is of a commit that is wanted and ends within them.
+    fn at(bytes: &'a [u8], wanted: impl FnOnce(u64) -> bool) -> Option<Self> {
+        let head: &[u8; FRAME_BYTES] = bytes.first_chunk()?;
+        let [l0, l1, l2, l3, c0, c1, c2, c3, commit @ ..] = *head;
+        // Cheap first: most places are no frame.
+        if !wanted(u64::from_le_bytes(commit)) {
+            return None;
+        }
+        let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).ok()?;
+        let end = FRAME_BYTES.checked_add(length)?;
+        let batch = bytes.get(FRAME_BYTES..end)?;
+        Some(Self { checksum: u32::from_le_bytes([c0, c1, c2, c3]), checked: &bytes[8..end], batch, end })
     }
-    let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).ok()?;
-    let end = FRAME_BYTES.checked_add(length)?;
-    let checked = bytes.get(8..end)?;
-    (crc32fast::hash(checked) == u32::from_le_bytes([c0, c1, c2, c3])).then(|| &bytes[FRAME_BYTES..end])
+
+    fn is_whole(&self) -> bool {
+        crc32fast::hash(self.checked) == self.checksum
+    }
 }
 
 #[cfg(test)]
@@ -185,6 +211,19 @@ mod tests {
             let at = HEADER_BYTES + at.index(last - HEADER_BYTES);
             bytes[at] ^= 1;
             prop_assert!(read(&bytes, 9).1, "byte {}", at);
+        }
+
+        #[test]
+        fn what_looks_like_too_many_frames_is_damage(count in 60_usize..200) {
+            // Heads without an end of their own: each goes on to where the last one ends.
+            let mut bytes = segment(9, &[]);
+            for left in (1..=count).rev() {
+                let commit = 9 + (count - left) as u64;
+                bytes.extend_from_slice(&((left - 1) as u32 * FRAME_BYTES as u32).to_le_bytes());
+                bytes.extend_from_slice(&[0; 4]);
+                bytes.extend_from_slice(&commit.to_le_bytes());
+            }
+            prop_assert!(read(&bytes, 9).1);
         }
 
         #[test]

@@ -1,0 +1,81 @@
+//! The cursor of a long-poll, as clients hold it.
+//!
+//! `POSITION`, or while a long list is given in pieces `POSITION~POSITION~CONVERSATION~SEQ`. What a position is the
+//! store knows.
+
+use tertulia_domain::log::Commit;
+use tertulia_protocol::{ConvoId, Seq};
+
+/// How far a long-poll is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    /// Everything below it has been given.
+    pub(crate) since: Commit,
+    /// In the middle of a list: what was committed from here on belongs to the next one.
+    pub(crate) until: Option<Part>,
+}
+
+/// A list of events that is given in pieces, ordered by conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) until: Commit,
+    pub(crate) convo: ConvoId,
+    /// The next entry of it to give; 0: nothing of it has been given.
+    pub(crate) next: Seq,
+}
+
+impl Cursor {
+    /// Reads a cursor; `position` reads the positions in it.
+    pub(crate) fn parse(text: &str, position: impl Fn(&str) -> Option<Commit>) -> Option<Self> {
+        let mut fields = text.split('~');
+        let since = position(fields.next()?)?;
+        let until = match (fields.next(), fields.next(), fields.next()) {
+            (None, None, None) => None,
+            (Some(until), Some(convo), Some(next)) => Some(Part {
+                until: position(until)?,
+                convo: convo.parse().ok()?,
+                next: Seq::new(next.parse().ok()?),
+            }),
+            _ => return None,
+        };
+        fields.next().is_none().then_some(Self { since, until })
+    }
+
+    /// Writes it; `position` writes the positions in it.
+    pub(crate) fn write(self, position: impl Fn(Commit) -> String) -> String {
+        let since = position(self.since);
+        match self.until {
+            None => since,
+            Some(Part { until, convo, next }) => format!("{since}~{}~{convo}~{next}", position(until)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Option<Cursor> {
+        Cursor::parse(text, |text| text.parse().ok().map(Commit::new))
+    }
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        let part = Part { until: Commit::new(9), convo: ConvoId::from_bytes([7; 16]), next: Seq::new(3) };
+        for until in [None, Some(part), Some(Part { next: Seq::default(), ..part })] {
+            let cursor = Cursor { since: Commit::new(5), until };
+            assert_eq!(parse(&cursor.write(|commit| commit.get().to_string())), Some(cursor));
+        }
+    }
+
+    #[test]
+    fn what_is_incomplete_or_goes_on_is_no_cursor() {
+        let whole = "5~9~07070707-0707-0707-0707-070707070707~3";
+        assert!(parse(whole).is_some());
+        for garbage in
+            ["", "~", "5~", "5~9", "5~9~07070707-0707-0707-0707-070707070707", "x~9", &format!("{whole}~")]
+        {
+            assert_eq!(parse(garbage), None, "{garbage:?}");
+        }
+    }
+}
