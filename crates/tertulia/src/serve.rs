@@ -106,7 +106,7 @@ struct StoreSection {
 }
 
 /// A file of the journal holds some messages at least, and is read into memory as a whole at a start.
-const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 << 10..=1 << 30;
+const SEGMENT_BYTES: RangeInclusive<u64> = 16 << 10..=1 << 30;
 
 impl File {
     /// Refuses what the options would refuse: a heartbeat of no time would never rest.
