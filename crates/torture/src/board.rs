@@ -154,6 +154,11 @@ impl Board {
         wanted.fold((0, 0), |(here, all), state| (here + usize::from(state == life), all + 1))
     }
 
+    /// Whether it is connected to the present server.
+    pub(crate) fn is_connected(&self, seat: usize) -> bool {
+        self.seats.get(seat).is_some_and(|state| state.load(Ordering::SeqCst) == self.life())
+    }
+
     /// Waits until everybody who wants a connection to the present server has one.
     pub(crate) async fn all_back(&self) {
         let mut moves = self.moves.subscribe();

@@ -75,6 +75,9 @@ impl Device {
             }
             What::Remove | What::Leave => {
                 let user = if what == What::Leave { self.me() } else { someone };
+                if self.world.keepers.get(&convo) == Some(&user) {
+                    return Ok(());
+                }
                 let op = self.changing(convo, Kind::MemberRemoved, vec![user]);
                 let outcome = self.api.remove_member(convo, user).await;
                 if outcome.is_ok() && user == self.me() {

@@ -1,5 +1,6 @@
 //! What actors act in: the server's addresses, the users, and where each device is logged in now.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use tertulia_history::Recorder;
 use tertulia_history::event::{Before, Device};
 use tertulia_protocol::entry::ConversationType;
 use tertulia_protocol::rest::{DeviceInfo, NewConversation, Register};
-use tertulia_protocol::{DeviceId, UserId};
+use tertulia_protocol::{ConvoId, DeviceId, UserId};
 use tokio::sync::watch;
 
 use crate::board::Board;
@@ -77,6 +78,8 @@ pub(crate) struct World {
     by_cutter: Option<Route>,
     pub(crate) people: Vec<Person>,
     pub(crate) devices: Vec<DevicePlan>,
+    /// Who stays in each conversation, so that somebody can read all of it in the end.
+    pub(crate) keepers: HashMap<ConvoId, UserId>,
     /// By the numbers of devices.
     logins: Vec<Mutex<Option<Arc<Login>>>>,
 }
@@ -104,6 +107,7 @@ impl World {
             people.push(Person { username: new.username, id: tokens.user.id });
             apis.push(Api::new(Session::new(direct.server.clone(), tokens, None)));
         }
+        let mut keepers = HashMap::new();
         for (number, plan) in cast.convos.iter().enumerate() {
             let kind = if plan.group.is_some() { ConversationType::Group } else { ConversationType::Direct };
             let (Some(creator), others) = (plan.members.first(), plan.members.iter().skip(1)) else {
@@ -117,11 +121,12 @@ impl World {
             };
             if let Some(api) = apis.get(*creator) {
                 let convo = api.create_conversation(&new).await?;
+                keepers.extend(people.get(*creator).map(|person| (convo.id, person.id)));
                 recorder.record(Before { convo: convo.id, seq: convo.last_seq });
             }
         }
         let logins = cast.devices.iter().map(|_| Mutex::default()).collect();
-        Ok(Self { seed, board, recorder, direct, by_cutter, people, devices: cast.devices, logins })
+        Ok(Self { seed, board, recorder, direct, by_cutter, people, devices: cast.devices, keepers, logins })
     }
 
     /// How this device reaches the server.

@@ -291,8 +291,7 @@ impl Sdk {
                 Ok(None) => break,
                 Err(_) => {
                     // Between two connections it has nothing to be closed.
-                    let (connected, _) = self.device.board().present();
-                    if connected > 0 {
+                    if self.device.board().is_connected(self.device.number) {
                         self.device.find("it was revoked, but its client goes on");
                     }
                     break;

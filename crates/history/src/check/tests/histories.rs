@@ -259,6 +259,7 @@ fn who_has_come_in_again_need_not_see_what_is_below_that() {
             .insert_before("final", "reads", reads(before))
             .insert_before("final", "empty", page(50, &[]))
             .edit_page("ana's page", |entries| entries.push(again.clone()))
+            .edit_page("bo's page", |entries| entries.push(again.clone()))
     };
     assert_eq!(story(8).broken(), [], "he saw 7, which was of the time before");
     story(10).breaks(Rule::MonotonicReads, &["9 to cy", "reads", "empty"]);
