@@ -19,8 +19,8 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// only ever the length of a recovery or a checkpoint.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The length of a page. Folding messages costs 4 % less than with 4 KiB where conversations are busy, and no more
-/// where they are many.
+/// The length of a page. A commit of the settler writes them one by one: with 8 KiB half as many where conversations are
+/// busy. Where they are many it takes no more CPU than with 4 KiB, and half as many bytes again.
 const PAGE_BYTES: u32 = 8_192;
 
 /// Statements that a connection keeps prepared: more than any of ours uses.
