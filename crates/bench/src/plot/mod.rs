@@ -1,7 +1,7 @@
 //! Charts of reports, as SVG: one file, no fonts and no scripts to load, legible on light and on dark ground.
 //!
-//! Reading order: [`svg`] (text that is drawn), [`scale`] (from values to places), [`panel`] (axes and what is between
-//! them), [`figure`] (panels, title, conditions), `of_*` (what is worth seeing of each scenario). Charts are made from
+//! Reading order: `svg` (text that is drawn), `scale` (from values to places), `panel` (axes and what is between
+//! them), `figure` (panels, title, conditions), `of_*` (what is worth seeing of each scenario). Charts are made from
 //! reports as JSON, so that those of earlier runs can be drawn, too, and beside each other.
 
 mod svg;
