@@ -94,8 +94,8 @@ macro_rules! ids {
 
         impl Hash for $name {
             fn hash<H: Hasher>(&self, state: &mut H) {
-                // The half that is random; the other one is mostly a time.
-                state.write_u64(self.0.as_u64_pair().1);
+                let (time, random) = self.0.as_u64_pair();
+                state.write_u64(time.rotate_left(32) ^ random);
             }
         }
 

@@ -240,9 +240,6 @@ pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow:
             }
             print(&report, report.valid, common.json)
         }
-        Some(_) if !scenario.is_steady() => {
-            anyhow::bail!("a floor knows no {}: --against is for pairs, group and rooms", scenario.name())
-        }
         Some(kind) => {
             let against = Against {
                 program: std::env::current_exe().context("cannot start a floor")?,

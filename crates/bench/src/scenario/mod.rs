@@ -68,11 +68,6 @@ impl Scenario {
         }
     }
 
-    /// Whether all that it does is to send messages and to hear them.
-    pub const fn is_steady(&self) -> bool {
-        matches!(self, Self::Pairs(_) | Self::Group(_) | Self::Rooms(_))
-    }
-
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self {
             Self::Pairs(pairs) => pairs.traffic.check(),

@@ -183,7 +183,7 @@ fn a_server_is_measured_against_a_floor_in_the_same_run() {
 }
 
 #[test]
-fn what_a_floor_cannot_play_is_wrong_usage_of_it() {
+fn what_a_floor_cannot_play_is_refused() {
     let output = tertulia().args(["bench", "idle", "--against", "floor"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
