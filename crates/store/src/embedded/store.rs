@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use rusqlite::Connection;
 use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed};
 use tertulia_protocol::rest::{Conversation, MessageReceipt};
 use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
@@ -19,6 +20,7 @@ use super::newest::NewestCache;
 use super::positions::Epochs;
 use super::queue::{Call, Queue};
 use super::readers::Readers;
+use super::reads::history::Read;
 use super::reads::{changes, conversation, heads, history, inbox, members, receipts, sharing};
 use super::settled;
 use super::settler::Progress;
@@ -99,18 +101,25 @@ impl Store for Embedded {
         slice: Slice,
         limit: usize,
     ) -> Result<Option<HistorySlice>, StoreError> {
-        let stretch = match slice {
+        let mut stretch = match slice {
             Slice::Newest => Stretch::Before(Seq::MAX),
             Slice::After(seq) => Stretch::From(seq.next()),
             Slice::Before(seq) => Stretch::Before(seq),
         };
-        // The order matters. What the tail shows now is filtered by who is a member later: a removal that comes
-        // in between hides more, and nothing that is sequenced after it is in what was found before.
-        let found = self.tail.find(convo, stretch, limit);
-        if let Some(commit) = found.members {
-            self.tail.settled_to(commit).await?;
+        loop {
+            // The order matters. What the tail shows now is filtered by who is a member later: a removal that comes
+            // in between hides more, and nothing that is sequenced after it is in what was found before.
+            let found = self.tail.find(convo, stretch, limit);
+            if let Some(commit) = found.members {
+                self.tail.settled_to(commit).await?;
+            }
+            let read = move |db: &Connection| history::read(db, user, convo, stretch, limit, found);
+            match self.readers.read(read).await? {
+                Read::Page(page) => return Ok(page),
+                // Mostly once: it takes another removal and coming back to begin later still.
+                Read::BeginsAt(first) => stretch = Stretch::From(first),
+            }
         }
-        self.readers.read(move |db| history::read(db, user, convo, stretch, limit, found)).await
     }
 
     async fn conversation(&self, user: UserId, convo: ConvoId) -> Result<Option<Conversation>, StoreError> {

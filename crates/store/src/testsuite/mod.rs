@@ -88,6 +88,7 @@ macro_rules! store_suite {
             history_begins_with_the_newest_page
             history_after_and_before_meet
             pages_are_full_while_there_is_more
+            pages_begin_where_a_member_may_begin
             history_carries_commit_numbers
             the_inbox_has_the_newest_activity_first
             pages_of_the_inbox_make_up_the_whole

@@ -64,6 +64,34 @@ pub async fn pages_are_full_while_there_is_more<S: StoreUnderTest>() {
     }
 }
 
+/// Who sees nothing older than his coming asks from the beginning, or from where he was before he was put out.
+pub async fn pages_begin_where_a_member_may_begin<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let tea = world.group_with(&[ANA, BO], HistoryPolicy::SinceJoined).await;
+    for number in 2..=20 {
+        world.say(tea, ANA, &number.to_string()).await;
+    }
+    world.remove(tea, ANA, BO).await;
+    world.add(tea, ANA, &[BO, CY]).await;
+    for reader in [BO, CY] {
+        // Each of them has the first pages after the other's reads; some entries rest by then, and some do not.
+        for number in 1..=5 {
+            let said = world.say(tea, ANA, &format!("new {number}")).await.get();
+            for after in [0, 1, 15, 21] {
+                let page =
+                    world.store().history(reader, tea, Slice::After(seq(after)), 3).await.unwrap().unwrap();
+                let seqs: Vec<_> = page.entries.iter().map(|(entry, _)| entry.seq.get()).collect();
+                assert_eq!(
+                    seqs,
+                    (22..=said.min(24)).collect::<Vec<_>>(),
+                    "after {after}, while {said} is the newest"
+                );
+                assert_eq!(page.has_more, said > 24);
+            }
+        }
+    }
+}
+
 pub async fn history_carries_commit_numbers<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
     let tea = world.group(&[ANA]).await;

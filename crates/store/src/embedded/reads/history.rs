@@ -28,7 +28,15 @@ pub(in super::super) fn access(
         .optional()?)
 }
 
-/// `found`: what the tail had before; `None`: the user is not in the conversation.
+/// What came of a read.
+pub(in super::super) enum Read {
+    /// `None`: the user is not in the conversation.
+    Page(Option<HistorySlice>),
+    /// What he may see begins here, later than he asked for: the tail is to be asked anew.
+    BeginsAt(Seq),
+}
+
+/// `found`: what the tail had of `stretch` before.
 pub(in super::super) fn read(
     db: &Connection,
     user: UserId,
@@ -36,8 +44,14 @@ pub(in super::super) fn read(
     stretch: Stretch,
     limit: usize,
     found: Found,
-) -> Result<Option<HistorySlice>, ReadError> {
-    let Some((key, visible_from, settled)) = access(db, user, convo)? else { return Ok(None) };
+) -> Result<Read, ReadError> {
+    let Some((key, visible_from, settled)) = access(db, user, convo)? else { return Ok(Read::Page(None)) };
+    if let (Stretch::From(from), Some(_)) = (stretch, found.range)
+        && from < visible_from
+    {
+        // The tail counted the page from where he asked.
+        return Ok(Read::BeginsAt(visible_from));
+    }
     // The tail's front was not settled when it was found, and may be now: below it everything is.
     let (in_rows, newest) = match found.range {
         Some((first, newest)) => (first.previous(), newest),
@@ -62,7 +76,7 @@ pub(in super::super) fn read(
             return Err(ReadError::Row(format!("entries of conversation {convo} are missing in {page:?}")));
         }
     }
-    Ok(Some(HistorySlice { entries, has_more }))
+    Ok(Read::Page(Some(HistorySlice { entries, has_more })))
 }
 
 /// The first and last entry of the page, if there is one at all.
