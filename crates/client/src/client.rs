@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tertulia_history::Recorder;
+use tertulia_history::{Recorder, Tape};
 use tertulia_protocol::event::{ClientEvent, OwnPresence};
 use tertulia_protocol::rest::{Conversation, HistoryPage, Page};
 use tertulia_protocol::{ClientSeq, ConvoId, Seq, Timestamp, UserId};
@@ -26,7 +26,6 @@ use crate::event::{Disconnect, Event};
 pub use crate::machine::Start;
 use crate::machine::{Action, Closed, Hello, InboxRead, Machine, ReadFailure, Settings};
 use crate::outbox::Outgoing;
-use crate::record::Tape;
 use crate::session::Session;
 use crate::socket::{Socket, Turn};
 
@@ -326,7 +325,7 @@ impl Driver {
             Action::Open(hello) => {
                 self.socket = None;
                 if let Some(tape) = &mut self.tape {
-                    tape.opens(&hello);
+                    tape.opens(hello.position().map(str::to_owned));
                 }
                 self.opening = Some(self.open(hello));
             }

@@ -90,6 +90,16 @@ pub(crate) enum Hello {
     Resume { resume_token: String, position: String },
 }
 
+impl Hello {
+    /// Where it resumes from, if it does.
+    pub(crate) fn position(&self) -> Option<&str> {
+        match self {
+            Self::Connect { .. } => None,
+            Self::Resume { position, .. } => Some(position),
+        }
+    }
+}
+
 /// Why the socket is gone.
 #[derive(Debug, Clone)]
 pub(crate) struct Closed {

@@ -1,19 +1,17 @@
-//! Writes down what a client says and hears, for `tertulia check`; without a recorder it does nothing.
+//! Writes down what a client's calls ask and are answered, for `tertulia check`; without a recorder it does nothing. What
+//! its sockets say and hear is written by [`Tape`](tertulia_history::Tape).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tertulia_history::event::{
-    Ack, Body, Change, Close, Device, Done, Fail, Gap, Inbox, Item, Kind, Left, Mark, Open, Page, Pong, Push,
-    Read, ReadInbox, Receipt, Refuse, Seen, Send,
+    Ack, Body, Change, Device, Done, Fail, Inbox, Item, Kind, Mark, Page, Read, ReadInbox, Refuse, Seen, Send,
 };
 use tertulia_history::{Event, Recorder};
-use tertulia_protocol::event::{ClientEvent, ConversationNews, ServerEvent};
 use tertulia_protocol::rest::{Conversation, HistoryPage, Page as ListPage, SendMessage};
 use tertulia_protocol::{ConvoId, DeviceId, Entry, Seq, UserId};
 
 use crate::api::From;
 use crate::error::Error;
-use crate::machine::Hello;
 use crate::session::Session;
 
 /// What the calls of a session write.
@@ -131,90 +129,4 @@ pub(crate) fn mark(
 
 pub(crate) fn members(op: u64, device: DeviceId, convo: ConvoId, kind: Kind, users: Vec<UserId>) -> Event {
     Change { op, device, convo, kind, users, target: None, body: None }.into()
-}
-
-/// What the sockets of a client write, one after the other.
-#[derive(Debug)]
-pub(crate) struct Tape {
-    recorder: Recorder,
-    /// The connection that stands: its number, and the device.
-    open: Option<(u64, DeviceId)>,
-    /// The position that the next one resumes from.
-    from: Option<String>,
-}
-
-impl Tape {
-    pub(crate) fn new(recorder: Recorder) -> Self {
-        Self { recorder, open: None, from: None }
-    }
-
-    /// A socket is about to be opened.
-    pub(crate) fn opens(&mut self, hello: &Hello) {
-        self.closed(None);
-        self.from = match hello {
-            Hello::Connect { .. } => None,
-            Hello::Resume { position, .. } => Some(position.clone()),
-        };
-    }
-
-    /// It is gone.
-    pub(crate) fn closed(&mut self, why: Option<String>) {
-        if let Some((c, _)) = self.open.take() {
-            self.recorder.record(Close { c, why });
-        }
-    }
-
-    /// A frame is about to be sent.
-    pub(crate) fn says(&self, frame: &ClientEvent) {
-        let Some((c, device)) = self.open else { return };
-        match frame {
-            ClientEvent::SendMessage { convo_id, client_seq, body, .. } => {
-                let (convo, n, body) = (*convo_id, *client_seq, Body::of(body));
-                self.recorder.record(Send { c: Some(c), device, convo, n, body });
-            }
-            ClientEvent::Mark { convo_id, delivered_seq, read_seq } => {
-                self.recorder.record(mark(self.recorder.op(), device, *convo_id, *delivered_seq, *read_seq));
-            }
-            _ => {}
-        }
-    }
-
-    /// A frame has come.
-    pub(crate) fn hears(&mut self, event: &ServerEvent) {
-        if let ServerEvent::Ready { user_id, device_id, position, resumed, .. } = event {
-            let (c, device) = (self.recorder.connection(), *device_id);
-            self.recorder.record(Device { device, user: *user_id });
-            let (from, position) = (self.from.take(), position.clone());
-            self.recorder.record(Open { c, device, from, resumed: *resumed, position });
-            self.open = Some((c, device));
-            return;
-        }
-        let Some((c, device)) = self.open else { return };
-        match event {
-            ServerEvent::MessageAck { convo_id, client_seq, server_seq, .. } => {
-                let (convo, n, seq) = (*convo_id, *client_seq, *server_seq);
-                self.recorder.record(Ack { c: Some(c), device, convo, n, seq });
-            }
-            ServerEvent::Message { entry, position } => {
-                let (convo, entry, position) = (entry.convo_id, Seen::of(entry), position.clone());
-                self.recorder.record(Push { c, convo, entry, position });
-            }
-            ServerEvent::Gap { convo_id, from_seq, to_seq } => {
-                self.recorder.record(Gap { c, convo: *convo_id, from: *from_seq, to: *to_seq });
-            }
-            ServerEvent::Receipt { convo_id, user_id, delivered_seq, read_seq, .. } => {
-                let (convo, user) = (*convo_id, *user_id);
-                self.recorder.record(Receipt { c, convo, user, delivered: *delivered_seq, read: *read_seq });
-            }
-            ServerEvent::Pong { position } => self.recorder.record(Pong { c, position: position.clone() }),
-            ServerEvent::ConversationUpdate { conversation: ConversationNews::Left { id, .. } } => {
-                self.recorder.record(Left { c, convo: *id });
-            }
-            ServerEvent::Error { code, convo_id: Some(convo), client_seq: Some(n), .. } => {
-                let (convo, n, code) = (*convo, *n, *code);
-                self.recorder.record(Refuse { c: Some(c), device, convo, n, code });
-            }
-            _ => {}
-        }
-    }
 }

@@ -8,6 +8,8 @@ pub mod check;
 pub mod clock;
 pub mod event;
 pub mod record;
+mod tape;
 
 pub use event::{Body, Event, Seen};
 pub use record::{Recorder, Written};
+pub use tape::Tape;
