@@ -3,12 +3,16 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use indicatif::{BinaryBytes, HumanCount};
 use reqwest::Url;
+use tertulia_protocol::ConvoId;
 use tokio_util::sync::CancellationToken;
 
+use crate::chronicle::{Chronicle, Readers};
 use crate::conditions::Conditions;
 use crate::crowd::{Api, Crowd};
 use crate::error::Error;
@@ -34,6 +38,8 @@ pub struct Options {
     pub warm_up: Duration,
     /// How long it counts.
     pub measured: Duration,
+    /// Where to write down what all connections say and hear, for `tertulia check`; the run is slower by it.
+    pub history: Option<PathBuf>,
 }
 
 /// Makes the run.
@@ -49,6 +55,9 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<Report, Error> {
     scenario.check()?;
+    if options.history.is_some() {
+        scenario.check_history()?;
+    }
     let (target, port) = target(&options.server)?;
     let api = Api::new(&options.server)?;
     let metrics = api.text("/metrics").await?;
@@ -59,7 +68,9 @@ pub async fn run(
     };
     let half = || (available_parallelism().map_or(1, usize::from) / 2).max(1);
     let threads = options.threads.map_or_else(half, usize::from);
-    let conditions = Conditions::new(threads, &options.server, &metrics, server);
+    let mut conditions = Conditions::new(threads, &options.server, &metrics, server);
+    conditions.history.clone_from(&options.history);
+    let chronicle = options.history.as_deref().map(Chronicle::create).transpose()?;
     let mut bench = Bench {
         crowd: Crowd::open(api, options.users_file.clone())?,
         progress: Progress::new(shutdown),
@@ -70,6 +81,7 @@ pub async fn run(
         target,
         threads,
         server,
+        chronicle: chronicle.map(Arc::new),
     };
     let mut findings = scenario.run(&mut bench).await?;
     if server.is_none() {
@@ -97,6 +109,7 @@ pub(crate) struct Bench {
     set_up_took: Duration,
     pub(crate) target: Target,
     pub(crate) threads: usize,
+    pub(crate) chronicle: Option<Arc<Chronicle>>,
 }
 
 impl Bench {
@@ -106,7 +119,8 @@ impl Bench {
     /// If somebody cannot be connected.
     pub(crate) async fn connect(&mut self, load: Load) -> Result<Generator, Error> {
         self.set_up_is_done();
-        Generator::connect(load, &self.target, self.threads, &self.progress).await
+        let chronicle = self.chronicle.clone();
+        Generator::connect(load, &self.target, self.threads, chronicle, &self.progress).await
     }
 
     /// Users and conversations are there.
@@ -121,17 +135,61 @@ impl Bench {
     /// # Errors
     /// If somebody cannot be connected, or on the user's wish.
     pub(crate) async fn measure(&mut self, load: Load) -> Result<Findings, Error> {
+        let members = load.seats.iter().map(|seat| &*seat.token);
+        let convos = load.seats.iter().filter_map(|seat| seat.sends).map(|sends| sends.convo);
+        let readers = self.begin_history(members, convos).await?;
         let generator = self.connect(load).await?;
         let mut memory = vec![self.memory("before")];
         let played = generator.play(self.warm_up, self.measured, self.server, &self.progress).await?;
         memory.push(self.memory("after"));
         let tally = generator.leave().await?;
-        Ok(Findings {
+        let mut findings = Findings {
             load: Some(LoadFigures::new(&tally, &played, self.measured)),
             memory,
             problems: played.problems,
             ..Findings::default()
-        })
+        };
+        self.end_history(readers, &mut findings).await?;
+        Ok(findings)
+    }
+
+    /// Begins the history, if one is written: of what these users write in these conversations.
+    ///
+    /// # Errors
+    /// If it cannot be read how far the conversations are.
+    pub(crate) async fn begin_history<'a>(
+        &self,
+        members: impl Iterator<Item = &'a str>,
+        convos: impl Iterator<Item = ConvoId>,
+    ) -> Result<Readers, Error> {
+        let Some(chronicle) = &self.chronicle else { return Ok(Readers::default()) };
+        let members = members.map(str::to_owned).collect();
+        chronicle.begin(self.crowd.api(), members, &convos.collect(), &self.progress).await
+    }
+
+    /// Everybody has left: reads back what is there, and ends the history. One that is not complete is a problem of
+    /// the run.
+    ///
+    /// # Errors
+    /// The user's wish to end.
+    pub(crate) async fn end_history(
+        &mut self,
+        readers: Readers,
+        findings: &mut Findings,
+    ) -> Result<(), Error> {
+        let Some(chronicle) = self.chronicle.clone() else { return Ok(()) };
+        match chronicle.end(&mut self.crowd, readers, &self.progress).await {
+            Ok(written) => findings.notes.push(format!(
+                "the history has {} lines, {}: prove it with tertulia check",
+                HumanCount(written.lines),
+                BinaryBytes(written.bytes)
+            )),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            // It may be what has ended the run.
+            Err(error) if findings.problems.contains(&error.to_string()) => {}
+            Err(error) => findings.problems.push(format!("the history is not complete: {error}")),
+        }
+        Ok(())
     }
 
     /// What both processes hold now.

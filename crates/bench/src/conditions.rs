@@ -1,6 +1,7 @@
 //! Where figures come from: without it they mean nothing.
 
 use std::fs;
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use serde::Serialize;
@@ -32,6 +33,9 @@ pub struct Conditions {
     pub threads: usize,
     /// The server.
     pub server: ServerConditions,
+    /// The history that the generator has written; it costs time, and rates are lower by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<PathBuf>,
 }
 
 /// What is known of the server.
@@ -73,6 +77,7 @@ impl Conditions {
                 pid: server.map(|server| server.pid),
                 command: server.and_then(Process::command),
             },
+            history: None,
         }
     }
 }

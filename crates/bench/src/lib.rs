@@ -8,7 +8,7 @@
 //! The generator shares the machine with the server, so it must cost little: each thread waits in one place for
 //! all of its connections, reads into one buffer, looks for the three or four numbers that it needs instead of
 //! parsing JSON, and answers each read with at most one write. What it costs all the same stands in the report,
-//! beside what the server costs.
+//! beside what the server costs. A run that writes a history (`chronicle`) reads every frame whole, and costs more.
 //!
 //! Every latency is taken from the moment a message was due; in a closed loop that is when it is sent.
 
@@ -18,6 +18,8 @@ pub mod scenario;
 mod bench;
 
 mod crowd;
+
+mod chronicle;
 
 mod load;
 

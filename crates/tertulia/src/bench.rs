@@ -52,6 +52,8 @@ enum ScenarioArgs {
         #[command(flatten)]
         traffic: TrafficArgs,
         #[command(flatten)]
+        record: RecordArgs,
+        #[command(flatten)]
         common: CommonArgs,
     },
     /// One group, all members connected: some write, and everybody reads
@@ -66,6 +68,8 @@ enum ScenarioArgs {
         writers: usize,
         #[command(flatten)]
         traffic: TrafficArgs,
+        #[command(flatten)]
+        record: RecordArgs,
         #[command(flatten)]
         common: CommonArgs,
     },
@@ -195,6 +199,18 @@ struct CommonArgs {
     plot: Option<PathBuf>,
 }
 
+/// Of the scenarios whose clients can write one.
+#[derive(Debug, Args)]
+struct RecordArgs {
+    /// Writes down what all connections say and hear, for `tertulia check FILE`; no message is in it
+    ///
+    /// In the end all that was written is read back, and everybody's inbox. It costs the generator time, so rates are
+    /// lower, and about 600 bytes for each message and 300 for each delivery. A run whose history could not be written to
+    /// its end is not valid. A floor makes no promises that could be checked: not with --against.
+    #[arg(long, value_name = "FILE", conflicts_with = "against")]
+    history: Option<PathBuf>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FloorKind {
     Floor,
@@ -216,7 +232,7 @@ fn body() -> impl TypedValueParser<Value = usize> {
 /// # Errors
 /// If there is nothing to report: wrong arguments, a server that cannot be reached or refuses the set-up.
 pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    let (scenario, common) = match args.scenario {
+    let Asked { scenario, common, history } = match args.scenario {
         ScenarioArgs::Floor { listen, file } => return floor(listen, file, shutdown).await,
         ScenarioArgs::Plot(args) => {
             chart::draw_all(&args)?;
@@ -231,6 +247,7 @@ pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow:
         threads: common.threads,
         warm_up: Duration::from_secs(common.warm_up),
         measured: Duration::from_secs(common.seconds),
+        history,
     };
     match common.against {
         None => {
@@ -281,24 +298,40 @@ async fn floor(
     Ok(ExitCode::SUCCESS)
 }
 
-fn split(scenario: ScenarioArgs) -> anyhow::Result<(Scenario, CommonArgs)> {
+/// What is to be measured, and how.
+struct Asked {
+    scenario: Scenario,
+    common: CommonArgs,
+    history: Option<PathBuf>,
+}
+
+impl From<(Scenario, CommonArgs)> for Asked {
+    fn from((scenario, common): (Scenario, CommonArgs)) -> Self {
+        Self { scenario, common, history: None }
+    }
+}
+
+fn split(scenario: ScenarioArgs) -> anyhow::Result<Asked> {
     Ok(match scenario {
-        ScenarioArgs::Pairs { pairs, traffic: sent, common } => {
-            (Scenario::Pairs(Pairs { pairs, traffic: sent.traffic() }), common)
+        ScenarioArgs::Pairs { pairs, traffic, record: RecordArgs { history }, common } => {
+            let scenario = Scenario::Pairs(Pairs { pairs, traffic: traffic.traffic() });
+            Asked { scenario, common, history }
         }
-        ScenarioArgs::Group { members, writers, traffic: sent, common } => {
-            (Scenario::Group(Group { members, writers, traffic: sent.traffic() }), common)
+        ScenarioArgs::Group { members, writers, traffic, record: RecordArgs { history }, common } => {
+            let scenario = Scenario::Group(Group { members, writers, traffic: traffic.traffic() });
+            Asked { scenario, common, history }
         }
         ScenarioArgs::Idle { connections, connections_per_user, conversations, rate, body, common } => {
             let traffic = Traffic { pace: Pace::Rate(rate), body_bytes: body };
-            (Scenario::Idle(Idle { connections, connections_per_user, conversations, traffic }), common)
+            let idle = Idle { connections, connections_per_user, conversations, traffic };
+            (Scenario::Idle(idle), common).into()
         }
         ScenarioArgs::Storm(args) => args.split(),
-        ScenarioArgs::History(args) => args.split(),
+        ScenarioArgs::History(args) => args.split().into(),
         ScenarioArgs::Rooms(args) => args.split(),
-        ScenarioArgs::Catchup(args) => args.split(),
-        ScenarioArgs::Typing(args) => args.split(),
-        ScenarioArgs::Abuse(args) => args.split(),
+        ScenarioArgs::Catchup(args) => args.split().into(),
+        ScenarioArgs::Typing(args) => args.split().into(),
+        ScenarioArgs::Abuse(args) => args.split().into(),
         ScenarioArgs::Plot(_) => anyhow::bail!("a chart is no scenario"),
         ScenarioArgs::Floor { .. } => anyhow::bail!("a floor is no scenario"),
     })

@@ -8,9 +8,9 @@ use tertulia_history::check::{Options, Verdict, check};
 
 /// Proves or refutes the guarantees of the service by histories: what clients did and saw.
 ///
-/// A history is written by `tertulia replay --history FILE`, and by programs that use the Rust client or write the
-/// format themselves (docs/history.md). Several files are several clients of one run, on one machine: give all of them,
-/// or their folder, which stands for all files in it that end with `.ndjson`.
+/// A history is written by `tertulia replay` and `tertulia bench` with `--history FILE`, and by programs that use the
+/// Rust client or write the format themselves (docs/history.md). Several files are several clients of one run, on one
+/// machine: give all of them, or their folder, which stands for all files in it that end with `.ndjson`.
 ///
 /// It judges: no acked message is lost, none is there that nobody sent, none is there twice; all see the same entries
 /// at the same places, without holes, in an order that respects real time and that of each sender; whoever was acked

@@ -8,6 +8,9 @@ use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tertulia_protocol::problem::Problem;
+use tertulia_protocol::rest::{Conversation, HistoryPage, Page};
+use tertulia_protocol::rules::PAGE_MAX;
+use tertulia_protocol::{ConvoId, Seq};
 
 use crate::error::Error;
 
@@ -92,6 +95,28 @@ impl Api {
         }
         let (status, detail) = (response.status(), detail(response).await);
         Answer::Refused(status, detail).done(path)
+    }
+
+    /// A page of an inbox.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub(crate) async fn inbox(&self, token: &str, cursor: Option<&str>) -> Result<Page<Conversation>, Error> {
+        let cursor = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
+        self.get(&format!("/conversations?limit={PAGE_MAX}{cursor}"), token).await
+    }
+
+    /// A page of a conversation's entries, from the one that follows `after`.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub(crate) async fn entries(
+        &self,
+        token: &str,
+        convo: ConvoId,
+        after: Seq,
+    ) -> Result<HistoryPage, Error> {
+        self.get(&format!("/conversations/{convo}/messages?after={after}&limit={PAGE_MAX}"), token).await
     }
 }
 

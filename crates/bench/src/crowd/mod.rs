@@ -41,6 +41,11 @@ impl Crowd {
         Ok(Self { api, path, file, registered: 0, conversations_made: 0 })
     }
 
+    /// The server's calls.
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
+    }
+
     /// Writes the file, if one was given.
     ///
     /// Refresh tokens work once: whenever some were used, the new ones must not be lost.

@@ -1,5 +1,6 @@
 //! Registers users, and renews the sessions of those there are.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::{StreamExt as _, stream};
@@ -66,6 +67,25 @@ impl Crowd {
         }
         self.save()?;
         outcome
+    }
+
+    /// The tokens to use instead of these, by them: those that are no longer good have been renewed.
+    ///
+    /// # Errors
+    /// If a session cannot be renewed.
+    pub(crate) async fn renewed(
+        &mut self,
+        tokens: impl IntoIterator<Item = &String>,
+        progress: &Progress,
+    ) -> Result<BTreeMap<String, String>, Error> {
+        let tokens: BTreeSet<&String> = tokens.into_iter().collect();
+        let numbers = 0..self.file.people.len();
+        let theirs: Vec<(usize, String)> = numbers
+            .map(|number| (number, self.token(number).to_owned()))
+            .filter(|(_, token)| tokens.contains(token))
+            .collect();
+        self.sign_in(theirs.iter().map(|&(number, _)| number), progress).await?;
+        Ok(theirs.into_iter().map(|(number, token)| (token, self.token(number).to_owned())).collect())
     }
 
     /// The id of a user.

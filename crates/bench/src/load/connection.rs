@@ -4,13 +4,15 @@ use std::io::{self, Read as _, Write as _};
 use std::mem;
 
 use mio::net::TcpStream;
-use tertulia_protocol::ConvoId;
+use tertulia_history::Tape;
+use tertulia_protocol::{ClientSeq, ConvoId};
 use tertulia_websocket::{CloseCode, Decoder, Event, client};
 
 use super::fanout::FanoutPart;
-use super::plan::Schedule;
+use super::plan::{Schedule, Sends};
 use super::tally::Tally;
 use super::wire::{Heard, KEY, Letter, Scanner};
+use crate::chronicle::record;
 
 /// How many messages of one connection may be unanswered: in an open loop, a server that is further behind has lost.
 const UNANSWERED_MAX: usize = 4096;
@@ -48,6 +50,8 @@ pub(super) struct Connection {
     unwritten: Vec<u8>,
     hears: Option<Hears>,
     pub(super) sender: Option<Sender>,
+    /// What it says and hears is written here, if a history is.
+    tape: Option<Box<Tape>>,
 }
 
 /// The one conversation that a connection hears.
@@ -58,6 +62,7 @@ struct Hears {
 
 /// What a connection sends.
 pub(super) struct Sender {
+    convo: ConvoId,
     letter: Letter,
     audience: u64,
     /// The number of the first message of this run; later than those of any run before.
@@ -72,19 +77,32 @@ pub(super) struct Sender {
 
 impl Sender {
     /// A sender who keeps `window` messages unanswered, or in an open loop as many as it takes.
-    pub(super) fn new(letter: Letter, audience: u64, first: u64, window: Option<u32>) -> Self {
+    pub(super) fn new(sends: Sends, body_bytes: usize, first: u64, window: Option<u32>) -> Self {
         let window = window.map_or(UNANSWERED_MAX, |window| window as usize);
-        Self { letter, audience, first, sent: 0, window, unanswered: 0, due: vec![0; window].into() }
+        Self {
+            convo: sends.convo,
+            letter: Letter::new(sends.convo, body_bytes),
+            audience: sends.audience,
+            first,
+            sent: 0,
+            window,
+            unanswered: 0,
+            due: vec![0; window].into(),
+        }
     }
 
     /// Makes the next message, which is due at `due`.
-    fn put(&mut self, desk: &mut Desk, due: u64) -> io::Result<()> {
+    fn put(&mut self, desk: &mut Desk, tape: Option<&Tape>, due: u64) -> io::Result<()> {
         if self.unanswered == self.window {
             return Err(trouble(&format!(
                 "{UNANSWERED_MAX} messages of one connection are unanswered: it is too much for this server"
             )));
         }
-        self.letter.put(&mut desk.output, &mut desk.text, self.first + self.sent, due);
+        let client_seq = self.first + self.sent;
+        self.letter.put(&mut desk.output, &mut desk.text, client_seq, due);
+        if let Some(tape) = tape {
+            tape.sends(self.convo, ClientSeq::new(client_seq), self.letter.body(&desk.text));
+        }
         self.due[self.sent as usize % self.window] = due;
         self.sent += 1;
         self.unanswered += 1;
@@ -94,9 +112,9 @@ impl Sender {
     }
 
     /// Fills the window of a closed loop.
-    fn refill(&mut self, desk: &mut Desk, now: u64) -> io::Result<()> {
+    fn refill(&mut self, desk: &mut Desk, tape: Option<&Tape>, now: u64) -> io::Result<()> {
         while self.unanswered < self.window {
-            self.put(desk, now)?;
+            self.put(desk, tape, now)?;
         }
         Ok(())
     }
@@ -119,9 +137,10 @@ impl Connection {
         decoder: Decoder,
         hears: Option<ConvoId>,
         sender: Option<Sender>,
+        tape: Option<Box<Tape>>,
     ) -> Self {
         let hears = hears.map(|convo| Hears { convo: convo.to_string(), last_seq: 0 });
-        Self { stream, decoder, unwritten: Vec::new(), hears, sender }
+        Self { stream, decoder, unwritten: Vec::new(), hears, sender, tape }
     }
 
     pub(super) fn stream(&mut self) -> &mut TcpStream {
@@ -168,7 +187,7 @@ impl Connection {
                 && refills
                 && desk.schedule.as_ref().is_some_and(|schedule| schedule.is_open(now))
             {
-                sender.refill(desk, now)?;
+                sender.refill(desk, self.tape.as_deref(), now)?;
             }
             self.write(desk)?;
             // A read that does not fill the buffer has emptied the socket: what comes later is told anew.
@@ -179,7 +198,7 @@ impl Connection {
     }
 
     fn hear(&mut self, mut input: &mut [u8], desk: &mut Desk, now: u64) -> io::Result<()> {
-        let Self { decoder, hears, sender, .. } = self;
+        let Self { decoder, hears, sender, tape, .. } = self;
         while let Some(event) = decoder.next(&mut input).map_err(io::Error::other)? {
             let text = match event {
                 Event::Text(text) => text,
@@ -191,6 +210,9 @@ impl Connection {
                 Event::Binary(_) => return Err(trouble("a binary frame")),
                 Event::Close(reason) => return Err(closed(reason)),
             };
+            if let Some(tape) = tape {
+                record(tape, text)?;
+            }
             match (desk.scanner.read(text), sender.as_mut()) {
                 (Heard::Ack { client_seq }, Some(sender)) => {
                     let due = sender.acked(client_seq)?;
@@ -227,7 +249,7 @@ impl Connection {
     /// As [`read`](Self::read).
     pub(super) fn send(&mut self, desk: &mut Desk, due: u64) -> io::Result<()> {
         if let Some(sender) = &mut self.sender {
-            sender.put(desk, due)?;
+            sender.put(desk, self.tape.as_deref(), due)?;
         }
         self.write(desk)
     }
@@ -238,13 +260,19 @@ impl Connection {
     /// As [`read`](Self::read).
     pub(super) fn begin(&mut self, desk: &mut Desk, now: u64) -> io::Result<()> {
         if let Some(sender) = &mut self.sender {
-            sender.refill(desk, now)?;
+            sender.refill(desk, self.tape.as_deref(), now)?;
         }
         self.write(desk)
     }
 
-    /// Says goodbye; whether it is heard does not matter.
-    pub(super) fn close(mut self) {
+    /// Says goodbye; whether it is heard does not matter. `settled`: all that it was to be told has come.
+    pub(super) fn close(mut self, settled: bool) {
+        if let Some(tape) = &mut self.tape {
+            if settled {
+                tape.settled();
+            }
+            tape.closed(None);
+        }
         let mut wire = Vec::new();
         client::put_close(&mut wire, KEY, CloseCode::NORMAL, "");
         drop(self.stream.write(&wire));

@@ -12,6 +12,7 @@ use super::fanout::Fanout;
 use super::plan::{Load, Schedule, Seat};
 use super::tally::Tally;
 use super::worker::{Work, Worker};
+use crate::chronicle::Chronicle;
 use crate::error::Error;
 use crate::process::Process;
 use crate::progress::Progress;
@@ -35,6 +36,10 @@ pub(super) struct Control {
     began: Instant,
     pub(super) schedule: OnceLock<Schedule>,
     pub(super) connected: AtomicUsize,
+    /// Whether everybody has been told everything.
+    pub(super) settled: AtomicBool,
+    /// Where all of it is written down, if it is.
+    pub(super) chronicle: Option<Arc<Chronicle>>,
     stopped: AtomicBool,
     trouble: Mutex<Option<String>>,
     published: Box<[Published]>,
@@ -50,11 +55,13 @@ struct Published {
 }
 
 impl Control {
-    fn new(threads: usize) -> Self {
+    fn new(threads: usize, chronicle: Option<Arc<Chronicle>>) -> Self {
         Self {
             began: Instant::now(),
             schedule: OnceLock::new(),
             connected: AtomicUsize::new(0),
+            settled: AtomicBool::new(false),
+            chronicle,
             stopped: AtomicBool::new(false),
             trouble: Mutex::new(None),
             published: (0..threads).map(|_| Published::default()).collect(),
@@ -118,7 +125,7 @@ pub(crate) struct Played {
 }
 
 impl Generator {
-    /// Connects all seats.
+    /// Connects all seats; what they say and hear goes into the chronicle, if there is one.
     ///
     /// # Errors
     /// If one cannot be connected.
@@ -126,11 +133,12 @@ impl Generator {
         load: Load,
         target: &Target,
         threads: usize,
+        chronicle: Option<Arc<Chronicle>>,
         progress: &Progress,
     ) -> Result<Self, Error> {
         let seats = load.seats.len();
         let senders = load.seats.iter().filter(|seat| seat.sends.is_some()).count();
-        let control = Arc::new(Control::new(threads));
+        let control = Arc::new(Control::new(threads, chronicle));
         let fanout = load.audience_of_all.map(|audience| Arc::new(Fanout::new(audience)));
         let mut shares: Vec<Vec<(Seat, usize)>> = (0..threads).map(|_| Vec::new()).collect();
         let mut sender_number = 0;
@@ -230,6 +238,7 @@ impl Generator {
         } else if delivered > expected {
             played.problems.push(format!("{} deliveries too many", delivered - expected));
         }
+        control.settled.store(played.problems.is_empty(), Relaxed);
         Ok(played)
     }
 
@@ -239,6 +248,9 @@ impl Generator {
             let now = self.control.now();
             if now >= until || self.control.is_stopped() {
                 return Ok(());
+            }
+            if let Some(trouble) = self.control.chronicle.as_ref().and_then(|chronicle| chronicle.trouble()) {
+                self.control.fail(trouble);
             }
             let Totals { acked, delivered, .. } = self.control.totals();
             let seconds = now.saturating_sub(from) / 1_000_000_000;

@@ -13,7 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest answer to an upgrade.
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
 
-/// Connects and logs in; gives the socket, and the decoder with what has come after `ready`.
+/// Connects and logs in; gives the socket, and the decoder with a part of a frame that has come after `ready`. `hear` is
+/// told what has come whole, from `ready` on.
 ///
 /// # Errors
 /// Of the network; `InvalidData` with what the server has said instead.
@@ -22,6 +23,7 @@ pub(super) fn connect(
     host: &str,
     token: &str,
     nonce: u64,
+    mut hear: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<(TcpStream, Decoder)> {
     let mut stream = upgrade(address, host, nonce)?;
     let mut wire = Vec::new();
@@ -38,8 +40,10 @@ pub(super) fn connect(
         let mut ready = false;
         while let Some(event) = decoder.next(&mut input).map_err(io::Error::other)? {
             match event {
-                Event::Text(text) if text.contains(r#""type":"ready""#) => ready = true,
-                Event::Text(_) if ready => {}
+                Event::Text(text) if ready || text.contains(r#""type":"ready""#) => {
+                    ready = true;
+                    hear(text)?;
+                }
                 Event::Ping(_) | Event::Pong(_) => {}
                 other => return Err(unexpected(&format!("{other:?}"))),
             }

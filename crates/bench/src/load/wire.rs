@@ -37,6 +37,14 @@ impl Letter {
         text.push_str(&self.tail);
         client::put_text(wire, KEY, text);
     }
+
+    /// The body in a `text` that [`put`](Self::put) has made.
+    pub(crate) fn body<'a>(&self, text: &'a str) -> &'a str {
+        const END: &str = r#""}"#;
+        let body = text.strip_suffix(END).unwrap_or_default();
+        let padding = self.tail.len() - END.len();
+        body.get(body.len().saturating_sub(STAMP_BYTES + padding)..).unwrap_or_default()
+    }
 }
 
 /// What a server's frame says, as far as it matters here.
@@ -140,13 +148,9 @@ mod tests {
     #[test]
     fn a_letter_is_a_send_message_of_the_contract() {
         for body_bytes in [16, 17, 100, 65_536] {
-            let mut wire = Vec::new();
-            Letter::new(convo(), body_bytes).put(
-                &mut wire,
-                &mut String::new(),
-                1_700_000_000_000_001,
-                12_345,
-            );
+            let (mut wire, mut made) = (Vec::new(), String::new());
+            let letter = Letter::new(convo(), body_bytes);
+            letter.put(&mut wire, &mut made, 1_700_000_000_000_001, 12_345);
             let mut decoder = Decoder::default();
             let mut input = wire.as_mut_slice();
             let Some(Event::Text(text)) = decoder.next(&mut input).unwrap() else { panic!("no text") };
@@ -158,6 +162,7 @@ mod tests {
             assert_eq!((convo_id, client_seq), (convo(), ClientSeq::new(1_700_000_000_000_001)));
             assert_eq!(body.len(), body_bytes);
             assert!(body.starts_with("0000000000012345"), "{body}");
+            assert_eq!(letter.body(&made), body);
         }
     }
 

@@ -14,7 +14,8 @@ use super::generator::{Control, Target};
 use super::handshake;
 use super::plan::{Pace, Schedule, Seat};
 use super::tally::Tally;
-use super::wire::{Letter, Scanner};
+use super::wire::Scanner;
+use crate::chronicle::record;
 
 /// How long a thread waits at most before it looks for orders.
 const TURN_MAX: Duration = Duration::from_millis(50);
@@ -97,15 +98,28 @@ impl Worker {
             if worker.control.is_stopped() {
                 break;
             }
-            let (stream, decoder) =
-                handshake::connect(target.address, &target.host, &seat.token, first + number as u64)?;
+            let mut tape = worker.control.chronicle.as_ref().map(|chronicle| Box::new(chronicle.tape()));
+            let nonce = first + number as u64;
+            let (stream, decoder) = handshake::connect(
+                target.address,
+                &target.host,
+                &seat.token,
+                nonce,
+                |frame| match &mut tape {
+                    Some(tape) => record(tape, frame),
+                    None => Ok(()),
+                },
+            )?;
+            if let (Some(chronicle), Some(tape)) = (&worker.control.chronicle, &tape) {
+                chronicle.entered(&seat.token, tape);
+            }
             stream.set_nonblocking(true)?;
             let sender = seat.sends.map(|sends| {
                 worker.turns.push((number, sender_number));
-                Sender::new(Letter::new(sends.convo, work.body_bytes), sends.audience, first, window)
+                Sender::new(sends, work.body_bytes, first, window)
             });
             let stream = mio::net::TcpStream::from_std(stream);
-            let mut connection = Connection::new(stream, decoder, seat.hears, sender);
+            let mut connection = Connection::new(stream, decoder, seat.hears, sender, tape);
             let interest = Interest::READABLE | Interest::WRITABLE;
             worker.poll.registry().register(connection.stream(), Token(number), interest)?;
             worker.connections.push(connection);
@@ -127,7 +141,8 @@ impl Worker {
         while !self.control.is_stopped() {
             self.turn(&mut events, TURN_MAX)?;
         }
-        self.connections.into_iter().for_each(Connection::close);
+        let settled = self.control.settled.load(Relaxed);
+        self.connections.into_iter().for_each(|connection| connection.close(settled));
         Ok(self.desk.tally)
     }
 

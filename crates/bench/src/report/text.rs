@@ -83,7 +83,11 @@ impl Display for Conditions {
         if let Some(command) = &server.command {
             write!(f, ": {command}")?;
         }
-        writeln!(f)
+        writeln!(f)?;
+        if let Some(history) = &self.history {
+            writeln!(f, "  history        writes a history, {}: rates are lower", history.display())?;
+        }
+        Ok(())
     }
 }
 

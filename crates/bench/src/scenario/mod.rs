@@ -82,6 +82,17 @@ impl Scenario {
         }
     }
 
+    /// Whether what its connections say and hear can be written down.
+    pub(crate) fn check_history(&self) -> Result<(), Error> {
+        match self {
+            Self::Pairs(_) | Self::Group(_) | Self::Rooms(_) | Self::Storm(_) => Ok(()),
+            _ => Err(Error::Arguments(format!(
+                "{} writes no history: pairs, group, rooms and storm do",
+                self.name()
+            ))),
+        }
+    }
+
     pub(crate) async fn run(&self, bench: &mut Bench) -> Result<Findings, Error> {
         match self {
             Self::Pairs(pairs) => pairs.run(bench).await,

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use tertulia_bench::Scenario;
 use tertulia_bench::scenario::{Abuse, Catchup, History, Kind, Pace, Pairs, Rooms, Storm, Traffic, Typing};
 
-use super::{CommonArgs, TrafficArgs, body, many};
+use super::{Asked, CommonArgs, RecordArgs, TrafficArgs, body, many};
 
 #[derive(Debug, Args)]
 pub(super) struct StormArgs {
@@ -32,11 +32,13 @@ pub(super) struct StormArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = body())]
     body: usize,
     #[command(flatten)]
+    record: RecordArgs,
+    #[command(flatten)]
     common: CommonArgs,
 }
 
 impl StormArgs {
-    pub(super) fn split(self) -> (Scenario, CommonArgs) {
+    pub(super) fn split(self) -> Asked {
         let storm = Storm {
             connections: self.connections,
             connections_per_user: self.connections_per_user,
@@ -45,7 +47,7 @@ impl StormArgs {
             spread: Duration::from_millis(self.spread_ms),
             traffic: Traffic { pace: Pace::Rate(self.rate), body_bytes: self.body },
         };
-        (Scenario::Storm(storm), self.common)
+        Asked { scenario: Scenario::Storm(storm), common: self.common, history: self.record.history }
     }
 }
 
@@ -94,14 +96,17 @@ pub(super) struct RoomsArgs {
     #[command(flatten)]
     traffic: TrafficArgs,
     #[command(flatten)]
+    record: RecordArgs,
+    #[command(flatten)]
     common: CommonArgs,
 }
 
 impl RoomsArgs {
-    pub(super) fn split(self) -> (Scenario, CommonArgs) {
-        let Self { users, rooms, directs, direct_share, seed, traffic, common } = self;
+    pub(super) fn split(self) -> Asked {
+        let Self { users, rooms, directs, direct_share, seed, traffic, record, common } = self;
         let traffic = traffic.traffic();
-        (Scenario::Rooms(Rooms { users, rooms, directs, direct_share, seed, traffic }), common)
+        let scenario = Scenario::Rooms(Rooms { users, rooms, directs, direct_share, seed, traffic });
+        Asked { scenario, common, history: record.history }
     }
 }
 

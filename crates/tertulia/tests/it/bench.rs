@@ -1,4 +1,7 @@
-//! A bench measures, keeps its users, and says when its figures say nothing.
+//! A bench measures, keeps its users, and says when its figures say nothing; what its clients saw can be checked.
+
+use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -23,7 +26,7 @@ impl Bench {
     fn run(&self, args: &[&str]) -> Value {
         let chart = self.dir.path().join("chart.svg");
         let report = bench(&[args, &["--server", &self.url, "--plot", chart.to_str().unwrap()]].concat());
-        let chart = std::fs::read_to_string(chart).unwrap();
+        let chart = fs::read_to_string(chart).unwrap();
         assert!(chart.starts_with("<svg ") && chart.contains("NOT VALID"), "{chart}");
         report
     }
@@ -176,8 +179,7 @@ fn a_server_is_measured_against_a_floor_in_the_same_run() {
         let command = round["floor"]["conditions"]["server"]["command"].as_str().unwrap();
         assert!(command.contains(dir.path().to_str().unwrap()), "{command}");
     }
-    let left: Vec<_> =
-        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["data"]);
     drop(server);
 }
@@ -188,4 +190,94 @@ fn what_a_floor_cannot_play_is_refused() {
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("idle cannot be measured against a floor"), "{stderr}");
+}
+
+/// What a check of a history says, and its exit status.
+fn check(history: &Path) -> (Value, Option<i32>) {
+    let output = tertulia().args(["check", "--json", "--min-operations", "1"]).arg(history).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let result = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+    (result, output.status.code())
+}
+
+/// A check that refutes the history, by these rules among others.
+#[track_caller]
+fn check_is_broken(history: &Path, rules: &[&str]) {
+    let (result, status) = check(history);
+    assert_eq!((result["verdict"].as_str(), status), (Some("violated"), Some(1)));
+    for rule in rules {
+        let is_broken =
+            |other: &Value| other["rule"] == *rule && other["broken"].as_u64().is_some_and(|n| n > 0);
+        assert!(result["rules"].as_array().unwrap().iter().any(is_broken), "{rule}: {}", result["rules"]);
+    }
+}
+
+#[test]
+fn what_a_bench_saw_is_proved_by_its_history_and_what_is_changed_in_it_is_found() {
+    let bench = Bench::start();
+    let (users, history) = (bench.dir.path().join("users.json"), bench.dir.path().join("pairs.ndjson"));
+    let args = ["pairs", "--pairs", "2", "--window", "2", "--users-file", users.to_str().unwrap()];
+    // What an earlier run has written is there before.
+    bench.run(&args);
+    let report = bench.run(&[&args[..], &["--history", history.to_str().unwrap()]].concat());
+    assert_eq!(report["conditions"]["history"], history.to_str().unwrap());
+
+    let (proved, status) = check(&history);
+    assert_eq!((proved["verdict"].as_str(), status), (Some("holds"), Some(0)), "{proved}");
+    let counts = &proved["counts"];
+    assert!(counts["acked"].as_u64().unwrap() >= count(&report, "acked"), "{counts}");
+    // Each message reaches the other one of its pair.
+    assert!(counts["sends"] == counts["acked"] && counts["pushes"] == counts["acked"], "{counts}");
+    assert_eq!((&counts["connections"], &counts["inboxes"]), (&4.into(), &4.into()), "{counts}");
+
+    let text = fs::read_to_string(&history).unwrap();
+    assert!(!text.contains("abcdefghij"), "no message is in it");
+    let tamper = |changed: String| fs::write(&history, changed).unwrap();
+    let last = |event: &str| text.lines().rfind(|line| line.contains(event)).unwrap();
+    // Nothing follows it on its connection: that it is missing is known by what was waited for.
+    let push = last(r#""e":"push""#);
+    tamper(text.replace(&format!("{push}\n"), ""));
+    check_is_broken(&history, &["live_order"]);
+    let ack = last(r#""e":"ack""#);
+    tamper(text.replace(ack, &ack.replace(r#""seq":"#, r#""seq":9"#)));
+    check_is_broken(&history, &["duplicate", "acked_loss"]);
+    bench.end();
+}
+
+#[test]
+fn those_who_are_cut_prove_that_their_resumes_are_complete() {
+    let bench = Bench::start();
+    let history = bench.dir.path().join("storm.ndjson");
+    let args = ["storm", "--connections", "12", "--connections-per-user", "3", "--rate", "100"];
+    let report = bench.run(&[&args[..], &["--history", history.to_str().unwrap()]].concat());
+    let (proved, status) = check(&history);
+    assert_eq!((proved["verdict"].as_str(), status), (Some("holds"), Some(0)), "{proved}");
+    assert_eq!(proved["counts"]["resumes"], 12, "{}", report["storm"]);
+    let rules = proved["rules"].as_array().unwrap();
+    let resume = rules.iter().find(|rule| rule["rule"] == "resume").unwrap();
+    assert!(resume["judged"].as_u64().unwrap() > 0, "{rules:?}");
+    bench.end();
+}
+
+#[test]
+fn a_history_that_cannot_be_written_is_told_before_anything_is_measured() {
+    let refused = |args: &[&str]| {
+        let output = tertulia().arg("bench").args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, stderr) = refused(&["idle", "--history", "idle.ndjson"]);
+    assert!(status == Some(2) && stderr.contains("--history"), "{stderr}");
+    let (status, stderr) = refused(&["pairs", "--against", "floor", "--history", "pairs.ndjson"]);
+    assert!(status == Some(2) && stderr.contains("cannot be used with '--history <FILE>'"), "{stderr}");
+
+    let bench = Bench::start();
+    let nowhere = bench.dir.path().join("nowhere").join("pairs.ndjson");
+    let (status, stderr) =
+        refused(&["pairs", "--server", &bench.url, "--history", nowhere.to_str().unwrap()]);
+    assert!(status == Some(1) && stderr.contains("write the history"), "{stderr}");
+    if cfg!(target_os = "linux") {
+        let (status, stderr) = refused(&["pairs", "--server", &bench.url, "--history", "/dev/full"]);
+        assert!(status == Some(1) && stderr.contains("No space left"), "{stderr}");
+    }
+    bench.end();
 }

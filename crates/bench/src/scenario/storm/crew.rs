@@ -101,6 +101,13 @@ pub(super) fn sail(
         }
         crew.publish();
     }
+    let settled = crew.shared.settled.load(Relaxed);
+    for tape in crew.members.iter_mut().filter_map(|member| member.tape.as_mut()) {
+        if settled {
+            tape.settled();
+        }
+        tape.closed(None);
+    }
     crew.seen.backs = crew.members.iter().map(|member| member.back).collect();
     Ok(crew.seen)
 }
@@ -148,7 +155,11 @@ impl Crew {
                 let one = match signal {
                     Signal::Ready(text) => {
                         let head = |convo: usize| shared.heads[convo].load(Relaxed);
-                        member.ready(text, now, &mut seen.counts, head)
+                        let ready = member.ready(text, now, &mut seen.counts, head);
+                        if let (Some(chronicle), Some(tape)) = (&shared.chronicle, &member.tape) {
+                            chronicle.entered(&member.token, tape);
+                        }
+                        ready
                     }
                     Signal::Text(text) => member.hear(text, now, &mut seen.counts),
                     Signal::Pong => Ok(()),
@@ -184,10 +195,10 @@ impl Crew {
         if !self.cut {
             return Err(io::Error::other(format!("a connection before the cut: {what}")));
         }
-        *self.seen.errors.entry(what).or_default() += 1;
+        *self.seen.errors.entry(what.clone()).or_default() += 1;
         self.shared.errors.fetch_add(1, Relaxed);
         let member = &mut self.members[number];
-        member.back = Back::default();
+        member.lost(Some(&what));
         let full = RETRY_MIN.saturating_mul(1 << member.attempts.min(16)).min(RETRY_MAX);
         member.attempts += 1;
         let due = self.shared.now() + (full.as_nanos() as f64 * self.seeded.roll()) as u64;
@@ -204,8 +215,7 @@ impl Crew {
     fn cut(&mut self, how: Return) {
         let from = self.shared.now() + how.away.as_nanos() as u64;
         for member in &mut self.members {
-            member.line = None;
-            member.back = Back::default();
+            member.lost(None);
         }
         let spread = how.spread.as_nanos() as f64;
         self.to_dial = (0..self.members.len())

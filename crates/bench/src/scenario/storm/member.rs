@@ -2,8 +2,10 @@
 
 use std::io;
 
+use tertulia_history::Tape;
 use tertulia_protocol::event::{ClientEvent, ServerEvent};
 
+use crate::chronicle::record;
 use crate::fleet::caller::{Bookmark, bookmark};
 use crate::fleet::frames::Frame;
 use crate::fleet::line::Line;
@@ -14,6 +16,8 @@ pub(super) struct Member {
     /// The access token, for the first time.
     pub(super) token: String,
     pub(super) line: Option<Line>,
+    /// What it says and hears is written here, if a history is.
+    pub(super) tape: Option<Box<Tape>>,
     pub(super) bookmark: Option<Bookmark>,
     pub(super) seen: Vec<Seen>,
     pub(super) back: Back,
@@ -62,11 +66,14 @@ pub(super) struct Counts {
 impl Member {
     pub(super) fn new(token: String, convos: Vec<(usize, String)>) -> Self {
         let seen = convos.into_iter().map(|(convo, id)| Seen { convo, id, last: 0, target: 0 }).collect();
-        Self { token, line: None, bookmark: None, seen, back: Back::default(), attempts: 0 }
+        Self { token, line: None, tape: None, bookmark: None, seen, back: Back::default(), attempts: 0 }
     }
 
     /// What it logs in with: where it was, if it was here before.
-    pub(super) fn first_frame(&self) -> io::Result<String> {
+    pub(super) fn first_frame(&mut self) -> io::Result<String> {
+        if let Some(tape) = &mut self.tape {
+            tape.opens(self.bookmark.as_ref().map(|bookmark| bookmark.position.clone()));
+        }
         let event = match &self.bookmark {
             None => ClientEvent::Connect { token: self.token.clone() },
             Some(Bookmark { resume_token, position, .. }) => {
@@ -74,6 +81,15 @@ impl Member {
             }
         };
         Ok(serde_json::to_string(&event)?)
+    }
+
+    /// The connection is gone.
+    pub(super) fn lost(&mut self, why: Option<&str>) {
+        self.line = None;
+        self.back = Back::default();
+        if let Some(tape) = &mut self.tape {
+            tape.closed(why.map(str::to_owned));
+        }
     }
 
     /// The connection stands; `head` tells which entry of a conversation is there by now.
@@ -84,6 +100,9 @@ impl Member {
         counts: &mut Counts,
         head: impl Fn(usize) -> u64,
     ) -> io::Result<()> {
+        if let Some(tape) = &mut self.tape {
+            record(tape, text)?;
+        }
         let was_here = self.bookmark.is_some();
         let ready = bookmark(text)?.ok_or(io::ErrorKind::InvalidData)?;
         counts.not_resumed += u64::from(was_here && !ready.resumed);
@@ -96,6 +115,9 @@ impl Member {
 
     /// A frame has come.
     pub(super) fn hear(&mut self, text: &str, now: u64, counts: &mut Counts) -> io::Result<()> {
+        if let Some(tape) = &mut self.tape {
+            record(tape, text)?;
+        }
         match Frame::read(text) {
             Frame::Entry { convo, seq, position } => {
                 counts.entries += 1;

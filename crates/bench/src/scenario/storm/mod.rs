@@ -92,10 +92,12 @@ impl Storm {
         let members = self.seat(&mut wanted, users, writers);
         let convos = bench.crowd.meet(&wanted, &bench.progress).await?;
         bench.crowd.sign_in(0..users + writers, &bench.progress).await?;
+        let members_and_writers = (0..users + writers).map(|user| bench.crowd.token(user));
+        let readers = bench.begin_history(members_and_writers, convos.iter().copied()).await?;
         bench.set_up_is_done();
 
         let threads = bench.threads;
-        let shared = Arc::new(Shared::new(convos.len(), threads));
+        let shared = Arc::new(Shared::new(convos.len(), threads, bench.chronicle.clone()));
         let Pace::Rate(per_second) = self.traffic.pace else {
             return self.check().map(|()| Findings::default());
         };
@@ -109,12 +111,13 @@ impl Storm {
         for turn in 0..self.connections_per_user {
             for (user, groups) in members.iter().enumerate() {
                 let seen = groups.iter().map(|&group| (group, convos[group].to_string())).collect();
-                let member = Member::new(bench.crowd.token(user).to_owned(), seen);
+                let mut member = Member::new(bench.crowd.token(user).to_owned(), seen);
+                member.tape = bench.chronicle.as_ref().map(|chronicle| Box::new(chronicle.tape()));
                 crews[(turn * users + user) % threads].push(member);
             }
         }
         let storm = Standing::begin(plan, crews, self, bench, &shared)?;
-        let outcome = self.watch(bench, &shared).await;
+        let outcome = self.watch(bench, writers, &shared).await;
         shared.stop();
         let (sent, seen) = storm.end().await?;
         let course = outcome?;
@@ -122,6 +125,7 @@ impl Storm {
         let figures = StormFigures::new(self, users, &course.timeline, &sent, &seen, &course.samples);
         figures.problems(&mut findings.problems);
         findings.storm = Some(figures);
+        bench.end_history(readers, &mut findings).await?;
         Ok(findings)
     }
 
@@ -139,13 +143,13 @@ impl Storm {
     }
 
     /// From connecting to the last message.
-    async fn watch(&self, bench: &Bench, shared: &Shared) -> Result<Course, Error> {
+    async fn watch(&self, bench: &Bench, writers: usize, shared: &Shared) -> Result<Course, Error> {
         let connections = self.users() * self.connections_per_user;
         let mut findings = Findings::default();
         let until = |counter: &AtomicUsize, all: usize| counter.load(Relaxed) >= all;
         bench.progress.begin("connecting", connections);
         findings.memory.push(bench.memory("before"));
-        let all_stand = || until(&shared.standing, connections);
+        let all_stand = || until(&shared.standing, connections) && until(&shared.writers_ready, writers);
         wait(bench, shared, None, || shared.standing.load(Relaxed), all_stand).await?;
 
         let writing_from = shared.now() + LOOK_EVERY.as_nanos() as u64;
@@ -183,6 +187,7 @@ impl Storm {
             let missing = connections - level();
             findings.problems.push(format!("{missing} connections do not have all messages in the end"));
         }
+        shared.settled.store(level() == connections, Relaxed);
         let samples = sampler.end();
         let spent = |after: Option<Duration>, before: Option<Duration>| {
             after.zip(before).map(|(after, before)| after.saturating_sub(before).as_secs_f64())

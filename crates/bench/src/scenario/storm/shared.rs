@@ -1,8 +1,10 @@
 //! What the threads of a storm and their owner tell each other.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+use crate::chronicle::Chronicle;
 
 /// A clock, orders and counters.
 #[derive(Debug)]
@@ -12,6 +14,10 @@ pub(super) struct Shared {
     pub(super) writing_from: AtomicU64,
     /// When all are cut; zero before that is known.
     pub(super) cut_at: AtomicU64,
+    /// Where all of it is written down, if it is.
+    pub(super) chronicle: Option<Arc<Chronicle>>,
+    /// Whether everybody has been told everything.
+    pub(super) settled: AtomicBool,
     quiet: AtomicBool,
     stopped: AtomicBool,
     /// The highest entry of each conversation that is known to be durable.
@@ -31,11 +37,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(convos: usize, threads: usize) -> Self {
+    pub(super) fn new(convos: usize, threads: usize, chronicle: Option<Arc<Chronicle>>) -> Self {
         Self {
             began: Instant::now(),
             writing_from: AtomicU64::new(0),
             cut_at: AtomicU64::new(0),
+            chronicle,
+            settled: AtomicBool::new(false),
             quiet: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             heads: (0..convos).map(|_| AtomicU64::new(0)).collect(),
@@ -78,7 +86,11 @@ impl Shared {
         self.stop();
     }
 
+    /// Why it cannot go on.
     pub(super) fn trouble(&self) -> Option<String> {
+        if let Some(trouble) = self.chronicle.as_ref().and_then(|chronicle| chronicle.trouble()) {
+            self.fail(trouble);
+        }
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

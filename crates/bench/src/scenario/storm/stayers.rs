@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use mio::{Events, Poll, Token};
-use tertulia_protocol::ConvoId;
+use tertulia_history::Tape;
+use tertulia_protocol::{ClientSeq, ConvoId};
 
 use super::Shared;
+use crate::chronicle::record;
 use crate::fleet::fill::now_micros;
 use crate::fleet::frames::Frame;
 use crate::fleet::line::{Line, Signal, in_short};
@@ -39,6 +41,10 @@ pub(super) struct Sent {
 struct Stayers {
     shared: Arc<Shared>,
     lines: Vec<Line>,
+    /// What each of them says and hears is written here; none, if no history is.
+    tapes: Vec<Tape>,
+    tokens: Vec<String>,
+    convos: Vec<ConvoId>,
     letters: Vec<Letter>,
     /// The number of the first message.
     first: u64,
@@ -63,9 +69,14 @@ pub(super) fn write(plan: &Plan, target: &Target, shared: Arc<Shared>) -> io::Re
         lines.push(Line::dial(target, poll.registry(), Token(number), first + number as u64, frame)?);
     }
     let letters = plan.convos.iter().map(|&convo| Letter::new(convo, plan.body_bytes)).collect();
+    let tapes =
+        shared.chronicle.as_ref().map(|chronicle| plan.tokens.iter().map(|_| chronicle.tape()).collect());
     let mut stayers = Stayers {
         shared,
         lines,
+        tapes: tapes.unwrap_or_default(),
+        tokens: plan.tokens.clone(),
+        convos: plan.convos.clone(),
         letters,
         first,
         sent: Vec::new(),
@@ -89,6 +100,7 @@ pub(super) fn write(plan: &Plan, target: &Target, shared: Arc<Shared>) -> io::Re
         }
         let shared = Arc::clone(&stayers.shared);
         if shared.is_stopped() || (shared.is_quiet() && stayers.acked == stayers.sent.len()) {
+            stayers.tapes.iter_mut().for_each(|tape| tape.closed(None));
             return Ok(stayers.sent);
         }
         let begin = shared.writing_from.load(Relaxed);
@@ -102,8 +114,10 @@ pub(super) fn write(plan: &Plan, target: &Target, shared: Arc<Shared>) -> io::Re
 
 impl Stayers {
     fn serve(&mut self, event: &mio::event::Event, buffer: &mut [u8]) -> io::Result<()> {
-        let Self { shared, lines, first, sent, acked, ready, letters, .. } = self;
-        let Some(line) = lines.get_mut(event.token().0) else { return Ok(()) };
+        let Self { shared, lines, tapes, tokens, first, sent, acked, ready, letters, .. } = self;
+        let writer = event.token().0;
+        let Some(line) = lines.get_mut(writer) else { return Ok(()) };
+        let mut tape = tapes.get_mut(writer);
         let lost = |error: io::Error| io::Error::other(format!("a writer: {}", in_short(&error)));
         if event.is_writable() {
             line.writable().map_err(lost)?;
@@ -112,26 +126,38 @@ impl Stayers {
             return Ok(());
         }
         let mut refused = None;
-        let mut hear = |signal: Signal<'_>| match signal {
-            Signal::Ready(_) => {
-                *ready += 1;
-                shared.writers_ready.store(*ready, Relaxed);
+        let mut unwritten = Ok(());
+        let mut hear = |signal: Signal<'_>| {
+            if let (Some(tape), Signal::Ready(text) | Signal::Text(text)) = (&mut tape, signal)
+                && let Err(error) = record(tape, text)
+            {
+                unwritten = Err(error);
             }
-            Signal::Text(text) => match Frame::read(text) {
-                Frame::Ack { client_seq, server_seq } => {
-                    let number = client_seq.wrapping_sub(*first) as usize;
-                    let Some(sent) = sent.get_mut(number) else { return };
-                    sent.took = Some(shared.now().saturating_sub(sent.due));
-                    *acked += 1;
-                    shared.acked.fetch_add(1, Relaxed);
-                    shared.heads[number % letters.len()].fetch_max(server_seq, Relaxed);
+            match signal {
+                Signal::Ready(_) => {
+                    if let (Some(chronicle), Some(tape)) = (&shared.chronicle, &tape) {
+                        chronicle.entered(&tokens[writer], tape);
+                    }
+                    *ready += 1;
+                    shared.writers_ready.store(*ready, Relaxed);
                 }
-                Frame::Trouble(frame) => refused = Some(frame.to_owned()),
-                _ => {}
-            },
-            Signal::Pong => {}
+                Signal::Text(text) => match Frame::read(text) {
+                    Frame::Ack { client_seq, server_seq } => {
+                        let number = client_seq.wrapping_sub(*first) as usize;
+                        let Some(sent) = sent.get_mut(number) else { return };
+                        sent.took = Some(shared.now().saturating_sub(sent.due));
+                        *acked += 1;
+                        shared.acked.fetch_add(1, Relaxed);
+                        shared.heads[number % letters.len()].fetch_max(server_seq, Relaxed);
+                    }
+                    Frame::Trouble(frame) => refused = Some(frame.to_owned()),
+                    _ => {}
+                },
+                Signal::Pong => {}
+            }
         };
         line.readable(buffer, &mut hear).map_err(lost)?;
+        unwritten?;
         refused.map_or(Ok(()), |frame| Err(io::Error::other(format!("the server says: {frame}"))))
     }
 
@@ -145,7 +171,11 @@ impl Stayers {
             }
             let convo = number % self.letters.len();
             let writer = convo % self.lines.len();
-            self.letters[convo].put(&mut self.wire, &mut self.text, self.first + number as u64, due);
+            let (letter, client_seq) = (&self.letters[convo], self.first + number as u64);
+            letter.put(&mut self.wire, &mut self.text, client_seq, due);
+            if let Some(tape) = self.tapes.get(writer) {
+                tape.sends(self.convos[convo], ClientSeq::new(client_seq), letter.body(&self.text));
+            }
             self.sent.push(Sent { due, took: None });
             self.lines[writer].send(&self.wire)?;
             self.wire.clear();
