@@ -9,6 +9,7 @@ use tertulia_domain::hub::{Departed, Hub};
 use tertulia_protocol::rest::Privacy;
 use tertulia_protocol::{DeviceId, Timestamp, UserId};
 use tertulia_store::Store;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,6 +46,8 @@ pub struct Parts {
     pub random: Random,
     /// The time of day when the clock's monotonic time was zero.
     pub started: Timestamp,
+    /// The turns of those who come in: see [`joining`](crate::gateway::joining).
+    pub arrivals: Semaphore,
     /// Cancelled when the node begins to go: it takes nothing new.
     pub draining: CancellationToken,
     /// The tasks of sockets and of what runs beside requests; waited for at the end.

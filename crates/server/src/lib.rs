@@ -20,6 +20,7 @@ mod observe;
 pub mod rest;
 mod views;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,6 +117,7 @@ impl Node {
             clock,
             random,
             started,
+            arrivals: tokio::sync::Semaphore::new(gateway::joining::ARRIVALS_MAX),
             draining: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
@@ -124,19 +126,23 @@ impl Node {
 
     /// Serves on `listener` until `shutdown`, then drains: sockets are told to come back elsewhere, what was
     /// taken is stored and answered, and the data is closed.
-    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    /// If it cannot begin to listen.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
         let Self { app, lane_end } = self;
         let store = Arc::clone(&app.store);
         let lane = app.tasks.spawn(lane_end.run());
         let sweeper = app.tasks.spawn(sweep(app.clone()));
         let router = rest::router(app.clone());
-        let listening = app.tasks.spawn(gateway::listener::listen(app.clone(), listener, router));
+        let listening = gateway::listener::listen(app.clone(), listener, router)?;
         shutdown.cancelled().await;
         drain::drain(&app).await;
-        for (name, task) in [("listener", listening), ("sweeper", sweeper)] {
-            if let Err(error) = task.await {
-                tracing::error!(%error, name, "a task ended badly");
-            }
+        if let Err(error) = listening.ended().await {
+            tracing::error!(%error, "the listener ended badly");
+        }
+        if let Err(error) = sweeper.await {
+            tracing::error!(%error, "the sweeper ended badly");
         }
         app.accounts.close().await;
         // The last holder of the lane: now it finishes what waits, and ends.
@@ -147,6 +153,7 @@ impl Node {
             Err(_) => tracing::warn!("somebody still holds the lane; closing the store under it"),
         }
         store.close().await;
+        Ok(())
     }
 }
 

@@ -161,7 +161,7 @@ pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow:
         .with_context(|| format!("cannot listen on {}; is something else there?", config.listen))?;
     let address = listener.local_addr().context("cannot listen")?;
     say_ready(address, &data);
-    node.serve(listener, shutdown).await;
+    node.serve(listener, shutdown).await.context("cannot listen")?;
     tracing::info!("drained and closed");
     Ok(())
 }

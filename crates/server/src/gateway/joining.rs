@@ -14,6 +14,11 @@ use crate::app::App;
 use crate::rest::problem::ApiError;
 use crate::views;
 
+/// How many of those who come in are worked for at one time: the head of a request, who somebody is, his registration.
+/// The others wait in the order in which they came. So when thousands come back at once, those who are here find the
+/// threads as busy as by [`ARRIVALS_MAX`] tasks, not by thousands. Nobody has a turn while he is waited for himself.
+pub const ARRIVALS_MAX: usize = 16;
+
 /// How many entries one catch-up read takes.
 const PAGE: usize = 200;
 

@@ -1,7 +1,9 @@
 //! TCP and HTTP/1.1: connections in, requests to the router, nothing unbounded.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,7 +13,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
 use tower_service::Service as _;
 
 use crate::app::App;
@@ -28,27 +31,57 @@ const HTTP_CONNECTIONS_MAX: usize = 8_192;
 /// How long to wait after `accept` failed, for instance because no file descriptor is left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Accepts and serves until the node drains; what is under way then is finished by its own task.
-pub async fn listen(app: App, listener: TcpListener, router: Router) {
+/// Accepts until the node drains, on a thread of its own; what is accepted is served by the runtime that calls this.
+///
+/// The kernel keeps 4,096 connections that wait to be accepted, and drops the SYNs of more: their clients come back a
+/// second later. When thousands are cut at once, the runtime's threads are busy with their farewells at that moment.
+///
+/// # Errors
+/// If no thread can be had.
+pub fn listen(app: App, listener: TcpListener, router: Router) -> io::Result<Accepting> {
+    let listener = listener.into_std()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let serving = Handle::current();
+    let (done, ended) = oneshot::channel();
+    let accept = async move { accept(app, TcpListener::from_std(listener)?, router, &serving).await };
+    let thread = std::thread::Builder::new().name("accept".into());
+    thread.spawn(move || done.send(runtime.block_on(accept)))?;
+    Ok(Accepting(ended))
+}
+
+/// The thread that accepts.
+pub struct Accepting(oneshot::Receiver<io::Result<()>>);
+
+impl Accepting {
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// If it could not begin, or has panicked.
+    pub async fn ended(self) -> io::Result<()> {
+        self.0.await.map_err(io::Error::other)?
+    }
+}
+
+async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handle) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     loop {
         let place = tokio::select! {
-            place = Arc::clone(&places).acquire_owned() => place,
-            () = app.draining.cancelled() => return,
+            place = Arc::clone(&places).acquire_owned() => place.map_err(io::Error::other)?,
+            () = app.draining.cancelled() => return Ok(()),
         };
-        // The semaphore is never closed.
-        let Ok(place) = place else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = app.draining.cancelled() => return,
+            () = app.draining.cancelled() => return Ok(()),
         };
-        match accepted {
+        // It is registered with the thread that accepted it; the runtime that serves it registers it anew.
+        match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
                 let served = serve(app.clone(), stream, peer, router.clone());
-                app.tasks.spawn(async move {
+                let served = async move {
                     served.await;
                     drop(place);
-                });
+                };
+                app.tasks.spawn_on(served, serving);
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -58,12 +91,15 @@ pub async fn listen(app: App, listener: TcpListener, router: Router) {
     }
 }
 
-async fn serve(app: App, stream: TcpStream, peer: SocketAddr, router: Router) {
+async fn serve(app: App, stream: std::net::TcpStream, peer: SocketAddr, router: Router) {
     // A message is a small write that somebody waits for.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection was over before it began");
-        return;
-    }
+    let stream = match stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream)) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "a connection was over before it began");
+            return;
+        }
+    };
     let trusted = app.config.trusted_proxies.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let address = client_address(&request, peer.ip(), &trusted);
@@ -71,6 +107,14 @@ async fn serve(app: App, stream: TcpStream, peer: SocketAddr, router: Router) {
         let mut router = router.clone();
         async move { router.call(request.map(Body::new)).await }
     });
+    // Its first request is waited for without a turn, and read in one.
+    tokio::select! {
+        readable = tokio::time::timeout(HEAD_MAX, stream.readable()) => if !matches!(readable, Ok(Ok(()))) {
+            tracing::debug!("a connection said nothing");
+            return;
+        },
+        () = app.draining.cancelled() => return,
+    }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
@@ -79,12 +123,18 @@ async fn serve(app: App, stream: TcpStream, peer: SocketAddr, router: Router) {
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = app.draining.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let turn = app.arrivals.acquire().await;
+    let first = futures_util::poll!(connection.as_mut());
+    drop(turn);
+    let result = match first {
+        Poll::Ready(result) => result,
+        Poll::Pending => tokio::select! {
+            result = connection.as_mut() => result,
+            () = app.draining.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        },
     };
     if let Err(error) = result {
         tracing::debug!(%error, "an HTTP connection ended badly");

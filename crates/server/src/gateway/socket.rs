@@ -131,7 +131,9 @@ async fn begin(app: &App, wire: &mut Wire) -> Result<Arc<Connection>, End> {
         () = app.draining.cancelled() => return Err(End::Close(drain::farewell(app))),
     };
     // Not cut short: who is registered must be unregistered.
+    let turn = app.arrivals.acquire().await;
     let joined = join(app, first).await;
+    drop(turn);
     if !app.draining.is_cancelled() {
         return joined;
     }
@@ -272,7 +274,9 @@ impl Ready {
                     Box::pin(self.catch_up(step)).await;
                 }
             };
+            let turn = Box::pin(self.app.arrivals.acquire()).await;
             joining::unregister(&self.app, &self.connection);
+            drop(turn);
             tracing::debug!(device = ?self.connection.device, "a reader is gone");
             Box::pin(finish(self.app, self.wire, end)).await;
         }

@@ -29,7 +29,7 @@ pub struct Server {
     pub address: SocketAddr,
     http: reqwest::Client,
     shutdown: CancellationToken,
-    serving: JoinHandle<()>,
+    serving: JoinHandle<std::io::Result<()>>,
     data: tempfile::TempDir,
 }
 
@@ -75,7 +75,7 @@ impl Server {
     /// Drains the node; its folder can be used again.
     pub async fn stop(self) -> tempfile::TempDir {
         self.shutdown.cancel();
-        tokio::time::timeout(DEADLINE, self.serving).await.unwrap().unwrap();
+        tokio::time::timeout(DEADLINE, self.serving).await.unwrap().unwrap().unwrap();
         self.data
     }
 

@@ -4,12 +4,31 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
+use tertulia_server::gateway::joining::ARRIVALS_MAX;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Server, User};
 use crate::wire::{self, Wire};
+
+/// Whoever comes in has a turn only while he is worked for: more than there are turns wait in each state.
+#[tokio::test]
+async fn those_who_say_nothing_keep_nobody_from_coming_in() {
+    let server = Server::start().await;
+    let ana = server.user("ana").await;
+    let mut kept = Vec::new();
+    let mut silent = Vec::new();
+    for _ in 0..ARRIVALS_MAX + 4 {
+        kept.push(TcpStream::connect(server.address).await.unwrap());
+        let mut half = TcpStream::connect(server.address).await.unwrap();
+        half.write_all(&wire::handshake(&server, "").as_bytes()[..40]).await.unwrap();
+        kept.push(half);
+        silent.push(server.socket().await);
+    }
+    let (_, ready) = server.connect(&ana).await;
+    assert_eq!(ready["resumed"], false);
+}
 
 #[tokio::test]
 async fn ready_says_who_one_is_where_one_begins_and_how_to_come_back() {
