@@ -362,6 +362,8 @@ proptest! {
     #[test]
     fn what_is_lost_in_the_end_is_found(seed: u64) {
         let story = World::run(seed, 300).edit_page("last page", |page| page.truncate(page.len() / 2));
-        prop_assert_eq!(story.broken(), [Rule::AckedLoss]);
+        let broken = story.broken();
+        // Where the lost half says who came or went, other rules miss it, too.
+        prop_assert!(broken.contains(&Rule::AckedLoss), "{broken:?}");
     }
 }
