@@ -138,7 +138,7 @@ impl Node {
         let listening = gateway::listener::listen(app.clone(), listener, router)?;
         shutdown.cancelled().await;
         drain::drain(&app).await;
-        if let Err(error) = listening.ended().await {
+        if let Err(error) = listening.await {
             tracing::error!(%error, "the listener ended badly");
         }
         if let Err(error) = sweeper.await {

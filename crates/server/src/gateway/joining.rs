@@ -8,16 +8,23 @@ use tertulia_domain::hub::{Connection, Mode, Step};
 use tertulia_domain::log::{Change, Commit, Missed};
 use tertulia_protocol::{ConvoId, UserId};
 use tertulia_store::Slice;
+use tokio::sync::SemaphorePermit;
 
 use crate::accounts::Identity;
 use crate::app::App;
 use crate::rest::problem::ApiError;
 use crate::views;
 
-/// How many of those who come in are worked for at one time: the head of a request, who somebody is, his registration.
-/// The others wait in the order in which they came. So when thousands come back at once, those who are here find the
-/// threads as busy as by [`ARRIVALS_MAX`] tasks, not by thousands. Nobody has a turn while he is waited for himself.
+/// How many of those who come in or go are worked for at one time: the head of a request, who somebody is, his
+/// registration, its end. The others wait in the order in which they came. So when thousands are cut and come back at
+/// once, those who are here find the threads as busy as by [`ARRIVALS_MAX`] tasks, not by thousands.
 pub const ARRIVALS_MAX: usize = 16;
+
+/// Waits for a turn to come in, or to go. Nobody keeps one while he is waited for himself.
+pub async fn turn(app: &App) -> Option<SemaphorePermit<'_>> {
+    // The semaphore is never closed.
+    app.arrivals.acquire().await.ok()
+}
 
 /// How many entries one catch-up read takes.
 const PAGE: usize = 200;

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tower_service::Service as _;
 
+use super::joining;
 use crate::app::App;
 use crate::rest::extract::ClientAddress;
 
@@ -36,42 +37,39 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// The kernel keeps 4,096 connections that wait to be accepted, and drops the SYNs of more: their clients come back a
 /// second later. When thousands are cut at once, the runtime's threads are busy with their farewells at that moment.
 ///
+/// The receiver learns when it has ended.
+///
 /// # Errors
 /// If no thread can be had.
-pub fn listen(app: App, listener: TcpListener, router: Router) -> io::Result<Accepting> {
-    let listener = listener.into_std()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub fn listen(app: App, listener: TcpListener, router: Router) -> io::Result<oneshot::Receiver<()>> {
     let serving = Handle::current();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = {
+        let _of_its_own = runtime.enter();
+        TcpListener::from_std(listener.into_std()?)?
+    };
     let (done, ended) = oneshot::channel();
-    let accept = async move { accept(app, TcpListener::from_std(listener)?, router, &serving).await };
     let thread = std::thread::Builder::new().name("accept".into());
-    thread.spawn(move || done.send(runtime.block_on(accept)))?;
-    Ok(Accepting(ended))
+    thread.spawn(move || {
+        runtime.block_on(accept(app, listener, router, &serving));
+        // Whoever waited for it may have gone.
+        let _ = done.send(());
+    })?;
+    Ok(ended)
 }
 
-/// The thread that accepts.
-pub struct Accepting(oneshot::Receiver<io::Result<()>>);
-
-impl Accepting {
-    /// Waits until it has ended.
-    ///
-    /// # Errors
-    /// If it could not begin, or has panicked.
-    pub async fn ended(self) -> io::Result<()> {
-        self.0.await.map_err(io::Error::other)?
-    }
-}
-
-async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handle) -> io::Result<()> {
+async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handle) {
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     loop {
         let place = tokio::select! {
-            place = Arc::clone(&places).acquire_owned() => place.map_err(io::Error::other)?,
-            () = app.draining.cancelled() => return Ok(()),
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = app.draining.cancelled() => return,
         };
+        // The semaphore is never closed.
+        let Ok(place) = place else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = app.draining.cancelled() => return Ok(()),
+            () = app.draining.cancelled() => return,
         };
         // It is registered with the thread that accepted it; the runtime that serves it registers it anew.
         match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
@@ -123,7 +121,7 @@ async fn serve(app: App, stream: std::net::TcpStream, peer: SocketAddr, router: 
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    let turn = app.arrivals.acquire().await;
+    let turn = joining::turn(&app).await;
     let first = futures_util::poll!(connection.as_mut());
     drop(turn);
     let result = match first {

@@ -131,7 +131,7 @@ async fn begin(app: &App, wire: &mut Wire) -> Result<Arc<Connection>, End> {
         () = app.draining.cancelled() => return Err(End::Close(drain::farewell(app))),
     };
     // Not cut short: who is registered must be unregistered.
-    let turn = app.arrivals.acquire().await;
+    let turn = joining::turn(app).await;
     let joined = join(app, first).await;
     drop(turn);
     if !app.draining.is_cancelled() {
@@ -274,7 +274,7 @@ impl Ready {
                     Box::pin(self.catch_up(step)).await;
                 }
             };
-            let turn = Box::pin(self.app.arrivals.acquire()).await;
+            let turn = Box::pin(joining::turn(&self.app)).await;
             joining::unregister(&self.app, &self.connection);
             drop(turn);
             tracing::debug!(device = ?self.connection.device, "a reader is gone");
