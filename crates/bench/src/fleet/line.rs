@@ -112,6 +112,11 @@ impl Line {
         self.flush()
     }
 
+    /// Whether the server has said `ready`: what is sent earlier would come before the login.
+    pub(crate) const fn is_live(&self) -> bool {
+        matches!(self.stage, Stage::Live)
+    }
+
     /// How much waits for the socket.
     pub(crate) fn unwritten(&self) -> usize {
         self.unwritten.len()

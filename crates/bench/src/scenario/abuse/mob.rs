@@ -102,6 +102,9 @@ impl Mob {
             while done < due {
                 done += 1;
                 if let Some((line, letter)) = &mut writer {
+                    if !line.is_live() {
+                        continue;
+                    }
                     wire.clear();
                     letter.put(&mut wire, &mut text, first + done, 0);
                     run.damage.sent += 1;
