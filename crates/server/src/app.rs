@@ -2,21 +2,20 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::FromRef;
 use tertulia_domain::hub::{Departed, Hub};
 use tertulia_protocol::rest::Privacy;
 use tertulia_protocol::{DeviceId, Timestamp, UserId};
 use tertulia_store::Store;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::{AccountsService, SessionEvents};
 use crate::clock::{Clock, Random};
 use crate::config::Config;
-use crate::lane::Lane;
+use crate::lane::Lanes;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
@@ -30,10 +29,10 @@ pub struct Parts {
     pub config: Config,
     /// Users, devices, tokens.
     pub accounts: AccountsService,
-    /// Conversations and their logs: for reads; writes go through the lane.
+    /// Conversations and their logs: for reads; writes go through the lanes.
     pub store: Arc<dyn Store>,
     /// The way of everything durable.
-    pub lane: Lane,
+    pub lanes: Lanes,
     /// Who gets which frame.
     pub hub: Arc<Hub>,
     /// How often somebody may do something.
@@ -50,6 +49,8 @@ pub struct Parts {
     pub arrivals: Semaphore,
     /// Cancelled when the node begins to go: it takes nothing new.
     pub draining: CancellationToken,
+    /// Told when something did not come to the hub.
+    pub repairs: Arc<Notify>,
     /// The tasks of sockets and of what runs beside requests; waited for at the end.
     pub tasks: TaskTracker,
 }
@@ -65,12 +66,6 @@ impl Parts {
     /// The time for heartbeats and presence: it does not jump when the machine's clock is set.
     pub fn steady_now(&self) -> Timestamp {
         self.started.plus(self.clock.monotonic())
-    }
-
-    /// A wait of `least` to twice that, by chance, so that those who wait do not come back together.
-    pub fn jitter(&self, least: Duration) -> Duration {
-        let part = self.random.bytes::<1>().map_or(128, |[byte]| u32::from(byte));
-        least + least * part / 256
     }
 
     /// Notes in the accounts when somebody was last here.

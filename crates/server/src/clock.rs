@@ -91,6 +91,12 @@ impl Random {
         Self(Generator::Seeded(Arc::new(AtomicU64::new(seed))))
     }
 
+    /// A wait of `least` to twice that, by chance, so that those who wait do not come back together.
+    pub fn jitter(&self, least: Duration) -> Duration {
+        let part = self.bytes::<1>().map_or(128, |[byte]| u32::from(byte));
+        least + least * part / 256
+    }
+
     /// Fills `bytes`.
     ///
     /// # Errors

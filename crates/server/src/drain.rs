@@ -33,7 +33,7 @@ pub(crate) async fn drain(app: &App) {
     }
     // The lane is one of the tracked tasks: it goes on until the last of the others has let go of it.
     let others_done = async {
-        while app.hub.present().sockets + app.hub.present().polls > 0 || app.lane.depth() > 0 {
+        while app.hub.present().sockets + app.hub.present().polls > 0 || app.lanes.depth() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -48,6 +48,6 @@ pub(crate) fn farewell(app: &App) -> Close {
 }
 
 fn close(app: &App, least: Duration) -> Close {
-    let text = format!(r#"{{"retryAfterMs":{}}}"#, app.jitter(least).as_millis());
+    let text = format!(r#"{{"retryAfterMs":{}}}"#, app.random.jitter(least).as_millis());
     Close { reason: CloseReason::Draining, text }
 }

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod messages;
 pub mod metrics;
 mod observe;
+pub mod repair;
 pub mod rest;
 mod views;
 
@@ -29,6 +30,8 @@ use tertulia_store::Store;
 use tertulia_store::accounts::{EmbeddedAccounts, SigningKey};
 use tertulia_store::embedded::{AppendObserver, Embedded, OpenOptions};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +41,7 @@ use crate::clock::{Clock, Random};
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::repair::Repairer;
 
 /// The version that runs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -55,6 +59,9 @@ pub enum StartError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Store(#[from] tertulia_store::embedded::OpenError),
+    /// The data cannot be read.
+    #[error(transparent)]
+    Read(#[from] tertulia_store::StoreError),
     /// The system gives no random bytes or no threads.
     #[error("the system refuses what a node needs: {0}")]
     System(String),
@@ -69,7 +76,7 @@ impl From<clock::RandomError> for StartError {
 /// A node that has opened its data and is about to listen.
 pub struct Node {
     app: App,
-    lane_end: lane::LaneEnd,
+    lane_ends: Vec<lane::LaneEnd>,
 }
 
 impl Node {
@@ -91,8 +98,9 @@ impl Node {
             presence_ttl: config.presence_ttl,
             heartbeat: config.heartbeat,
             outbox: hub::Limits::default(),
+            others_append: !store.is_sole_writer(),
         };
-        let hub = Arc::new(Hub::new(settings, store.horizon()));
+        let hub = Arc::new(Hub::new(settings, store.horizon().await?));
         let limits = config.limits.as_ref().map_or_else(Limits::off, Limits::new);
         let accounts = AccountsService::start(AccountsConfig {
             store: Arc::new(accounts),
@@ -103,14 +111,14 @@ impl Node {
             passwords: PasswordConfig::default(),
         })
         .map_err(|error| StartError::System(error.to_string()))?;
-        let (lane, lane_end) =
-            lane::lane(Arc::clone(&store), Arc::clone(&hub), Arc::clone(&metrics), clock.clone());
+        let repairs = Arc::new(Notify::new());
+        let (lanes, lane_ends) = lane::lanes(&store, &hub, &repairs, &metrics, &clock);
         let started = clock.now();
         let app = App::new(Parts {
             config,
             accounts,
             store,
-            lane,
+            lanes,
             hub,
             limits,
             metrics,
@@ -119,9 +127,10 @@ impl Node {
             started,
             arrivals: tokio::sync::Semaphore::new(gateway::joining::ARRIVALS_MAX),
             draining: CancellationToken::new(),
+            repairs,
             tasks: TaskTracker::new(),
         });
-        Ok(Self { app, lane_end })
+        Ok(Self { app, lane_ends })
     }
 
     /// Serves on `listener` until `shutdown`, then drains: sockets are told to come back elsewhere, what was
@@ -130,10 +139,17 @@ impl Node {
     /// # Errors
     /// If it cannot begin to listen.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { app, lane_end } = self;
+        let Self { app, lane_ends } = self;
         let store = Arc::clone(&app.store);
-        let lane = app.tasks.spawn(lane_end.run());
+        let mut lanes: JoinSet<()> = lane_ends.into_iter().map(lane::LaneEnd::run).collect();
         let sweeper = app.tasks.spawn(sweep(app.clone()));
+        let repairer = Repairer {
+            hub: Arc::clone(&app.hub),
+            store: Arc::clone(&app.store),
+            wanted: Arc::clone(&app.repairs),
+            random: app.random.clone(),
+        };
+        app.tasks.spawn(repairer.run(app.draining.clone()));
         let router = rest::router(app.clone());
         let listening = gateway::listener::listen(app.clone(), listener, router)?;
         shutdown.cancelled().await;
@@ -145,12 +161,17 @@ impl Node {
             tracing::error!(%error, "the sweeper ended badly");
         }
         app.accounts.close().await;
-        // The last holder of the lane: now it finishes what waits, and ends.
+        // The last holder of the lanes: now they finish what waits, and end.
         drop(app);
-        match tokio::time::timeout(CLOSE_MAX, lane).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the lane ended badly"),
-            Err(_) => tracing::warn!("somebody still holds the lane; closing the store under it"),
+        let finished = async {
+            while let Some(ended) = lanes.join_next().await {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a lane ended badly");
+                }
+            }
+        };
+        if tokio::time::timeout(CLOSE_MAX, finished).await.is_err() {
+            tracing::warn!("somebody still holds the lanes; closing the store under them");
         }
         store.close().await;
         Ok(())

@@ -69,7 +69,7 @@ pub async fn send(
     convo: ConvoId,
     message: SendMessage,
 ) -> Result<Sent, ApiError> {
-    match app.lane.append(send_intent(identity, convo, message)?, true).await? {
+    match app.lanes.append(send_intent(identity, convo, message)?, true).await? {
         Outcome::Appended { entry, .. } => Ok(Sent { message: entry, is_new: true }),
         Outcome::Duplicate(entry) => Ok(Sent { message: entry, is_new: false }),
         other => Err(unexpected(other)),
@@ -85,7 +85,7 @@ pub async fn append(app: &App, intent: Intent) -> Result<bool, ApiError> {
         Intent::Mark { user, .. } => shows_read(app, *user).await?,
         _ => true,
     };
-    match app.lane.append(intent, shows_read).await? {
+    match app.lanes.append(intent, shows_read).await? {
         Outcome::Refused(refusal) => Err(refusal.into()),
         Outcome::Unchanged => Ok(false),
         Outcome::Appended { .. }

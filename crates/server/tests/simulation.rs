@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tertulia_domain::hub::{Committed, Connection, Hub, Limits, Mode, Origin, Settings, Step};
+use tertulia_domain::hub::{Committed, Connection, Hole, Hub, Limits, Mode, Origin, Settings, Step};
 use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Outcome};
 use tertulia_protocol::entry::{ConversationType, EntryKind, HistoryPolicy};
 use tertulia_protocol::event::{ConversationNews, ServerEvent};
@@ -153,7 +153,7 @@ fn open(dir: &std::path::Path) -> Arc<Embedded> {
     Embedded::open(dir, OpenOptions::default()).unwrap()
 }
 
-fn hub(store: &Arc<Embedded>) -> Hub {
+async fn hub(store: &Arc<Embedded>) -> Hub {
     let positions = Arc::clone(store);
     let settings = Settings {
         position: Box::new(move |commit| positions.position(commit)),
@@ -161,8 +161,9 @@ fn hub(store: &Arc<Embedded>) -> Hub {
         heartbeat: Duration::from_secs(25),
         // So small that readers lag all the time.
         outbox: Limits { frames: 4, bytes: 64 * 1_024, ephemeral: 4 },
+        others_append: false,
     };
-    Hub::new(settings, store.horizon())
+    Hub::new(settings, store.horizon().await.unwrap())
 }
 
 impl World {
@@ -184,7 +185,7 @@ impl World {
         let mut world = Self {
             chance: Chance(seed),
             dir,
-            hub: hub(&store),
+            hub: hub(&store).await,
             store: Some(store),
             clients,
             convos: (0..CONVOS).map(|number| ConvoId::from_bytes(id(3, number))).collect(),
@@ -216,7 +217,7 @@ impl World {
         self.now += 1;
         match self.chance.below(100) {
             0..25 => self.append().await,
-            25..45 => self.deliver(),
+            25..45 => self.deliver().await,
             45..75 => {
                 let client = self.chance.below(self.clients.len());
                 self.advance(client).await;
@@ -236,7 +237,7 @@ impl World {
             98 => self.flood().await,
             _ => {
                 if self.chance.one_in(3) {
-                    self.crash();
+                    self.crash().await;
                 }
             }
         }
@@ -341,7 +342,7 @@ impl World {
                     let log = self.log.entry(entry.convo_id).or_default();
                     let expected = log.last_key_value().map_or(Seq::new(1), |(seq, _)| seq.next());
                     assert_eq!(entry.seq, expected, "guarantee 2: dense, in the order of acks");
-                    log.insert(entry.seq, (Arc::clone(entry), batch.commit));
+                    log.insert(entry.seq, (Arc::clone(entry), batch.commit.unwrap()));
                     if matches!(entry.kind, EntryKind::Text { .. }) {
                         self.sent.push((intent, entry.seq));
                     }
@@ -360,7 +361,7 @@ impl World {
         self.undelivered.push_back(Undelivered { batch, origins });
     }
 
-    fn deliver(&mut self) {
+    async fn deliver(&mut self) {
         let Some(Undelivered { batch, origins }) = self.undelivered.pop_front() else { return };
         let committed = batch.outcomes.iter().zip(&origins).map(|(outcome, origin)| Committed {
             outcome,
@@ -371,9 +372,26 @@ impl World {
             }),
             shows_read: true,
         });
-        self.hub.deliver(batch.commit, committed);
+        if let Some(commit) = batch.commit {
+            self.hub.caught_up(commit);
+        }
+        self.hub.deliver(committed);
+        if self.chance.one_in(2) {
+            self.repair().await;
+        }
         if self.undelivered.is_empty() {
-            self.hub.caught_up(self.store().horizon());
+            self.hub.caught_up(self.store().horizon().await.unwrap());
+        }
+    }
+
+    /// Reads what did not come to the hub, as when somebody brought along an older head.
+    async fn repair(&mut self) {
+        for Hole { convo, from, last } in self.hub.overdue() {
+            let limit = last.get() + 1 - from.get();
+            for (entry, _) in self.store().entries(convo, from, limit as usize).await.unwrap() {
+                let outcome = Outcome::Appended { entry, shared: None };
+                self.hub.deliver([Committed { outcome: &outcome, origin: None, shows_read: true }]);
+            }
         }
     }
 
@@ -526,7 +544,7 @@ impl World {
     }
 
     /// The process dies: nothing of the hub remains, the store is opened again.
-    fn crash(&mut self) {
+    async fn crash(&mut self) {
         for client in 0..self.clients.len() {
             self.clients[client].line = None;
         }
@@ -538,19 +556,23 @@ impl World {
                 presence_ttl: Duration::ZERO,
                 heartbeat: Duration::ZERO,
                 outbox: Limits::default(),
+                others_append: false,
             },
             Commit::default(),
         );
         self.store = None;
         let store = open(self.dir.path());
-        self.hub = hub(&store);
+        self.hub = hub(&store).await;
         self.store = Some(store);
     }
 
     /// Lets everything come to rest, and checks that every connected client has all it must have.
     async fn settle_and_check(&mut self) {
         while !self.undelivered.is_empty() {
-            self.deliver();
+            self.deliver().await;
+        }
+        while self.hub.has_holes() {
+            self.repair().await;
         }
         loop {
             let mut busy = false;
@@ -587,7 +609,7 @@ impl World {
 
     /// What was acked is what is stored: once, dense, for each who may see it.
     async fn check_history(&mut self) {
-        self.crash();
+        self.crash().await;
         for (convo, log) in &self.log {
             for user in self.users() {
                 let mut read = Vec::new();

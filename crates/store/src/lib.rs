@@ -10,4 +10,4 @@ mod port;
 pub mod testsuite;
 
 pub use accounts::Accounts;
-pub use port::{Batch, InboxPage, MemberPage, Slice, Store, StoreError};
+pub use port::{Batch, InboxPage, Logged, MemberPage, Slice, Store, StoreError, lane_of};

@@ -1,11 +1,13 @@
 //! The port of the log: one write, and the reads that follow from it.
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Outcome};
 use tertulia_protocol::rest::{Conversation, Member, MessageReceipt};
-use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
+use tertulia_protocol::{ConvoId, Entry, Seq, Timestamp, UserId};
 
 /// Conversations and their logs.
 ///
@@ -19,9 +21,10 @@ use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 /// Not promised: that reads of two calls come from one moment.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Appends `intents` in their order, in one transaction and one sync; `outcomes[i]` answers `intents[i]`.
+    /// Appends `intents`; `outcomes[i]` answers `intents[i]`.
     ///
-    /// Batches are committed in the order in which the calls were first polled. A call that is dropped
+    /// Those of one [lane](Self::lanes) are one transaction and one sync. In each conversation intents are
+    /// committed in their order, and in the order in which the calls were first polled. A call that is dropped
     /// after that may still be committed.
     ///
     /// # Errors
@@ -29,8 +32,18 @@ pub trait Store: Send + Sync + 'static {
     /// `Duplicate`, everything else as `Unchanged` or anew.
     async fn append(&self, intents: Vec<Intent>, now: Timestamp) -> Result<Batch, StoreError>;
 
-    /// The commit number that the next batch will get: everything below it is durable and visible to reads.
-    fn horizon(&self) -> Commit;
+    /// How many appends the store takes beside each other, each of conversations of its own: [`lane_of`] says
+    /// which lane a conversation belongs to.
+    fn lanes(&self) -> NonZeroUsize;
+
+    /// Whether nobody else appends, and commits are numbered in the order in which their calls return: then who
+    /// has handed over all up to a commit knows that nothing below it will come.
+    fn is_sole_writer(&self) -> bool;
+
+    /// Everything below this commit number is durable and visible to reads, and no commit below it will come.
+    ///
+    /// It may lie below commits that were told already, for a while: late, never wrong.
+    async fn horizon(&self) -> Result<Commit, StoreError>;
 
     /// A commit number as a position that clients hold; opaque, short, safe in a URL.
     fn position(&self, commit: Commit) -> String;
@@ -49,6 +62,10 @@ pub trait Store: Send + Sync + 'static {
         slice: Slice,
         limit: usize,
     ) -> Result<Option<HistorySlice>, StoreError>;
+
+    /// The entries of a log from `from` on, `limit` at most, whoever may see them: for those who carry a log on, and show
+    /// it to nobody who may not.
+    async fn entries(&self, convo: ConvoId, from: Seq, limit: usize) -> Result<Vec<Logged>, StoreError>;
 
     /// One conversation as `user` sees it, without `members`; `None` if he is not in it.
     async fn conversation(&self, user: UserId, convo: ConvoId) -> Result<Option<Conversation>, StoreError>;
@@ -110,11 +127,21 @@ pub trait Store: Send + Sync + 'static {
 /// What an `append` gave.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The number of this commit. A batch that changed nothing has the number of the next one that will.
-    pub commit: Commit,
+    /// The number of this commit, the least if there were several; `None` if nothing was changed.
+    pub commit: Option<Commit>,
     /// One for each intent, in their order.
     pub outcomes: Vec<Outcome>,
 }
+
+/// The lane of a conversation, of so many: the same on every node and at any time.
+pub fn lane_of(convo: ConvoId, lanes: NonZeroUsize) -> usize {
+    // The end of an id is random, and of a direct conversation a hash.
+    let [.., a, b, c, d] = *convo.as_bytes();
+    u32::from_be_bytes([a, b, c, d]) as usize % lanes
+}
+
+/// An entry, and the commit that it came with.
+pub type Logged = (Arc<Entry>, Commit);
 
 /// Which stretch of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

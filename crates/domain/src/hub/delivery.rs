@@ -12,6 +12,7 @@ use tertulia_websocket::Frame;
 
 use super::connection::{Lag, Lagging, State};
 use super::frames::{self, EntryFrames, ReceiptFrames};
+use super::holes::Early;
 use super::routes::Routes;
 use super::{CHATTER_MEMBERS_MAX, Connection, Hub, Mode, count};
 use crate::log::{Commit, Outcome, Receipt, Refusal};
@@ -38,9 +39,14 @@ pub struct Origin<'a> {
 }
 
 impl Hub {
-    /// Hands what was committed as `commit` to those who are here. To be called in the order of commits.
-    pub fn deliver<'a>(&self, commit: Commit, batch: impl IntoIterator<Item = Committed<'a>>) {
-        self.caught_up(commit);
+    /// Hands what was committed to those who are here. To be called, for each conversation, in the order of its log.
+    ///
+    /// Frames carry the [`position`](Hub::position) of this moment: who knows the order of all commits says
+    /// [`caught_up`](Hub::caught_up) first.
+    ///
+    /// Returns whether something waits behind a hole: then [`overdue`](Hub::overdue) is to be asked soon.
+    pub fn deliver<'a>(&self, batch: impl IntoIterator<Item = Committed<'a>>) -> bool {
+        let commit = self.position();
         let position = self.position_text(commit);
         let mut delivery = Delivery {
             hub: self,
@@ -48,6 +54,7 @@ impl Hub {
             position: &position,
             wakers: Vec::new(),
             frames: EntryFrames::default(),
+            has_holes: false,
         };
         for committed in batch {
             delivery.one(&committed);
@@ -56,16 +63,20 @@ impl Hub {
         for waker in delivery.wakers {
             waker.wake();
         }
+        delivery.has_holes
     }
 }
 
 struct Delivery<'h> {
     hub: &'h Hub,
+    /// The position of the hub: no commit of the batch lies below it.
     commit: Commit,
     position: &'h str,
     wakers: Vec<Waker>,
     /// Those of the entry in hand; their memory is used for one entry after the other.
     frames: EntryFrames,
+    /// Whether something waits behind a hole, as far as was seen.
+    has_holes: bool,
 }
 
 impl Delivery<'_> {
@@ -76,9 +87,14 @@ impl Delivery<'_> {
                 if let Some(origin) = committed.origin {
                     self.ack(origin, entry);
                 }
-                self.entry(&mut routes, entry, committed.origin.map(|origin| origin.connection));
-                if let Some(shared) = shared {
-                    self.shared(&routes, entry.convo_id, shared);
+                let sender = committed.origin.map(|origin| origin.connection);
+                if routes.hold_early(entry, shared.as_ref(), sender) {
+                    self.has_holes = true;
+                    return;
+                }
+                self.entry(&mut routes, entry, shared.as_ref(), sender);
+                while let Some(Early { entry, shared, sender }) = routes.take_early(entry.convo_id) {
+                    self.entry(&mut routes, &entry, shared.as_ref(), sender.as_ref());
                 }
             }
             Outcome::Duplicate(entry) => {
@@ -115,14 +131,19 @@ impl Delivery<'_> {
         self.wakers.extend(origin.connection.state().push(&frames::encode(&event)));
     }
 
-    fn entry(&mut self, routes: &mut Routes, entry: &Arc<Entry>, sender: Option<&Arc<Connection>>) {
+    fn entry(
+        &mut self,
+        routes: &mut Routes,
+        entry: &Arc<Entry>,
+        shared: Option<&Arc<SharedSettings>>,
+        sender: Option<&Arc<Connection>>,
+    ) {
         let slot = routes.convo_slot(entry.convo_id);
         let convo = slot.and_then(|slot| routes.convos.get_mut(slot as usize));
         // Who comes here brings along how far the log is, which may be further than what was delivered: what is
         // between is no news to the readers. Whom it lets in or puts out is not among them, and learns it here.
         let is_repeat = convo.as_ref().is_some_and(|convo| entry.seq < convo.next);
         if let Some(convo) = convo.filter(|_| !is_repeat) {
-            let hole = (entry.seq > convo.next).then_some(convo.next);
             convo.next = entry.seq.next();
             match &entry.kind {
                 EntryKind::MemberAdded { user_ids } => convo.member_count += user_ids.len() as u64,
@@ -130,10 +151,6 @@ impl Delivery<'_> {
                     convo.member_count = convo.member_count.saturating_sub(user_ids.len() as u64);
                 }
                 _ => {}
-            }
-            if let Some(from) = hole {
-                count(&self.hub.stats.holes, 1);
-                self.lag_all(routes, entry.convo_id, from);
             }
             self.push_to_readers(routes, entry, sender);
         }
@@ -147,6 +164,9 @@ impl Delivery<'_> {
             }
             EntryKind::MemberRemoved { user_ids } => self.bid_farewell(routes, entry, user_ids),
             _ => {}
+        }
+        if let Some(shared) = shared {
+            self.shared(routes, entry.convo_id, shared);
         }
     }
 
@@ -207,21 +227,6 @@ impl Delivery<'_> {
         true
     }
 
-    /// Entries from `from` on did not come through here: every live reader of the conversation reads them.
-    fn lag_all(&mut self, routes: &Routes, convo: ConvoId, from: Seq) {
-        let Some(convo) = routes.convo(convo) else { return };
-        for (_, connection) in routes.readers(convo) {
-            let mut state = connection.state();
-            if connection.mode == Mode::Socket {
-                let lags_already = state.lag.as_ref().is_some_and(|lag| lag.convos.contains_key(&convo.id));
-                if !lags_already {
-                    state.lag_at(self.commit, convo.id, from);
-                }
-            }
-            self.wakers.extend(state.wake_to_catch_up());
-        }
-    }
-
     /// Those who have just come in: they are told the conversation, and read it from this entry on.
     fn welcome(
         &mut self,
@@ -232,8 +237,12 @@ impl Delivery<'_> {
         is_repeat: bool,
     ) {
         for user in users {
+            let is_unheard = self.hub.settings.others_append && routes.convo_slot(entry.convo_id).is_none();
             if !routes.join(*user, entry.convo_id, entry.seq.next(), member_count) && is_repeat {
                 continue; // He came with the heads in which he is.
+            }
+            if is_unheard && routes.convo_slot(entry.convo_id).is_some() {
+                routes.unheard.push(entry.convo_id);
             }
             let Some(node) = routes.user(*user) else { continue };
             for connection in &node.connections {
@@ -340,7 +349,7 @@ impl Delivery<'_> {
 }
 
 impl State {
-    /// The reader lags in `convo` from `next` on, if he does not already; `commit` is what is being delivered.
+    /// The reader lags in `convo` from `next` on, if he does not already; `commit` is the position of the hub.
     pub(super) fn lag_at(&mut self, commit: Commit, convo: ConvoId, next: Seq) -> &mut Lagging {
         let lag = self.lag.get_or_insert_with(|| {
             Box::new(Lag { safe: commit, resuming: false, convos: std::collections::BTreeMap::new() })

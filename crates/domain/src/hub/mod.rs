@@ -1,14 +1,14 @@
 //! Who gets which frame. One hub a node; it owns no socket, task or clock.
 //!
-//! What is committed comes in by [`Hub::deliver`], in the order of commits; frames come out of each
-//! [`Connection`]'s outbox. For each (connection, conversation) there are two states: *live*, pushed as
+//! What is committed comes in by [`Hub::deliver`]; frames come out of each [`Connection`]'s outbox. For each (connection, conversation) there are two states: *live*, pushed as
 //! entries arrive, with nothing kept; and *lagging*, which reads pages of the log ([`Hub::next_step`]) until
 //! what it has read meets what the hub delivers next. A resume starts lagging; so does a reader whose outbox
 //! is full. There is no other way for an entry to reach a reader.
 //!
 //! Files, in reading order: `connection` (one reader: its outbox and where it lags), `frames` (encoding,
 //! once for all readers), `routes` (who is here, and in which conversations), `delivery` (what is
-//! committed, to whom), `catch_up` (resume and lag), `ephemeral` (typing and presence).
+//! committed, to whom), `holes` (what did not come through here), `catch_up` (resume and lag), `ephemeral` (typing
+//! and presence).
 //!
 //! Locks: `routes` before a connection's `state`; neither is held across a call out of this module.
 
@@ -17,6 +17,7 @@ mod connection;
 mod delivery;
 mod ephemeral;
 mod frames;
+mod holes;
 mod outbox;
 mod routes;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use connection::{Close, Connection, Limits, Mode, Taken};
 pub use delivery::{Committed, Origin};
 pub use ephemeral::{Departed, Status};
 pub use frames::encode;
+pub use holes::Hole;
 pub use outbox::Outbox;
 
 use crate::log::Commit;
@@ -53,6 +55,9 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// What a connection's outbox holds at most.
     pub outbox: Limits,
+    /// Whether other nodes append, too. Then conversations have to be heard of ([`Hub::take_unheard`]), and commits
+    /// come here in any order.
+    pub others_append: bool,
 }
 
 /// The hub of a node.
@@ -73,7 +78,7 @@ pub struct Stats {
     pub gaps: AtomicU64,
     /// Times that a reader fell behind because its outbox was full.
     pub lagged: AtomicU64,
-    /// Holes found in what was delivered here and read from the store.
+    /// Holes in what came here that had to be read from the store.
     pub holes: AtomicU64,
     /// Typing and presence frames dropped because the lane of a connection was full.
     pub ephemeral_dropped: AtomicU64,

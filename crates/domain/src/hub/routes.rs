@@ -1,6 +1,6 @@
 //! Who is here, and in which conversations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -10,6 +10,7 @@ use tertulia_protocol::{ConvoId, DeviceId, Seq, Timestamp, UserId};
 
 use super::connection::{Lag, Mode};
 use super::ephemeral::Departed;
+use super::holes::Beyond;
 use super::{Close, Connection, Hub, Present};
 use crate::log::{Commit, Head};
 
@@ -23,6 +24,10 @@ pub(super) struct Routes {
     user_slots: HashMap<UserId, u32>,
     /// Who watches whom.
     pub(super) watchers: HashMap<UserId, Vec<Arc<Connection>>>,
+    /// The conversations with a hole, by their slots; nearly always there is none.
+    pub(super) holes: BTreeMap<u32, Beyond>,
+    /// Conversations that came here with an entry, whose later ones nobody has asked for yet.
+    pub(super) unheard: Vec<ConvoId>,
 }
 
 /// A conversation with somebody here.
@@ -98,7 +103,11 @@ impl Routes {
     /// All before `next` was delivered here: perhaps before anybody was here to whom it mattered, so that the
     /// conversation was not known yet.
     pub(super) fn passed(&mut self, convo: ConvoId, next: Seq) {
-        if let Some(convo) = self.convo_slot(convo).and_then(|slot| self.convos.get_mut(slot as usize)) {
+        // What lies in a hole is still to be delivered.
+        if let Some(slot) = self.convo_slot(convo)
+            && !self.holes.contains_key(&slot)
+            && let Some(convo) = self.convos.get_mut(slot as usize)
+        {
             convo.next = convo.next.max(next);
         }
     }
@@ -151,6 +160,7 @@ impl Routes {
             let id = convo.id;
             self.convos.remove(slot as usize);
             self.convo_slots.remove(&id);
+            self.holes.remove(&slot);
         }
     }
 
@@ -207,8 +217,7 @@ impl Hub {
         now: Timestamp,
     ) -> (Arc<Connection>, bool) {
         let connection = Arc::new(Connection::new(mode, user, device, now));
-        connection.state().lag =
-            Some(Box::new(Lag { safe: since, resuming: true, convos: std::collections::BTreeMap::new() }));
+        connection.state().lag = Some(Box::new(Lag { safe: since, resuming: true, convos: BTreeMap::new() }));
         let mut routes = self.routes();
         let node = routes.ensure_user(user, privacy);
         node.privacy = privacy;

@@ -10,7 +10,7 @@ use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq, Tim
 use tertulia_websocket::payloads;
 
 use super::{
-    Committed, Connection, Hub, Limits, MISSED_KEPT, MISSED_MAX, Mode, Origin, Settings, Status, Step,
+    Committed, Connection, Hole, Hub, Limits, MISSED_KEPT, MISSED_MAX, Mode, Origin, Settings, Status, Step,
 };
 use crate::log::{Change, Commit, Head, HistorySlice, Missed, Outcome, Receipt};
 
@@ -27,11 +27,21 @@ struct World {
 
 impl World {
     fn new(limits: Limits) -> Self {
+        Self::with(limits, false)
+    }
+
+    /// One of several nodes.
+    fn of_many() -> Self {
+        Self::with(Limits::default(), true)
+    }
+
+    fn with(limits: Limits, others_append: bool) -> Self {
         let settings = Settings {
             position: Box::new(|commit| commit.get().to_string()),
             presence_ttl: Duration::from_secs(60),
             heartbeat: Duration::from_secs(25),
             outbox: limits,
+            others_append,
         };
         Self {
             hub: Hub::new(settings, Commit::new(1)),
@@ -87,8 +97,14 @@ impl World {
         let (outcome, commit) = self.text(body);
         let origin =
             origin.map(|connection| Origin { connection, convo: CONVO, client_seq: Some(ClientSeq::new(7)) });
-        self.hub.deliver(commit, [Committed { outcome: &outcome, origin, shows_read: true }]);
+        self.hand_over(commit, Committed { outcome: &outcome, origin, shows_read: true });
         self.hub.caught_up(commit.next());
+    }
+
+    /// All before it was handed over.
+    fn hand_over(&self, commit: Commit, committed: Committed<'_>) {
+        self.hub.caught_up(commit);
+        self.hub.deliver([committed]);
     }
 
     /// Bo's removal is committed; it still has to be handed over.
@@ -103,7 +119,7 @@ impl World {
     }
 
     fn deliver(&self, (outcome, commit): &(Outcome, Commit)) {
-        self.hub.deliver(*commit, [Committed { outcome, origin: None, shows_read: true }]);
+        self.hand_over(*commit, Committed { outcome, origin: None, shows_read: true });
     }
 
     /// Bo resumes; the hub knows of him in the conversation up to the end of the log.
@@ -179,7 +195,7 @@ fn who_is_let_in_by_an_entry_that_another_has_brought_along_is_told_all_the_same
     let removed = entry(2, EntryKind::MemberRemoved { user_ids: vec![CY] });
     let bo = world.connect_in(BO, &[Head { convo: CONVO, last_seq: Seq::new(2), member_count: 2 }]);
     let deliver = |commit, outcome: &Outcome| {
-        world.hub.deliver(Commit::new(commit), [Committed { outcome, origin: None, shows_read: true }]);
+        world.hand_over(Commit::new(commit), Committed { outcome, origin: None, shows_read: true });
     };
     deliver(1, &added);
     let step = world.hub.next_step(&cy);
@@ -297,14 +313,97 @@ fn while_a_reader_lags_its_position_stands_still() {
 }
 
 #[test]
-fn a_hole_in_what_comes_is_read_from_the_log() {
+fn what_comes_too_early_waits_for_what_is_before_it() {
+    let mut world = World::of_many();
+    let (ana, bo) = (world.connect(ANA), world.connect(BO));
+    let late = world.text("late");
+    world.send("early", Some(&ana));
+    assert_eq!((got(&ana), got(&bo)), (vec!["ack 7=2".to_owned()], Vec::new()), "an ack waits for nobody");
+    world.deliver(&late);
+    assert_eq!(
+        (got(&ana), got(&bo)),
+        (vec!["1 late @3".to_owned()], vec!["1 late @3".to_owned(), "2 early @3".to_owned()])
+    );
+    assert_eq!((world.hub.overdue(), bo.is_lagging()), (Vec::new(), false));
+}
+
+#[test]
+fn what_does_not_come_is_read_from_the_log_once_for_all() {
+    let mut world = World::of_many();
+    let (bo, cy) = (world.connect(BO), world.connect(CY));
+    let lost = [world.text("lost on its way here"), world.text("this one, too")];
+    world.send("c", None);
+    assert_eq!(world.hub.overdue(), [], "it may still come");
+    let hole = Hole { convo: CONVO, from: Seq::new(1), last: Seq::new(3) };
+    assert_eq!(world.hub.overdue(), [hole]);
+    assert_eq!(world.hub.overdue(), [hole], "until it is filled");
+    for entry in &lost {
+        world.deliver(entry);
+    }
+    assert_eq!(world.hub.overdue(), []);
+    for reader in [bo, cy] {
+        assert_eq!(got(&reader), ["1 lost on its way here @4", "2 this one, too @4", "3 c @4"]);
+    }
+}
+
+/// Bo comes with a head that was read before another entry was delivered, to nobody.
+#[test]
+fn where_nobody_else_appends_what_did_not_come_is_read_at_once() {
+    let mut world = World::new(Limits::default());
+    let lost = world.text("told before anybody was here");
+    let bo = world.connect_in(BO, &[Head { convo: CONVO, last_seq: Seq::new(0), member_count: 2 }]);
+    world.send("b", None);
+    assert_eq!(world.hub.overdue(), [Hole { convo: CONVO, from: Seq::new(1), last: Seq::new(2) }]);
+    world.deliver(&lost);
+    assert_eq!(got(&bo), ["1 told before anybody was here @3", "2 b @3"]);
+}
+
+#[test]
+fn what_is_known_to_be_there_and_did_not_come_is_a_hole_at_once() {
+    let mut world = World::new(Limits::default());
+    let bo = world.connect(BO);
+    world.hub.has_come_to(CONVO, Seq::new(0));
+    assert_eq!(world.hub.overdue(), []);
+    let lost = world.text("lost");
+    world.hub.has_come_to(CONVO, Seq::new(1));
+    assert_eq!(world.hub.overdue(), [Hole { convo: CONVO, from: Seq::new(1), last: Seq::new(1) }]);
+    world.deliver(&lost);
+    assert_eq!((got(&bo), world.hub.overdue()), (vec!["1 lost @1".to_owned()], Vec::new()));
+}
+
+#[test]
+fn no_more_waits_behind_a_hole_than_fits_and_the_rest_is_read_too() {
+    let mut world = World::of_many();
+    let bo = world.connect(BO);
+    let lost = world.text("lost");
+    for _ in 0..600 {
+        world.send("x", None);
+    }
+    world.hub.overdue();
+    world.deliver(&lost);
+    let first = got(&bo).len();
+    assert!((2..600).contains(&first), "{first}");
+    let [Hole { from, last, .. }] = world.hub.overdue()[..] else { panic!("the rest is still missing") };
+    assert_eq!((from, last), (Seq::new(first as u64 + 1), Seq::new(601)));
+    for (entry, _) in world.log.clone().split_off(first) {
+        world.hub.deliver([Committed {
+            outcome: &Outcome::Appended { entry, shared: None },
+            origin: None,
+            shows_read: true,
+        }]);
+    }
+    assert_eq!((got(&bo).len(), world.hub.overdue()), (601 - first, Vec::new()));
+}
+
+#[test]
+fn news_that_were_not_told_here_are_read_by_the_readers() {
     let mut world = World::new(Limits::default());
     let bo = world.connect(BO);
     world.send("a", None);
-    let _lost = world.text("lost on its way here");
-    world.send("c", None);
-    world.catch_up(&bo);
-    assert_eq!(got(&bo), ["1 a @1", "2 lost on its way here", "3 c @4"]);
+    assert_eq!(got(&bo), ["1 a @1"]);
+    world.hub.lacks_news(CONVO, Commit::new(1));
+    let news = Step::News { convo: CONVO, since: Some(Commit::new(1)), whole: false };
+    assert_eq!(world.hub.next_step(&bo), Some(news));
 }
 
 #[test]
@@ -313,7 +412,7 @@ fn what_comes_twice_is_delivered_once() {
     let bo = world.connect(BO);
     let (outcome, commit) = world.text("a");
     for _ in 0..2 {
-        world.hub.deliver(commit, [Committed { outcome: &outcome, origin: None, shows_read: true }]);
+        world.hand_over(commit, Committed { outcome: &outcome, origin: None, shows_read: true });
     }
     assert_eq!(got(&bo), ["1 a @1"]);
 }
@@ -409,7 +508,7 @@ fn who_hides_what_he_has_read_shows_none_and_sees_none() {
     let (ana, bo) = (world.connect(ANA), world.connect_with(BO, hides));
     for (user, shows_read) in [(ANA, true), (BO, false)] {
         let outcome = Outcome::Marked(receipt(user));
-        world.hub.deliver(Commit::new(1), [Committed { outcome: &outcome, origin: None, shows_read }]);
+        world.hand_over(Commit::new(1), Committed { outcome: &outcome, origin: None, shows_read });
     }
     assert_eq!(got(&ana), ["receipt 2 1", "receipt 2 hidden"]);
     assert_eq!(got(&bo), ["receipt 2 hidden", "receipt 2 1"]);

@@ -199,13 +199,13 @@ async fn act(app: &App, connection: &Arc<Connection>, event: ClientEvent) -> Res
                 convo_id,
                 SendMessage { client_seq, body, reply_to, media_ids },
             )?;
-            app.lane.submit(intent, connection, Some(client_seq), true).await;
+            app.lanes.submit(intent, connection, Some(client_seq), true).await;
         }
         ClientEvent::Mark { convo_id, delivered_seq, read_seq } => {
             let mark = Mark { delivered_seq, read_seq };
             let intent = messages::mark_intent(identity.user, convo_id, mark)?;
             let shows_read = messages::shows_read(app, identity.user).await?;
-            app.lane.submit(intent, connection, None, shows_read).await;
+            app.lanes.submit(intent, connection, None, shows_read).await;
         }
         ClientEvent::Typing { convo_id, active } => {
             if !app.hub.typing(connection, convo_id, active, app.steady_now()) {

@@ -68,7 +68,7 @@ pub async fn catch_up_step(app: &App, connection: &Arc<Connection>, step: Step) 
     match step {
         Step::Missed { since } => {
             // Nothing was committed meanwhile: nothing to read.
-            let missed = if app.store.horizon() > since {
+            let missed = if app.store.horizon().await? > since {
                 app.store.missed(connection.user, since, PAGE).await?
             } else {
                 Missed::default()

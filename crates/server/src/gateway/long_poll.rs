@@ -147,7 +147,10 @@ impl Gathering {
 
 async fn read(app: &App, user: UserId, cursor: Cursor) -> Result<EventsPage, ApiError> {
     // Taken before anything is read: what is committed later belongs to the next cursor.
-    let until = cursor.until.map_or_else(|| app.store.horizon(), |part| part.until);
+    let until = match cursor.until {
+        Some(part) => part.until,
+        None => app.store.horizon().await?,
+    };
     let mut gathering = Gathering { events: Vec::new(), entries: 0, bytes: 0 };
     let changes =
         if until > cursor.since { app.store.changes(user, cursor.since, None).await? } else { Vec::new() };

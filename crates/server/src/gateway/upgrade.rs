@@ -29,7 +29,7 @@ pub async fn upgrade(
 ) -> Result<Response, Response> {
     check_origin(&app, request.headers()).map_err(IntoResponse::into_response)?;
     if app.draining.is_cancelled() {
-        let wait = app.jitter(std::time::Duration::from_secs(1));
+        let wait = app.random.jitter(std::time::Duration::from_secs(1));
         return Err(ApiError::unavailable("this node is going down; connect again", wait).into_response());
     }
     let accept = check_request(&UpgradeHeaders {

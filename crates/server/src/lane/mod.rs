@@ -1,10 +1,14 @@
 //! The way of everything durable: intents wait here, are appended in batches, and are handed to the hub.
 //!
+//! There are as many lanes as the store takes appends beside each other. A conversation has its lane, so its entries
+//! come to the hub in their order.
+//!
 //! While one batch is being synced the next one gathers, and while a batch is handed to its readers the next
 //! one is being synced: group commit without a timer.
 
 mod queue;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -14,8 +18,8 @@ use tertulia_domain::hub::{Committed, Connection, Hub, Origin, encode};
 use tertulia_domain::log::{Intent, Outcome};
 use tertulia_protocol::event::ServerEvent;
 use tertulia_protocol::{ClientSeq, Code, ConvoId};
-use tertulia_store::{Batch, Store, StoreError};
-use tokio::sync::oneshot;
+use tertulia_store::{Batch, Store, StoreError, lane_of};
+use tokio::sync::{Notify, oneshot};
 
 use self::queue::{Gathered, Queue};
 use crate::clock::Clock;
@@ -28,39 +32,57 @@ enum Reply {
     Call(oneshot::Sender<Result<Outcome, StoreError>>),
 }
 
-/// Submits intents; cheap to clone. When the last clone is gone, the lane finishes what waits and ends.
+/// Submits intents; cheap to clone. When the last clone is gone, the lanes finish what waits and end.
 #[derive(Clone)]
-pub struct Lane {
+pub struct Lanes {
     door: Arc<Door>,
     clock: Clock,
 }
 
-/// Closes the queue when the last [`Lane`] is gone.
-struct Door(Arc<Queue<Waiting>>);
+/// Closes the queues when the last [`Lanes`] are gone.
+struct Door(Vec<Arc<Queue<Waiting>>>);
 
 impl Drop for Door {
     fn drop(&mut self) {
-        self.0.close();
+        for queue in &self.0 {
+            queue.close();
+        }
     }
 }
 
-/// The other end of a [`Lane`]: [`run`](LaneEnd::run) it.
+/// The other end of one lane: [`run`](LaneEnd::run) it.
 pub struct LaneEnd {
     queue: Arc<Queue<Waiting>>,
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
+    /// Told when something did not come to the hub.
+    repairs: Arc<Notify>,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
 
-/// Makes a lane into a store and out to a hub.
-pub fn lane(store: Arc<dyn Store>, hub: Arc<Hub>, metrics: Arc<Metrics>, clock: Clock) -> (Lane, LaneEnd) {
-    let queue = Arc::new(Queue::new());
-    let lane = Lane { door: Arc::new(Door(Arc::clone(&queue))), clock: clock.clone() };
-    (lane, LaneEnd { queue, store, hub, metrics, clock })
+/// Makes the lanes into a store and out to a hub.
+pub fn lanes(
+    store: &Arc<dyn Store>,
+    hub: &Arc<Hub>,
+    repairs: &Arc<Notify>,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+) -> (Lanes, Vec<LaneEnd>) {
+    let queues: Vec<_> = (0..store.lanes().get()).map(|_| Arc::new(Queue::new())).collect();
+    let ends = queues.iter().map(|queue| LaneEnd {
+        queue: Arc::clone(queue),
+        store: Arc::clone(store),
+        hub: Arc::clone(hub),
+        repairs: Arc::clone(repairs),
+        metrics: Arc::clone(metrics),
+        clock: clock.clone(),
+    });
+    let ends = ends.collect();
+    (Lanes { door: Arc::new(Door(queues)), clock: clock.clone() }, ends)
 }
 
-impl Lane {
+impl Lanes {
     /// Submits what a connection sent; the hub answers it there. Waits while the queue is full.
     pub async fn submit(
         &self,
@@ -86,17 +108,19 @@ impl Lane {
 
     async fn enqueue(&self, intent: Intent, reply: Reply, shows_read: bool) {
         let at = self.clock.monotonic();
-        self.door.0.push(intent, Waiting { reply, shows_read, at }).await;
+        let queues = &self.door.0;
+        let lane = NonZeroUsize::new(queues.len()).map_or(0, |lanes| lane_of(intent.convo(), lanes));
+        queues[lane].push(intent, Waiting { reply, shows_read, at }).await;
     }
 
     /// How many intents wait.
     pub fn depth(&self) -> usize {
-        self.door.0.len()
+        self.door.0.iter().map(|queue| queue.len()).sum()
     }
 }
 
 impl LaneEnd {
-    /// Appends and hands over until all [`Lane`]s are gone and nothing waits.
+    /// Appends and hands over until all [`Lanes`] are gone and nothing waits.
     pub async fn run(self) {
         let store = Arc::clone(&self.store);
         let mut under_way = None;
@@ -113,9 +137,12 @@ impl LaneEnd {
                 under_way = Some(self.begin(store.as_ref(), gathered).await);
             }
             self.hand_over(result, waiting);
-            if under_way.is_none() {
+            if under_way.is_none()
+                && store.is_sole_writer()
+                && let Ok(horizon) = store.horizon().await
+            {
                 // Nothing committed is on its way to the hub: this lane is the only one that appends.
-                self.hub.caught_up(store.horizon());
+                self.hub.caught_up(horizon);
             }
         }
     }
@@ -137,8 +164,15 @@ impl LaneEnd {
             Ok(batch) => batch,
             Err(error) => return self.hand_over_failure(&error, waiting),
         };
+        if self.store.is_sole_writer()
+            && let Some(commit) = batch.commit
+        {
+            self.hub.caught_up(commit);
+        }
         let pairs = batch.outcomes.iter().zip(&waiting);
-        self.hub.deliver(batch.commit, pairs.map(|(outcome, waiting)| waiting.committed(outcome)));
+        if self.hub.deliver(pairs.map(|(outcome, waiting)| waiting.committed(outcome))) {
+            self.repairs.notify_one();
+        }
         for (outcome, waiting) in batch.outcomes.into_iter().zip(waiting) {
             if matches!(outcome, Outcome::Appended { .. } | Outcome::Duplicate(_)) {
                 self.metrics.acked(now.saturating_sub(waiting.at));

@@ -249,7 +249,7 @@ pub(super) async fn set_own(
     Path(convo): Path<ConvoId>,
     Json(patch): Json<MemberSettingsPatch>,
 ) -> Result<Json<ConversationAnswer>, ApiError> {
-    match app.lane.append(Intent::SetOwn { convo, user: identity.user, patch }, true).await? {
+    match app.lanes.append(Intent::SetOwn { convo, user: identity.user, patch }, true).await? {
         Outcome::Refused(refusal) => return Err(refusal.into()),
         Outcome::Appended { .. } | Outcome::Duplicate(_) | Outcome::Marked(_) => {}
         Outcome::OwnChanged { .. } | Outcome::Unchanged => {}

@@ -1,6 +1,7 @@
 //! The port, answered.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +27,7 @@ use super::settled;
 use super::settler::Progress;
 use super::sqlite::FolderLock;
 use super::tail::{Stretch, Tail};
-use crate::{Batch, InboxPage, MemberPage, Slice, Store, StoreError};
+use crate::{Batch, InboxPage, Logged, MemberPage, Slice, Store, StoreError};
 
 /// The store of one process, in a folder: see the [module](super).
 ///
@@ -59,6 +60,32 @@ impl Embedded {
     }
 }
 
+impl Embedded {
+    /// A stretch of a log as a user may see it, or without a user all of it.
+    async fn read_log(
+        &self,
+        user: Option<UserId>,
+        convo: ConvoId,
+        mut stretch: Stretch,
+        limit: usize,
+    ) -> Result<Option<HistorySlice>, StoreError> {
+        loop {
+            // The order matters. What the tail shows now is filtered by who is a member later: a removal that comes
+            // in between hides more, and nothing that is sequenced after it is in what was found before.
+            let found = self.tail.find(convo, stretch, limit);
+            if let Some(commit) = found.members {
+                self.tail.settled_to(commit).await?;
+            }
+            let read = move |db: &Connection| history::read(db, user, convo, stretch, limit, found);
+            match self.readers.read(read).await? {
+                Read::Page(page) => return Ok(page),
+                // Mostly once: it takes another removal and coming back to begin later still.
+                Read::BeginsAt(first) => stretch = Stretch::From(first),
+            }
+        }
+    }
+}
+
 impl Drop for Embedded {
     fn drop(&mut self) {
         let Some(Threads { writer, settler, lock }) = self.take_threads() else { return };
@@ -82,8 +109,16 @@ impl Store for Embedded {
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    fn horizon(&self) -> Commit {
-        self.tail.horizon()
+    fn lanes(&self) -> NonZeroUsize {
+        NonZeroUsize::MIN
+    }
+
+    fn is_sole_writer(&self) -> bool {
+        true
+    }
+
+    async fn horizon(&self) -> Result<Commit, StoreError> {
+        Ok(self.tail.horizon())
     }
 
     fn position(&self, commit: Commit) -> String {
@@ -101,25 +136,17 @@ impl Store for Embedded {
         slice: Slice,
         limit: usize,
     ) -> Result<Option<HistorySlice>, StoreError> {
-        let mut stretch = match slice {
+        let stretch = match slice {
             Slice::Newest => Stretch::Before(Seq::MAX),
             Slice::After(seq) => Stretch::From(seq.next()),
             Slice::Before(seq) => Stretch::Before(seq),
         };
-        loop {
-            // The order matters. What the tail shows now is filtered by who is a member later: a removal that comes
-            // in between hides more, and nothing that is sequenced after it is in what was found before.
-            let found = self.tail.find(convo, stretch, limit);
-            if let Some(commit) = found.members {
-                self.tail.settled_to(commit).await?;
-            }
-            let read = move |db: &Connection| history::read(db, user, convo, stretch, limit, found);
-            match self.readers.read(read).await? {
-                Read::Page(page) => return Ok(page),
-                // Mostly once: it takes another removal and coming back to begin later still.
-                Read::BeginsAt(first) => stretch = Stretch::From(first),
-            }
-        }
+        self.read_log(Some(user), convo, stretch, limit).await
+    }
+
+    async fn entries(&self, convo: ConvoId, from: Seq, limit: usize) -> Result<Vec<Logged>, StoreError> {
+        let page = self.read_log(None, convo, Stretch::From(from), limit).await?;
+        Ok(page.map_or_else(Vec::new, |page| page.entries))
     }
 
     async fn conversation(&self, user: UserId, convo: ConvoId) -> Result<Option<Conversation>, StoreError> {

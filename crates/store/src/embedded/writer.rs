@@ -93,16 +93,15 @@ impl Writer {
                 Decided { answer, outcomes, changed: records.len() > before }
             })
             .collect();
-        let stored = if records.is_empty() { Ok(self.tail.horizon()) } else { self.store(records) };
+        let stored = if records.is_empty() { Ok(None) } else { self.store(records).map(Some) };
         match stored {
             Ok(_) => self.conversations.end_batch(used, &self.tail),
             Err(_) => self.conversations.forget(used),
         }
-        let horizon = self.tail.horizon();
         for Decided { answer, outcomes, changed } in decided {
             let _ = answer.send(match &stored {
                 Err(error) => Err(error.clone()),
-                Ok(own) => Ok(Batch { commit: if changed { *own } else { horizon }, outcomes }),
+                Ok(commit) => Ok(Batch { commit: commit.filter(|_| changed), outcomes }),
             });
         }
         if let Some(observer) = &self.on_append {

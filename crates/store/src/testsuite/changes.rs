@@ -43,7 +43,7 @@ pub async fn nothing_has_changed_since_the_horizon<S: StoreUnderTest>() {
     let tea = world.group(&[ANA, BO]).await;
     world.say(tea, ANA, "hi").await;
     for _ in 0..2 {
-        let horizon = world.store().horizon();
+        let horizon = world.horizon().await;
         assert_eq!(world.changes(ANA, horizon).await, []);
         assert_eq!(world.changes(ANA, horizon.next()).await, []);
         world.reopen().await;
@@ -57,13 +57,12 @@ pub async fn the_first_missed_entry_is_the_first_since_then<S: StoreUnderTest>()
     for round in 0..40_usize {
         let count = 1 + round % 3;
         let intents = (0..count).map(|_| world.saying(tea, ANA, "x")).collect();
-        let commit = world.append(intents).await.commit;
+        let commit = world.commit(intents).await;
         commits.extend(std::iter::repeat_n(commit, count));
     }
     world.mark(tea, BO, 0, 1).await;
-    let horizon = world.store().horizon();
-    for since in 2..horizon.get() {
-        let since = Commit::new(since);
+    let sinces: Vec<_> = commits.iter().skip(2).flat_map(|&commit| [commit, commit.next()]).collect();
+    for since in sinces {
         let expected = commits.iter().skip(2).position(|&commit| commit >= since).map(|at| at as u64 + 2);
         assert_eq!(only(&world, BO, since, tea).await.missed, expected, "{since:?}");
     }
@@ -72,11 +71,11 @@ pub async fn the_first_missed_entry_is_the_first_since_then<S: StoreUnderTest>()
 pub async fn a_change_carries_what_all_share<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
     let tea = world.group(&[ANA, BO]).await;
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     world.say(tea, ANA, "hi").await;
     let before = only(&world, BO, since, tea).await;
     assert_eq!((before.missed, before.title), (Some(2), None));
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     world.entry(rename(tea, ANA, "tea")).await;
     let seen = only(&world, BO, since, tea).await;
     assert_eq!(seen, Seen { missed: Some(3), title: Some("tea".into()), ..Seen::default() });
@@ -85,7 +84,7 @@ pub async fn a_change_carries_what_all_share<S: StoreUnderTest>() {
 pub async fn ones_own_settings_are_replayed<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
     let tea = world.group(&[ANA, BO]).await;
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     let patch = MemberSettingsPatch { muted: Some(true), ..Default::default() };
     world.one(set_own(tea, ANA, patch)).await;
     let own = Some(MemberSettings { muted: true, ..Default::default() });
@@ -99,14 +98,14 @@ pub async fn receipts_are_replayed_with_their_present_values<S: StoreUnderTest>(
     world.say(tea, ANA, "a").await;
     world.say(tea, ANA, "b").await;
     world.mark(tea, CY, 2, 0).await;
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     world.mark(tea, BO, 2, 0).await;
     world.mark(tea, BO, 0, 3).await;
     for user in [ANA, BO, CY] {
         let seen = only(&world, user, since, tea).await;
         assert_eq!(seen, Seen { receipts: vec![(BO, 3, 3)], ..Seen::default() });
     }
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     world.say(tea, CY, "c").await;
     let seen = only(&world, ANA, since, tea).await;
     assert_eq!(seen, Seen { missed: Some(4), receipts: vec![(CY, 4, 4)], ..Seen::default() });
@@ -117,7 +116,7 @@ pub async fn in_a_large_conversation_only_ones_own_receipts_are_replayed<S: Stor
     let tea = world.group(&[ANA, BO]).await;
     let others: Vec<_> = (0..RECEIPTS_MEMBERS_MAX as u16 - 2).map(|number| user(number + 1_000)).collect();
     world.add(tea, ANA, &others).await;
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     world.mark(tea, ANA, 0, 2).await;
     world.mark(tea, BO, 0, 2).await;
     assert_eq!(only(&world, BO, since, tea).await.receipts, [(ANA, 2, 2), (BO, 2, 2)]);
@@ -128,7 +127,7 @@ pub async fn in_a_large_conversation_only_ones_own_receipts_are_replayed<S: Stor
 
 pub async fn who_came_is_told_that_he_joined<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     let tea = world.group(&[ANA, BO]).await;
     for user in [ANA, BO] {
         assert_eq!(
@@ -136,7 +135,7 @@ pub async fn who_came_is_told_that_he_joined<S: StoreUnderTest>() {
             Seen { joined: true, missed: Some(1), ..Seen::default() }
         );
     }
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     world.add(tea, ANA, &[CY]).await;
     assert_eq!(only(&world, CY, since, tea).await, Seen { joined: true, missed: Some(2), ..Seen::default() });
     assert_eq!(only(&world, BO, since, tea).await, Seen { missed: Some(2), ..Seen::default() });
@@ -144,7 +143,7 @@ pub async fn who_came_is_told_that_he_joined<S: StoreUnderTest>() {
 
 pub async fn who_came_late_missed_nothing_before<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     let tea = world.group_with(&[ANA, BO], HistoryPolicy::All).await;
     world.say(tea, ANA, "hi").await;
     world.add(tea, ANA, &[CY]).await;
@@ -156,7 +155,7 @@ pub async fn who_came_late_missed_nothing_before<S: StoreUnderTest>() {
 pub async fn who_left_is_told_so<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
     let tea = world.group(&[ANA, BO]).await;
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     world.remove(tea, ANA, BO).await;
     world.say(tea, ANA, "alone").await;
     for _ in 0..2 {
@@ -164,13 +163,13 @@ pub async fn who_left_is_told_so<S: StoreUnderTest>() {
         assert_eq!(world.store().changes(BO, since, Some(tea)).await.unwrap(), [Change::Left(tea)]);
         world.reopen().await;
     }
-    assert_eq!(world.changes(BO, world.store().horizon()).await, []);
+    assert_eq!(world.changes(BO, world.horizon().await).await, []);
 }
 
 pub async fn who_left_and_came_again_is_in<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
     let tea = world.group(&[ANA, BO]).await;
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     world.remove(tea, ANA, BO).await;
     world.add(tea, ANA, &[BO]).await;
     assert_eq!(only(&world, BO, since, tea).await, Seen { joined: true, missed: Some(3), ..Seen::default() });
@@ -179,7 +178,7 @@ pub async fn who_left_and_came_again_is_in<S: StoreUnderTest>() {
 pub async fn changes_can_be_asked_of_one_conversation<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
     let (tea, talk) = (world.group(&[ANA, BO]).await, world.direct(ANA, BO).await);
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     world.say(tea, ANA, "a").await;
     world.say(talk, ANA, "b").await;
     for convo in [tea, talk] {
@@ -196,7 +195,7 @@ pub async fn changes_are_ordered_by_id<S: StoreUnderTest>() {
     for _ in 0..5 {
         expected.push(world.group(&[ANA, BO]).await);
     }
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     for &convo in expected.clone().iter().rev() {
         world.say(convo, ANA, "x").await;
     }
@@ -218,7 +217,7 @@ pub async fn entries_come_along_where_few_were_missed<S: StoreUnderTest>() {
     // Changes come in the order of ids, and the first has the first say.
     convos.sort();
     let [many, few] = convos;
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     for (convo, count) in [(many, 40), (few, 3)] {
         for number in 0..count {
             world.say(convo, ANA, &format!("{number}")).await;
@@ -238,13 +237,13 @@ pub async fn entries_come_along_where_few_were_missed<S: StoreUnderTest>() {
 pub async fn what_comes_along_is_of_now_whoever_asked_before<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
     let tea = world.group(&[ANA, BO, CY]).await;
-    let mut sinces = vec![world.store().horizon()];
+    let mut sinces = vec![world.horizon().await];
     for round in 0..30_u64 {
         match round % 3 {
             0 => drop(world.mark(tea, CY, 1 + round / 2, 0).await),
             _ => drop(world.say(tea, ANA, &format!("{round}")).await),
         }
-        sinces.push(world.store().horizon());
+        sinces.push(world.horizon().await);
         for (at, since) in sinces.iter().enumerate().rev().step_by(1 + round as usize % 4) {
             let user = if at % 2 == 0 { BO } else { ANA };
             let missed = world.missed(user, *since, 1_000).await;
@@ -268,7 +267,7 @@ pub async fn what_comes_along_is_of_now_whoever_asked_before<S: StoreUnderTest>(
 pub async fn who_came_in_gets_no_entries_along<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
     let tea = world.group(&[ANA]).await;
-    let since = world.store().horizon();
+    let since = world.horizon().await;
     world.add(tea, ANA, &[BO]).await;
     world.say(tea, ANA, "hi").await;
     let missed = world.missed(BO, since, 100).await;

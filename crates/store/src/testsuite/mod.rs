@@ -53,7 +53,7 @@ macro_rules! store_suite {
             time_never_goes_back_in_a_conversation
             where_admins_post_members_do_not
             calls_are_committed_in_the_order_in_which_they_came
-            a_batch_that_changes_nothing_has_the_number_of_the_next
+            a_batch_that_changes_nothing_is_no_commit
             an_empty_batch_is_answered
         }
         $crate::store_suite! { @ $adapter, members:
@@ -90,6 +90,7 @@ macro_rules! store_suite {
             pages_are_full_while_there_is_more
             pages_begin_where_a_member_may_begin
             history_carries_commit_numbers
+            entries_are_all_of_a_log_whoever_may_see_them
             the_inbox_has_the_newest_activity_first
             pages_of_the_inbox_make_up_the_whole
             an_inbox_shows_the_newest_visible_message
@@ -134,7 +135,7 @@ macro_rules! store_suite {
             who_came_in_gets_no_entries_along
         }
         $crate::store_suite! { @ $adapter, life:
-            commits_are_dense_and_go_on_after_a_restart
+            commits_rise_and_go_on_after_a_restart
             positions_survive_a_restart
             a_position_of_another_store_is_unknown
             a_position_from_beyond_is_unknown

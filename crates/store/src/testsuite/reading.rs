@@ -65,6 +65,30 @@ pub async fn pages_are_full_while_there_is_more<S: StoreUnderTest>() {
 }
 
 /// Who sees nothing older than his coming asks from the beginning, or from where he was before he was put out.
+pub async fn entries_are_all_of_a_log_whoever_may_see_them<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let tea = world.group(&[ANA, BO]).await;
+    for _ in 0..5 {
+        world.say(tea, ANA, "x").await;
+    }
+    world.remove(tea, ANA, BO).await;
+    world.remove(tea, ANA, ANA).await;
+    for _ in 0..2 {
+        for (from, limit, expected) in
+            [(1, 200, 1..=8), (0, 3, 1..=3), (4, 3, 4..=6), (7, 200, 7..=8), (8, 1, 8..=8)]
+        {
+            let found = world.store().entries(tea, seq(from), limit).await.unwrap();
+            let seqs: Vec<_> = found.iter().map(|(entry, _)| entry.seq.get()).collect();
+            assert_eq!(seqs, expected.collect::<Vec<_>>(), "{limit} from {from}");
+            assert!(found.is_sorted_by_key(|(_, commit)| *commit));
+        }
+        for (id, from, limit) in [(tea, 9, 200), (tea, 1, 0), (convo(99), 1, 200)] {
+            assert!(world.store().entries(id, seq(from), limit).await.unwrap().is_empty());
+        }
+        world.reopen().await;
+    }
+}
+
 pub async fn pages_begin_where_a_member_may_begin<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
     let tea = world.group_with(&[ANA, BO], HistoryPolicy::SinceJoined).await;
@@ -95,8 +119,8 @@ pub async fn pages_begin_where_a_member_may_begin<S: StoreUnderTest>() {
 pub async fn history_carries_commit_numbers<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
     let tea = world.group(&[ANA]).await;
-    let first = world.append(vec![send(tea, ANA, 1, "a"), send(tea, ANA, 2, "b")]).await.commit;
-    let second = world.append(vec![send(tea, ANA, 3, "c")]).await.commit;
+    let first = world.commit(vec![send(tea, ANA, 1, "a"), send(tea, ANA, 2, "b")]).await;
+    let second = world.commit(vec![send(tea, ANA, 3, "c")]).await;
     for _ in 0..2 {
         let page = world.store().history(ANA, tea, Slice::After(seq(1)), 9).await.unwrap().unwrap();
         let commits: Vec<_> = page.entries.iter().map(|&(_, commit)| commit).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use tertulia_domain::log::{Change, Commit, Intent, Missed, Outcome, Refusal};
 use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
@@ -39,9 +40,14 @@ pub const fn seq(number: u64) -> Seq {
     Seq::new(number)
 }
 
+/// How long the horizon may take to pass what was appended.
+const HORIZON_MAX: Duration = Duration::from_secs(30);
+
 /// A store with a clock that goes a second a call.
 pub struct World<S> {
     under_test: Option<S>,
+    /// The newest commit that it was told.
+    newest: Commit,
     pub now: i64,
     groups: u16,
     numbers: HashMap<(ConvoId, DeviceId), u64>,
@@ -49,7 +55,13 @@ pub struct World<S> {
 
 impl<S: StoreUnderTest> World<S> {
     pub async fn new() -> Self {
-        Self { under_test: Some(S::open().await), now: 1_795_563_466_000, groups: 0, numbers: HashMap::new() }
+        Self {
+            under_test: Some(S::open().await),
+            newest: Commit::default(),
+            now: 1_795_563_466_000,
+            groups: 0,
+            numbers: HashMap::new(),
+        }
     }
 
     pub fn store(&self) -> &dyn Store {
@@ -74,7 +86,28 @@ impl<S: StoreUnderTest> World<S> {
 
     pub async fn append(&mut self, intents: Vec<Intent>) -> Batch {
         let now = self.tick();
-        self.store().append(intents, now).await.unwrap()
+        let batch = self.store().append(intents, now).await.unwrap();
+        self.newest = self.newest.max(batch.commit.unwrap_or_default());
+        batch
+    }
+
+    /// Appends intents that change something; gives the number of the commit.
+    pub async fn commit(&mut self, intents: Vec<Intent>) -> Commit {
+        self.append(intents).await.commit.unwrap()
+    }
+
+    /// The horizon, once all that was appended is below it: others may have to end first.
+    pub async fn horizon(&self) -> Commit {
+        let passed = async {
+            loop {
+                let horizon = self.store().horizon().await.unwrap();
+                if horizon > self.newest {
+                    return horizon;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(HORIZON_MAX, passed).await.unwrap()
     }
 
     /// Appends one intent.

@@ -40,7 +40,7 @@ async fn after_the_journal_and_before_settling() {
     for _ in 0..3 {
         let after = Embedded::open(crashed.path(), OpenOptions::default()).unwrap();
         assert_messages(&after, convo(1), 50).await;
-        assert_eq!(after.horizon(), before.store.horizon());
+        assert_eq!(after.horizon().await.unwrap(), before.store.horizon().await.unwrap());
     }
 }
 
@@ -68,13 +68,13 @@ async fn after_the_journal_forgot() {
     group(&before.store, convo(1)).await;
     say(&before.store, convo(1), 1..=50).await;
     until(|| figure(&before.store, "store_unsynced_commits") == 0.0).await;
-    let next = before.store.horizon().get();
+    let next = before.store.horizon().await.unwrap().get();
     until(|| segments(before.dir.path()) == [before.dir.path().join(format!("journal-{next:020}.log"))])
         .await;
     let crashed = copy(before.dir.path());
     let after = Embedded::open(crashed.path(), OpenOptions::default()).unwrap();
     assert_messages(&after, convo(1), 50).await;
-    assert_eq!(after.horizon(), before.store.horizon());
+    assert_eq!(after.horizon().await.unwrap(), before.store.horizon().await.unwrap());
 }
 
 /// Power loss takes from `tertulia.db` what was not synced, and nothing from the journal.
@@ -178,14 +178,14 @@ async fn a_hole_in_the_journal_is_refused() {
 async fn a_restored_backup_does_not_know_positions_of_its_lost_future() {
     let before = UnderTest::with(OpenOptions::default());
     group(&before.store, convo(1)).await;
-    let early = before.store.position(before.store.horizon());
+    let early = before.store.position(before.store.horizon().await.unwrap());
     say(&before.store, convo(1), 1..=5).await;
     before.store.close().await;
     let backup = copy(before.dir.path());
     // The same opening goes on in both: what comes after is told apart by the next opening's tag.
     let before = UnderTest::at(before.dir, OpenOptions::default());
     say(&before.store, convo(1), 6..=9).await;
-    let late = before.store.position(before.store.horizon());
+    let late = before.store.position(before.store.horizon().await.unwrap());
     let restored = Embedded::open(backup.path(), OpenOptions::default()).unwrap();
     assert!(restored.parse_position(&early).is_some());
     assert_eq!(restored.parse_position(&late), None);

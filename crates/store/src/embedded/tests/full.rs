@@ -21,7 +21,7 @@ async fn a_full_journal_refuses_the_batch_and_leaves_no_trace_of_it() {
     let store = &under_test.store;
     group(store, convo(1)).await;
     say(store, convo(1), 1..=3).await;
-    let horizon = store.horizon();
+    let horizon = store.horizon().await.unwrap();
     faults.journal_full.store(true, Relaxed);
     let refused = [
         send(convo(1), ANA, 4, "lost"),
@@ -45,7 +45,7 @@ async fn a_full_journal_refuses_the_batch_and_leaves_no_trace_of_it() {
         let again = try_one(store, send(convo(1), ANA, 2, "2")).await.unwrap();
         assert!(matches!(again, Outcome::Duplicate(_)), "{again:?}");
     }
-    assert_eq!(store.horizon(), horizon);
+    assert_eq!(store.horizon().await.unwrap(), horizon);
     faults.journal_full.store(false, Relaxed);
     say(store, convo(1), 4..=6).await;
     assert_messages(store, convo(1), 6).await;

@@ -3,10 +3,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use tertulia_protocol::Timestamp;
+
 use super::support::*;
 use crate::Store;
 use crate::embedded::{AppendStats, Embedded, Faults, OpenError, OpenOptions};
-use crate::testsuite::world::{ANA, convo, send};
+use crate::testsuite::StoreUnderTest as _;
+use crate::testsuite::world::{ANA, convo, create_group, send};
 
 #[tokio::test]
 async fn a_folder_that_is_open_is_not_opened_again() {
@@ -48,6 +51,29 @@ async fn a_closed_folder_is_a_file_a_database_and_an_empty_journal() {
     assert_eq!(files, [("journal-00000000000000000022.log".to_owned(), 36)]);
 }
 
+/// A node takes the number of each commit as its position.
+#[tokio::test]
+async fn commits_are_dense_and_the_horizon_is_the_next_one() {
+    let mut under_test = UnderTest::with(OpenOptions::default());
+    let mut next = under_test.store.horizon().await.unwrap();
+    for number in 0..30 {
+        let intent = if number == 0 {
+            create_group(convo(1), &[ANA], Default::default())
+        } else {
+            send(convo(1), ANA, number, "x")
+        };
+        let batch = under_test.store.append(vec![intent], Timestamp::from_millis(1)).await.unwrap();
+        assert_eq!(batch.commit, Some(next));
+        next = next.next();
+        match number {
+            10 => under_test = under_test.reopen().await,
+            20 => under_test = under_test.crash().await,
+            _ => {}
+        }
+        assert_eq!(under_test.store.horizon().await.unwrap(), next);
+    }
+}
+
 #[tokio::test]
 async fn what_is_queued_when_it_is_closed_is_done() {
     let under_test = UnderTest::with(OpenOptions::default());
@@ -86,7 +112,7 @@ async fn calls_that_come_while_a_batch_is_synced_are_one_commit() {
             let store = store.clone();
             tokio::spawn(async move {
                 let intents = vec![send(convo(1), ANA, number, &number.to_string())];
-                store.append(intents, tertulia_protocol::Timestamp::from_millis(0)).await.unwrap()
+                store.append(intents, Timestamp::from_millis(0)).await.unwrap()
             })
         })
         .collect();

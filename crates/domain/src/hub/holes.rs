@@ -1,0 +1,157 @@
+//! What did not come through here: an entry that was lost on its way, or has not come yet.
+//!
+//! Entries that come too early wait for those before them. What does not come soon is read from the store, once for
+//! all readers ([`Hub::overdue`]), and delivered as if it had come.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tertulia_protocol::event::SharedSettings;
+use tertulia_protocol::{ConvoId, Entry, Seq};
+
+use super::routes::Routes;
+use super::{Connection, Hub, Mode, count};
+use crate::log::Commit;
+
+/// How many entries of a conversation wait behind a hole; what comes beyond them is read from the store later.
+const EARLY_MAX: usize = 256;
+
+/// What lies beyond a hole.
+#[derive(Default)]
+pub(super) struct Beyond {
+    /// What came too early.
+    early: BTreeMap<Seq, Early>,
+    /// The newest entry that is known to be there.
+    last: Seq,
+    /// It has been looked at once, or what is missing will not come by itself.
+    overdue: bool,
+}
+
+/// An entry that came too early.
+pub(super) struct Early {
+    pub(super) entry: Arc<Entry>,
+    pub(super) shared: Option<Arc<SharedSettings>>,
+    pub(super) sender: Option<Arc<Connection>>,
+}
+
+/// Entries that did not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    /// Where.
+    pub convo: ConvoId,
+    /// The first of them.
+    pub from: Seq,
+    /// The newest entry of the conversation that is known here.
+    pub last: Seq,
+}
+
+impl Routes {
+    /// Keeps an entry for later if there is a hole before it. Returns whether there is.
+    pub(super) fn hold_early(
+        &mut self,
+        entry: &Arc<Entry>,
+        shared: Option<&Arc<SharedSettings>>,
+        sender: Option<&Arc<Connection>>,
+    ) -> bool {
+        let Some(slot) = self.convo_slot(entry.convo_id) else { return false };
+        if self.convos.get(slot as usize).is_none_or(|convo| entry.seq <= convo.next) {
+            return false;
+        }
+        let beyond = self.holes.entry(slot).or_default();
+        beyond.last = beyond.last.max(entry.seq);
+        if beyond.early.len() < EARLY_MAX {
+            let early = Early { entry: Arc::clone(entry), shared: shared.cloned(), sender: sender.cloned() };
+            beyond.early.insert(entry.seq, early);
+        }
+        true
+    }
+
+    /// The entry that is to be delivered next, if it came too early.
+    pub(super) fn take_early(&mut self, convo: ConvoId) -> Option<Early> {
+        if self.holes.is_empty() {
+            return None;
+        }
+        let slot = self.convo_slot(convo)?;
+        let next = self.convos.get(slot as usize)?.next;
+        let beyond = self.holes.get_mut(&slot)?;
+        // What was read from the store meanwhile needs not wait any more.
+        beyond.early = beyond.early.split_off(&next);
+        let found = beyond.early.remove(&next);
+        if found.is_none() && beyond.last < next {
+            self.holes.remove(&slot);
+        }
+        found
+    }
+}
+
+impl Hub {
+    /// Whether there is a hole.
+    pub fn has_holes(&self) -> bool {
+        !self.routes().holes.is_empty()
+    }
+
+    /// Says that a conversation has come to the entry `last`, whose way here nobody knows of.
+    pub fn has_come_to(&self, convo: ConvoId, last: Seq) {
+        let mut routes = self.routes();
+        let Some(slot) = routes.convo_slot(convo) else { return };
+        if routes.convos.get(slot as usize).is_some_and(|convo| convo.next <= last) {
+            let beyond = routes.holes.entry(slot).or_default();
+            beyond.last = beyond.last.max(last);
+            beyond.overdue = true;
+        }
+    }
+
+    /// Says that watermarks or settings of a conversation changed in commits from `since` on, and were not told here:
+    /// its readers read them.
+    pub fn lacks_news(&self, convo: ConvoId, since: Commit) {
+        let position = self.position();
+        let since = since.min(position);
+        let routes = self.routes();
+        let Some(convo) = routes.convo(convo) else { return };
+        let mut wakers = Vec::new();
+        for (_, connection) in routes.readers(convo) {
+            let mut state = connection.state();
+            wakers.extend(if connection.mode == Mode::Poll {
+                state.hint()
+            } else {
+                state.lag_at(position, convo.id, convo.next).lack_news(since);
+                state.wake_to_catch_up()
+            });
+        }
+        drop(routes);
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// The holes that have been there for longer than from one call to the next (where nobody else appends: all), to
+    /// be read from the store and [delivered](Hub::deliver).
+    pub fn overdue(&self) -> Vec<Hole> {
+        let mut routes = self.routes();
+        let Routes { convos, holes, .. } = &mut *routes;
+        let mut overdue = Vec::new();
+        holes.retain(|slot, beyond| {
+            let Some(convo) = convos.get(*slot as usize).filter(|convo| convo.next <= beyond.last) else {
+                return false;
+            };
+            // Where nobody else appends nothing is on its way: who came in has brought along an older head.
+            if std::mem::replace(&mut beyond.overdue, true) || !self.settings.others_append {
+                overdue.push(Hole { convo: convo.id, from: convo.next, last: beyond.last });
+            }
+            true
+        });
+        count(&self.stats.holes, overdue.len() as u64);
+        overdue
+    }
+
+    /// Conversations that somebody here has come into, and whose entries nobody on this node has asked to hear of yet.
+    /// Whoever does says [`has_come_to`](Hub::has_come_to) then.
+    pub fn take_unheard(&self) -> Vec<ConvoId> {
+        std::mem::take(&mut self.routes().unheard)
+    }
+
+    /// Whether somebody here is in the conversation.
+    pub fn is_here(&self, convo: ConvoId) -> bool {
+        self.routes().convo_slot(convo).is_some()
+    }
+}

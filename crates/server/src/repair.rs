@@ -1,0 +1,80 @@
+//! Reads from the store what did not come to the hub by itself: once for all who are here, and delivered as if it had.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tertulia_domain::hub::{Committed, Hole, Hub};
+use tertulia_domain::log::Outcome;
+use tertulia_protocol::EntryKind;
+use tertulia_store::{Store, StoreError};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Random;
+
+/// How long what comes from another node may be late before it is read.
+const PATIENCE: Duration = Duration::from_millis(25);
+/// How many entries one read takes.
+const PAGE: u64 = 200;
+/// The longest wait, about, before a read that failed is tried again.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Who repairs a hub.
+pub struct Repairer {
+    /// What the hub tells its readers.
+    pub hub: Arc<Hub>,
+    /// Where the logs are.
+    pub store: Arc<dyn Store>,
+    /// Told when there is a hole.
+    pub wanted: Arc<Notify>,
+    /// Chance.
+    pub random: Random,
+}
+
+impl Repairer {
+    /// Repairs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.run_for_ever()).await;
+    }
+
+    async fn run_for_ever(self) {
+        loop {
+            self.wanted.notified().await;
+            let mut failures = 0;
+            while self.hub.has_holes() {
+                for hole in self.hub.overdue() {
+                    match self.repair(hole).await {
+                        Ok(()) => failures = 0,
+                        Err(error) => {
+                            tracing::warn!(%error, convo = %hole.convo, "what did not come here could not be read");
+                            failures += 1;
+                            break;
+                        }
+                    }
+                }
+                let wait = PATIENCE.saturating_mul(1 << failures.min(8)).min(RETRY_MAX);
+                tokio::time::sleep(self.random.jitter(wait)).await;
+            }
+        }
+    }
+
+    async fn repair(&self, Hole { convo, from, last }: Hole) -> Result<(), StoreError> {
+        let missing = (last.get() + 1).saturating_sub(from.get());
+        let limit = usize::try_from(missing.min(PAGE)).unwrap_or(usize::MAX);
+        let entries = self.store.entries(convo, from, limit).await?;
+        let shared_since = entries
+            .iter()
+            .find(|(entry, _)| {
+                matches!(entry.kind, EntryKind::Renamed { .. } | EntryKind::SettingsChanged { .. })
+            })
+            .map(|(_, commit)| *commit);
+        for (entry, _) in entries {
+            let outcome = Outcome::Appended { entry, shared: None };
+            self.hub.deliver([Committed { outcome: &outcome, origin: None, shows_read: true }]);
+        }
+        if let Some(since) = shared_since {
+            self.hub.lacks_news(convo, since);
+        }
+        Ok(())
+    }
+}
