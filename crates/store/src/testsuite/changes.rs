@@ -61,8 +61,9 @@ pub async fn the_first_missed_entry_is_the_first_since_then<S: StoreUnderTest>()
         commits.extend(std::iter::repeat_n(commit, count));
     }
     world.mark(tea, BO, 0, 1).await;
+    let newest = commits.last().copied();
     let sinces: Vec<_> = commits.iter().skip(2).flat_map(|&commit| [commit, commit.next()]).collect();
-    for since in sinces {
+    for since in sinces.into_iter().filter(|since| Some(*since) <= newest) {
         let expected = commits.iter().skip(2).position(|&commit| commit >= since).map(|at| at as u64 + 2);
         assert_eq!(only(&world, BO, since, tea).await.missed, expected, "{since:?}");
     }
