@@ -2,10 +2,10 @@
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt fuzz
+.PHONY: help run test check fmt fuzz services services-stop services-reset
 
 help: ## Lists these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{ printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{ printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Builds the release binary and serves on 127.0.0.1:8080, data in ./data
 	@scripts/setup build && exec cargo run --locked --release --package tertulia -- serve --listen 127.0.0.1:8080 --data ./data
@@ -21,3 +21,12 @@ fmt: ## Formats the code
 
 fuzz: ## Fuzzes every parser, ten minutes in all
 	@scripts/setup fuzz && exec cargo xtask fuzz
+
+services: ## Starts PostgreSQL, Redis and Kafka for single tests and for development
+	@scripts/setup test && exec cargo xtask services
+
+services-stop: ## Stops them; what they have stored stays
+	@exec cargo xtask services stop
+
+services-reset: ## Stops them and removes what they have stored
+	@exec cargo xtask services reset

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use tertulia_services::shared;
+
 use crate::tidy;
 
 /// How long all fuzz targets run together.
@@ -72,8 +74,9 @@ const ADVISORIES: Step = ("advisories", |root| {
 });
 
 const TESTS: Step = ("tests", |root| {
+    let services = shared::Run::start(root)?;
     let mut command = Command::new("cargo");
-    command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    command.args(["test", "--locked", "--workspace", "--no-fail-fast"]).envs(services.environment());
     let mut child = command.current_dir(root).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut counts = Counts::default();
     for line in BufReader::new(child.stdout.take().context("the output of cargo test")?).split(b'\n') {
