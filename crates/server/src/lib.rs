@@ -7,6 +7,7 @@
 pub mod accounts;
 pub mod app;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 mod drain;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tertulia_domain::hub::{Committed, Hole, Hub};
 use tertulia_domain::log::Outcome;
-use tertulia_protocol::EntryKind;
+use tertulia_protocol::{ConvoId, EntryKind, UserId};
 use tertulia_store::{Store, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -41,15 +41,12 @@ impl Repairer {
         loop {
             self.wanted.notified().await;
             let mut failures = 0;
-            while self.hub.has_holes() {
-                for hole in self.hub.overdue() {
-                    match self.repair(hole).await {
-                        Ok(()) => failures = 0,
-                        Err(error) => {
-                            tracing::warn!(%error, convo = %hole.convo, "what did not come here could not be read");
-                            failures += 1;
-                            break;
-                        }
+            while self.hub.needs_repair() {
+                match self.repair_all().await {
+                    Ok(()) => failures = 0,
+                    Err(error) => {
+                        tracing::warn!(%error, "what did not come here could not be read");
+                        failures += 1;
                     }
                 }
                 let wait = PATIENCE.saturating_mul(1 << failures.min(8)).min(RETRY_MAX);
@@ -58,7 +55,28 @@ impl Repairer {
         }
     }
 
-    async fn repair(&self, Hole { convo, from, last }: Hole) -> Result<(), StoreError> {
+    async fn repair_all(&self) -> Result<(), StoreError> {
+        for hole in self.hub.overdue() {
+            self.fill(hole).await?;
+        }
+        for (user, convo) in self.hub.doubts() {
+            self.resolve(user, convo).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the store whether somebody is in a conversation.
+    async fn resolve(&self, user: UserId, convo: ConvoId) -> Result<(), StoreError> {
+        let position = self.hub.position();
+        if self.store.conversation(user, convo).await?.is_some() {
+            self.hub.resolve(user, convo, true);
+        } else if self.store.changes(user, position, Some(convo)).await?.is_empty() {
+            self.hub.resolve(user, convo, false);
+        }
+        Ok(())
+    }
+
+    async fn fill(&self, Hole { convo, from, last }: Hole) -> Result<(), StoreError> {
         let missing = (last.get() + 1).saturating_sub(from.get());
         let limit = usize::try_from(missing.min(PAGE)).unwrap_or(usize::MAX);
         let entries = self.store.entries(convo, from, limit).await?;

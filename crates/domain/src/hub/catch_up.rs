@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use tertulia_protocol::event::ConversationNews;
@@ -66,6 +67,9 @@ impl Hub {
                     let lagging = lag.convos.entry(convo).or_insert_with(|| Lagging::from(Seq::default()));
                     // One that is to be told whole has come in again since the store was read.
                     lagging.parting = !lagging.whole;
+                    if lagging.parting && self.settings.others_append {
+                        routes.doubts.insert((connection.user, convo));
+                    }
                 }
                 Change::Left(convo) => waiting.push(frames::left(convo)),
                 Change::In { convo, joined, first_missed, last_seq, shared, own, receipts } => {
@@ -105,7 +109,7 @@ impl Hub {
                 && lag
                     .convos
                     .get(convo)
-                    .is_some_and(|lagging| !lagging.whole && !lagging.parting && lagging.news.is_none());
+                    .is_some_and(|lagging| !lagging.whole && !lagging.is_barred() && lagging.news.is_none());
             if is_good {
                 self.read_page(&mut routes, lag, *convo, page, &mut given);
             }
@@ -141,9 +145,13 @@ impl Hub {
             }
             !is_met
         });
-        let next = lag.convos.iter_mut().find(|(_, lagging)| lagging.ahead.is_none() && !lagging.parting);
+        let next = lag.convos.iter_mut().find(|(_, lagging)| lagging.ahead.is_none() && !lagging.is_barred());
         let Some((convo, lagging)) = next else {
-            state.end_lag_if_over();
+            if lag.convos.is_empty() {
+                state.end_lag_if_over();
+            } else {
+                self.is_awaited.store(true, Ordering::Release);
+            }
             return None;
         };
         let convo = *convo;
@@ -158,6 +166,19 @@ impl Hub {
             push(&mut state, &frames::gap(convo, from, to));
         }
         Some(Step::Page { convo, after })
+    }
+
+    /// Wakes the tasks of all who lag.
+    pub(super) fn wake_lagging(&self) {
+        let routes = self.routes();
+        let connections = routes.users.iter().flat_map(|(_, user)| &user.connections);
+        let lagging = connections.filter_map(|connection| {
+            let mut state = connection.state();
+            state.lag.is_some().then(|| state.wake_to_catch_up()).flatten()
+        });
+        let wakers: Vec<Waker> = lagging.collect();
+        drop(routes);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Gives what a [`Step::News`] asked for: the conversation if it was to be told, and what changed.
@@ -258,15 +279,22 @@ impl Hub {
 
     /// The store no longer has the reader in the conversation that a step asked for: there is nothing to read there
     /// for him. If the hub still has him, it is behind: his removal is on its way here and names what he lacks, and
-    /// until then he lags and asks again. Without that what comes before it would be live to him.
+    /// until then he is given nothing. Without that what comes before it would be live to him.
     pub fn forget(&self, connection: &Arc<Connection>, convo: ConvoId) {
-        let routes = self.routes();
-        if routes.is_member(connection.user, convo) {
-            return;
-        }
+        let mut routes = self.routes();
+        let is_member = routes.is_member(connection.user, convo);
         let mut state = connection.state();
         if let Some(lag) = &mut state.lag {
-            lag.convos.remove(&convo);
+            if is_member {
+                if let Some(lagging) = lag.convos.get_mut(&convo) {
+                    lagging.barred = true;
+                }
+                if self.settings.others_append {
+                    routes.doubts.insert((connection.user, convo));
+                }
+            } else {
+                lag.convos.remove(&convo);
+            }
         }
         state.end_lag_if_over();
     }

@@ -121,13 +121,20 @@ pub(super) struct Lagging {
     pub(super) ahead: Option<Commit>,
     /// The store has him out of it, and the hub has still to come to his removal: until then he is given nothing.
     pub(super) parting: bool,
+    /// The store has him out of it, or nobody knows: until the hub does he is given nothing.
+    pub(super) barred: bool,
     /// Entries from `next` on that were acked to this very connection: the acks stand for them.
     pub(super) own: Vec<Seq>,
 }
 
 impl Lagging {
     pub(super) const fn from(next: Seq) -> Self {
-        Self { next, news: None, whole: false, ahead: None, parting: false, own: Vec::new() }
+        Self { next, news: None, whole: false, ahead: None, parting: false, barred: false, own: Vec::new() }
+    }
+
+    /// Whether he is given nothing until the hub knows whether he is in.
+    pub(super) const fn is_barred(&self) -> bool {
+        self.parting || self.barred
     }
 
     /// Also lacks what `news` says.

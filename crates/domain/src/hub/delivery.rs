@@ -155,6 +155,15 @@ impl Delivery<'_> {
             self.push_to_readers(routes, entry, sender);
         }
         match &entry.kind {
+            // Of one's own there are no letters that come late or twice; of others' some do, and are past by now.
+            EntryKind::Created { user_ids, .. } | EntryKind::MemberAdded { user_ids }
+                if is_repeat && self.hub.settings.others_append =>
+            {
+                self.doubt(routes, entry, user_ids, false);
+            }
+            EntryKind::MemberRemoved { user_ids } if is_repeat && self.hub.settings.others_append => {
+                self.doubt(routes, entry, user_ids, true);
+            }
             EntryKind::Created { user_ids, .. } => {
                 self.welcome(routes, entry, user_ids, user_ids.len() as u64, is_repeat);
             }
@@ -193,7 +202,7 @@ impl Delivery<'_> {
                 lag.convos.entry(entry.convo_id).or_insert_with(|| Lagging::from(entry.seq));
             }
             if let Some(lagging) = lag.convos.get_mut(&entry.convo_id) {
-                if lagging.parting {
+                if lagging.is_barred() {
                     return false;
                 }
                 if lagging.ahead.is_some() && entry.seq < lagging.next {
@@ -241,6 +250,7 @@ impl Delivery<'_> {
             if !routes.join(*user, entry.convo_id, entry.seq.next(), member_count) && is_repeat {
                 continue; // He came with the heads in which he is.
             }
+            routes.doubts.remove(&(*user, entry.convo_id));
             if is_unheard && routes.convo_slot(entry.convo_id).is_some() {
                 routes.unheard.push(entry.convo_id);
             }
@@ -253,10 +263,36 @@ impl Delivery<'_> {
                 }
                 let lagging = state.lag_at(self.commit, entry.convo_id, entry.seq);
                 lagging.whole = true;
+                (lagging.parting, lagging.barred) = (false, false);
                 // He starts anew: what he lacked of an earlier membership is not his any more.
                 lagging.next = lagging.next.max(entry.seq);
                 self.wakers.extend(state.wake_to_catch_up());
             }
+        }
+    }
+
+    /// An entry says of users that they are members, or no longer, which is news here although the entry is past.
+    /// Nobody knows which of them is true now: the store is asked, and until then they are given nothing.
+    fn doubt(&mut self, routes: &mut Routes, entry: &Entry, users: &[UserId], is_member: bool) {
+        for user in users {
+            if routes.is_member(*user, entry.convo_id) != is_member {
+                continue;
+            }
+            let (next, member_count) =
+                routes.convo(entry.convo_id).map_or((entry.seq, 0), |convo| (convo.next, convo.member_count));
+            routes.join(*user, entry.convo_id, next, member_count);
+            let Some(node) = routes.user(*user) else { continue };
+            for connection in &node.connections {
+                let mut state = connection.state();
+                if connection.mode == Mode::Poll {
+                    self.wakers.extend(state.hint());
+                } else {
+                    let next = if is_member { next } else { entry.seq };
+                    state.lag_at(self.commit, entry.convo_id, next).barred = true;
+                }
+            }
+            routes.doubts.insert((*user, entry.convo_id));
+            self.has_holes = true;
         }
     }
 
@@ -274,6 +310,7 @@ impl Delivery<'_> {
                 }
             }
             routes.part(*user, entry.convo_id, entry.seq);
+            routes.doubts.remove(&(*user, entry.convo_id));
         }
     }
 

@@ -1,16 +1,17 @@
 //! What did not come through here: an entry that was lost on its way, or has not come yet.
 //!
 //! Entries that come too early wait for those before them. What does not come soon is read from the store, once for
-//! all readers ([`Hub::overdue`]), and delivered as if it had come.
+//! all readers ([`Hub::overdue`]), and delivered as if it had come. Who came in or went out by an entry that is past
+//! already is in [doubt](Hub::doubts).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tertulia_protocol::event::SharedSettings;
-use tertulia_protocol::{ConvoId, Entry, Seq};
+use tertulia_protocol::{ConvoId, Entry, Seq, UserId};
 
 use super::routes::Routes;
-use super::{Connection, Hub, Mode, count};
+use super::{Connection, Hub, Mode, count, frames};
 use crate::log::Commit;
 
 /// How many entries of a conversation wait behind a hole; what comes beyond them is read from the store later.
@@ -79,15 +80,61 @@ impl Routes {
         let found = beyond.early.remove(&next);
         if found.is_none() && beyond.last < next {
             self.holes.remove(&slot);
+            self.drop_empty(slot);
         }
         found
     }
 }
 
 impl Hub {
-    /// Whether there is a hole.
-    pub fn has_holes(&self) -> bool {
-        !self.routes().holes.is_empty()
+    /// Whether there is a hole, or a doubt.
+    pub fn needs_repair(&self) -> bool {
+        let routes = self.routes();
+        !routes.holes.is_empty() || !routes.doubts.is_empty()
+    }
+
+    /// Of whom nobody knows here whether he is in a conversation: the store is to be asked, and
+    /// [`resolve`](Hub::resolve) told.
+    pub fn doubts(&self) -> Vec<(UserId, ConvoId)> {
+        self.routes().doubts.iter().copied().collect()
+    }
+
+    /// Says whether a user is in a conversation, as the store told after [`doubts`](Hub::doubts). That he is not may only
+    /// be said once he left before the [`position`](Hub::position): else his removal is on its way here.
+    pub fn resolve(&self, user: UserId, convo: ConvoId, is_member: bool) {
+        let mut routes = self.routes();
+        if !routes.doubts.remove(&(user, convo)) {
+            return; // What came here meanwhile has told it.
+        }
+        let mut wakers = Vec::new();
+        for connection in routes.user(user).map_or(&[][..], |node| node.connections.as_slice()) {
+            let mut state = connection.state();
+            if connection.mode == Mode::Poll {
+                wakers.extend(state.hint());
+                continue;
+            }
+            if is_member {
+                // From where he was on; that he has come in he may not know.
+                if let Some(lagging) = state.lag.as_mut().and_then(|lag| lag.convos.get_mut(&convo)) {
+                    lagging.whole |= lagging.is_barred();
+                    (lagging.parting, lagging.barred) = (false, false);
+                }
+                wakers.extend(state.wake_to_catch_up());
+            } else {
+                if let Some(lag) = &mut state.lag {
+                    lag.convos.remove(&convo);
+                }
+                state.end_lag_if_over();
+                wakers.extend(state.push(&frames::left(convo)));
+            }
+        }
+        if !is_member {
+            routes.part(user, convo, Seq::default());
+        }
+        drop(routes);
+        for waker in wakers {
+            waker.wake();
+        }
     }
 
     /// Says that a conversation has come to the entry `last`, whose way here nobody knows of.
@@ -129,9 +176,10 @@ impl Hub {
     pub fn overdue(&self) -> Vec<Hole> {
         let mut routes = self.routes();
         let Routes { convos, holes, .. } = &mut *routes;
-        let mut overdue = Vec::new();
+        let (mut overdue, mut filled) = (Vec::new(), Vec::new());
         holes.retain(|slot, beyond| {
             let Some(convo) = convos.get(*slot as usize).filter(|convo| convo.next <= beyond.last) else {
+                filled.push(*slot);
                 return false;
             };
             // Where nobody else appends nothing is on its way: who came in has brought along an older head.
@@ -140,6 +188,7 @@ impl Hub {
             }
             true
         });
+        filled.into_iter().for_each(|slot| routes.drop_empty(slot));
         count(&self.stats.holes, overdue.len() as u64);
         overdue
     }

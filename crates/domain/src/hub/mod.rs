@@ -23,7 +23,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +66,8 @@ pub struct Hub {
     routes: Mutex<routes::Routes>,
     /// Everything below it has been put into the outboxes of live readers.
     position: AtomicU64,
+    /// Whether a lagging reader waits for the position to move.
+    is_awaited: AtomicBool,
     stats: Stats,
 }
 
@@ -108,6 +110,7 @@ impl Hub {
             settings,
             routes: Mutex::default(),
             position: AtomicU64::new(start.get()),
+            is_awaited: AtomicBool::new(false),
             stats: Stats::default(),
         }
     }
@@ -124,7 +127,14 @@ impl Hub {
 
     /// Says that everything below `horizon` has been delivered: nothing committed is on its way here.
     pub fn caught_up(&self, horizon: Commit) {
-        self.position.fetch_max(horizon.get(), Ordering::AcqRel);
+        let before = self.position.fetch_max(horizon.get(), Ordering::AcqRel);
+        // Where nobody else appends, what they wait for wakes them itself.
+        if self.settings.others_append
+            && horizon.get() > before
+            && self.is_awaited.swap(false, Ordering::AcqRel)
+        {
+            self.wake_lagging();
+        }
     }
 
     /// How often a silent connection is pinged.

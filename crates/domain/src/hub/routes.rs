@@ -1,6 +1,6 @@
 //! Who is here, and in which conversations.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -26,6 +26,8 @@ pub(super) struct Routes {
     pub(super) watchers: HashMap<UserId, Vec<Arc<Connection>>>,
     /// The conversations with a hole, by their slots; nearly always there is none.
     pub(super) holes: BTreeMap<u32, Beyond>,
+    /// Of whom nobody knows here whether he is in a conversation.
+    pub(super) doubts: BTreeSet<(UserId, ConvoId)>,
     /// Conversations that came here with an entry, whose later ones nobody has asked for yet.
     pub(super) unheard: Vec<ConvoId>,
 }
@@ -156,11 +158,18 @@ impl Routes {
     fn leave(&mut self, slot: u32, user_slot: u32) {
         let Some(convo) = self.convos.get_mut(slot as usize) else { return };
         convo.here.retain(|known| *known != user_slot);
-        if convo.here.is_empty() {
-            let id = convo.id;
+        self.drop_empty(slot);
+    }
+
+    /// Forgets a conversation that nobody is in; not before what came too early has been looked at: it may let
+    /// somebody in again.
+    pub(super) fn drop_empty(&mut self, slot: u32) {
+        if let Some(convo) = self.convos.get(slot as usize)
+            && convo.here.is_empty()
+            && !self.holes.contains_key(&slot)
+        {
+            self.convo_slots.remove(&convo.id);
             self.convos.remove(slot as usize);
-            self.convo_slots.remove(&id);
-            self.holes.remove(&slot);
         }
     }
 

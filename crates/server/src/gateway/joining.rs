@@ -75,11 +75,12 @@ pub async fn catch_up_step(app: &App, connection: &Arc<Connection>, step: Step) 
             };
             let hiding = hiding(app, &missed.changes).await?;
             app.hub.finish_resume(connection, missed, &hiding);
+            ask_for_repair(app);
         }
         Step::News { convo, since, whole } => {
             let conversation = if whole {
                 let Some(conversation) = views::whole(app, connection.user, convo).await? else {
-                    forget(app, connection, convo).await;
+                    forget(app, connection, convo);
                     return Ok(());
                 };
                 Some(conversation)
@@ -98,17 +99,24 @@ pub async fn catch_up_step(app: &App, connection: &Arc<Connection>, step: Step) 
         Step::Page { convo, after } => {
             match app.store.history(connection.user, convo, Slice::After(after), PAGE).await? {
                 Some(page) => app.hub.give_page(connection, convo, &page),
-                None => forget(app, connection, convo).await,
+                None => forget(app, connection, convo),
             }
         }
     }
     Ok(())
 }
 
-/// He is out of it, in the store. The hub may still have to hear of it, and does when others have their turn.
-async fn forget(app: &App, connection: &Arc<Connection>, convo: ConvoId) {
+/// He is out of it, in the store. The hub may still have to hear of it.
+fn forget(app: &App, connection: &Arc<Connection>, convo: ConvoId) {
     app.hub.forget(connection, convo);
-    tokio::task::yield_now().await;
+    ask_for_repair(app);
+}
+
+/// Where others append, what the store says and what has come here may contradict each other.
+fn ask_for_repair(app: &App) {
+    if !app.store.is_sole_writer() && app.hub.needs_repair() {
+        app.repairs.notify_one();
+    }
 }
 
 /// Those among the owners of moved watermarks who hide what they have read.
