@@ -1,0 +1,295 @@
+//! The link to one server on which a node hears: a connection of its own, made anew when it breaks.
+//!
+//! Nothing else is asked here, so that the link may stop reading while the ear is full without holding up what the
+//! node publishes.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Shared;
+use crate::backoff::{Backoff, roll};
+use crate::live::Topic;
+use crate::redis::{Address, Command, Incoming, Life, Outgoing, Value, WireError, dial};
+
+/// Topics of one command. In a cluster those of one slot are, of which there are fewer.
+const COMMAND_TOPICS: usize = 512;
+/// Topics that are asked for before the first of them is confirmed: confirmations wait with the server, and count
+/// against what it holds for us.
+const UNCONFIRMED_MAX: usize = 16 * 1_024;
+/// A connection that lasted so long had not failed.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// What the server has still to say to what it was asked, in its order.
+enum Owed {
+    Subscribed { topics: Vec<Topic>, done: usize },
+    Unsubscribed { topics: Vec<Topic>, done: usize },
+    Round(u64),
+    Ping,
+    Barrier(u64),
+}
+
+pub(super) struct Link {
+    pub(super) shared: Arc<Shared>,
+    pub(super) server: Address,
+    /// There is something to ask for.
+    pub(super) work: Arc<Notify>,
+}
+
+struct Session<'l> {
+    link: &'l Link,
+    owed: Mutex<VecDeque<Owed>>,
+    /// Something was confirmed.
+    confirmed: Notify,
+    ping: Notify,
+    life: Life,
+}
+
+impl Link {
+    /// Keeps the link.
+    pub(super) async fn run(self) {
+        let mut failures: u32 = 0;
+        loop {
+            let begun = tokio::time::Instant::now();
+            let error = match dial(self.shared.servers.target(), &self.server).await {
+                Ok((incoming, outgoing)) => self.serve(incoming, outgoing).await,
+                Err(error) => error,
+            };
+            failures = if begun.elapsed() >= STEADY { 1 } else { failures.saturating_add(1) };
+            if failures == 1 {
+                tracing::warn!(server = %self.server, %error, "the live channel is broken");
+            }
+            self.shared.servers.doubt();
+            tokio::time::sleep(Backoff::SERVER.delay(failures, roll())).await;
+        }
+    }
+
+    async fn serve(&self, incoming: Incoming, outgoing: Outgoing) -> WireError {
+        let session = Session {
+            link: self,
+            owed: Mutex::default(),
+            confirmed: Notify::new(),
+            ping: Notify::new(),
+            life: Life::new(),
+        };
+        self.shared.counts.connections.add(1);
+        // Also when this future is dropped: the server is not one of the cluster any more.
+        let _down = Down(self);
+        self.shared.change(|wanted| wanted.is_up(&self.server));
+        tokio::select! {
+            error = session.read(incoming) => error,
+            error = session.write(outgoing) => error,
+            () = session.life.watch(|| session.ping.notify_one()) => WireError::Silent,
+        }
+    }
+}
+
+/// Says that a link is down when it goes.
+struct Down<'l>(&'l Link);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        self.0.shared.change(|wanted| wanted.is_down(&self.0.server));
+    }
+}
+
+impl Session<'_> {
+    fn owed(&self) -> MutexGuard<'_, VecDeque<Owed>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn read(&self, mut incoming: Incoming) -> WireError {
+        loop {
+            loop {
+                let said = match incoming.next() {
+                    Ok(Some(Value::Push(said))) => self.pushed(&said).await,
+                    Ok(Some(Value::Error(text))) => self.refused(text),
+                    Ok(Some(_)) => self.ponged(),
+                    Ok(None) => break,
+                    Err(error) => return error.into(),
+                };
+                if let Err(error) = said {
+                    return error;
+                }
+            }
+            if let Err(error) = incoming.fill().await {
+                return error;
+            }
+            self.life.sign(!self.owed().is_empty());
+        }
+    }
+
+    async fn pushed(&self, said: &[Value<'_>]) -> Result<(), WireError> {
+        let prefix = &*self.link.shared.prefix;
+        let [Value::Text(kind), Value::Text(channel), rest @ ..] = said else { return Ok(()) };
+        // One that is not ours, or of a version that we do not know.
+        let topic = channel.strip_prefix(prefix).and_then(Topic::from_key);
+        let Some(topic) = topic else { return Ok(()) };
+        match (*kind, rest) {
+            (b"smessage", [Value::Text(payload)]) => {
+                self.link.shared.counts.heard.add(1);
+                self.link.shared.counts.heard_bytes.add(payload.len() as u64);
+                let mut put = std::pin::pin!(self.link.shared.inlet.message(topic, payload));
+                if futures_util::poll!(&mut put).is_pending() {
+                    self.life.set_reading(false);
+                    put.await;
+                    self.life.set_reading(true);
+                }
+                Ok(())
+            }
+            (b"ssubscribe", _) => self.subscribed(topic),
+            (b"sunsubscribe", _) => {
+                self.unsubscribed(topic);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn subscribed(&self, topic: Topic) -> Result<(), WireError> {
+        let mut owed = self.owed();
+        match owed.front_mut() {
+            Some(Owed::Subscribed { topics, done }) if topics.get(*done) == Some(&topic) => {
+                *done += 1;
+                if *done == topics.len() {
+                    owed.pop_front();
+                    self.settle(owed);
+                }
+                Ok(())
+            }
+            _ => Err(WireError::Unexpected),
+        }
+    }
+
+    /// What we asked for; or the topic has moved to another server, which nobody has asked for.
+    fn unsubscribed(&self, topic: Topic) {
+        let mut owed = self.owed();
+        if let Some(Owed::Unsubscribed { topics, done }) = owed.front_mut()
+            && topics.get(*done) == Some(&topic)
+        {
+            *done += 1;
+            if *done == topics.len() {
+                owed.pop_front();
+                self.settle(owed);
+            }
+            return;
+        }
+        drop(owed);
+        if self.link.shared.change(|wanted| wanted.lost(topic)) {
+            self.link.shared.servers.doubt();
+        }
+    }
+
+    fn ponged(&self) -> Result<(), WireError> {
+        let mut owed = self.owed();
+        let passed = match owed.pop_front() {
+            Some(Owed::Ping) => None,
+            Some(Owed::Barrier(token)) => Some(token),
+            _ => return Err(WireError::Unexpected),
+        };
+        self.settle(owed);
+        if let Some(token) = passed {
+            self.link.shared.passed(token);
+        }
+        Ok(())
+    }
+
+    fn refused(&self, text: &[u8]) -> Result<(), WireError> {
+        let text = String::from_utf8_lossy(text).into_owned();
+        let mut owed = self.owed();
+        let topics = match owed.pop_front() {
+            Some(Owed::Subscribed { topics, done: 0 }) => topics,
+            // The server has given them up already.
+            Some(Owed::Unsubscribed { done: 0, .. }) if is_elsewhere(&text) => Vec::new(),
+            _ => return Err(WireError::Refused(text)),
+        };
+        // It may have to do with us (a right that is missing): to come back again and again would not help then, and
+        // neither would it be quiet.
+        if !is_elsewhere(&text) {
+            return Err(WireError::Refused(text));
+        }
+        self.link.shared.change(|wanted| wanted.refused(&self.link.server, topics));
+        self.link.shared.servers.doubt();
+        self.settle(owed);
+        Ok(())
+    }
+
+    /// Says that what needs no answer of its own has been reached.
+    fn settle(&self, mut owed: MutexGuard<'_, VecDeque<Owed>>) {
+        let mut reached = None;
+        while let Some(Owed::Round(round)) = owed.front() {
+            reached = Some(*round);
+            owed.pop_front();
+        }
+        drop(owed);
+        self.confirmed.notify_one();
+        if let Some(round) = reached {
+            self.link.shared.change(|wanted| wanted.confirmed(&self.link.server, round));
+        }
+    }
+
+    async fn write(&self, mut outgoing: Outgoing) -> WireError {
+        let mut buffer = Command::default();
+        loop {
+            let round = self.link.shared.round(&self.link.server, UNCONFIRMED_MAX / 4);
+            buffer.clear();
+            let Some(round) = round else {
+                tokio::select! {
+                    () = self.link.work.notified() => continue,
+                    () = self.ping.notified() => {}
+                }
+                self.owe(Owed::Ping);
+                buffer.begin("PING", 1);
+                if let Err(error) = outgoing.write(buffer.as_bytes()).await {
+                    return error;
+                }
+                continue;
+            };
+            while self.unconfirmed() > UNCONFIRMED_MAX {
+                self.confirmed.notified().await;
+            }
+            for (name, topics) in [("SSUBSCRIBE", round.subscribe), ("SUNSUBSCRIBE", round.unsubscribe)] {
+                for topics in self.link.shared.commands(topics, COMMAND_TOPICS) {
+                    buffer.begin(name, 1 + topics.len());
+                    topics.iter().for_each(|topic| buffer.word_of(&self.link.shared.prefix, &topic.key()));
+                    self.owe(match name {
+                        "SSUBSCRIBE" => Owed::Subscribed { topics, done: 0 },
+                        _ => Owed::Unsubscribed { topics, done: 0 },
+                    });
+                }
+            }
+            if let Some(round) = round.ends {
+                let mut owed = self.owed();
+                owed.push_back(Owed::Round(round));
+                self.settle(owed);
+            }
+            for token in round.barriers {
+                buffer.begin("PING", 1);
+                self.owe(Owed::Barrier(token));
+            }
+            if let Err(error) = outgoing.write(buffer.as_bytes()).await {
+                return error;
+            }
+        }
+    }
+
+    fn owe(&self, what: Owed) {
+        self.owed().push_back(what);
+        self.life.asked();
+    }
+
+    fn unconfirmed(&self) -> usize {
+        let count = |owed: &Owed| match owed {
+            Owed::Subscribed { topics, done } | Owed::Unsubscribed { topics, done } => topics.len() - done,
+            Owed::Round(_) | Owed::Ping | Owed::Barrier(_) => 0,
+        };
+        self.owed().iter().map(count).sum()
+    }
+}
+
+/// Whether a server says that another one, or itself in a moment, has what was asked for.
+fn is_elsewhere(text: &str) -> bool {
+    ["MOVED ", "CLUSTERDOWN ", "TRYAGAIN ", "LOADING "].iter().any(|kind| text.starts_with(kind))
+}

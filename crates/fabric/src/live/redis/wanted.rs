@@ -1,0 +1,299 @@
+//! What a node wants to hear, and how far each link is with asking for it. No I/O.
+//!
+//! The set of wanted topics is the truth; a link asks for whatever changed in it since it asked last. Changes are
+//! gathered while an earlier round is under way, so ten thousand calls at once cost a few rounds, and a topic that is
+//! subscribed and unsubscribed in between costs nothing. A link that comes back begins with all of them.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use tertulia_protocol::id::IdHash;
+
+use crate::live::Topic;
+use crate::redis::{Address, Topology};
+
+/// How many barriers may be under way; of more the oldest are let go: a later one stands for them.
+const BARRIERS_MAX: usize = 64;
+
+#[derive(Default)]
+pub(super) struct Wanted {
+    topics: HashSet<Topic, IdHash>,
+    links: HashMap<Address, Link>,
+    topology: Option<Arc<Topology>>,
+    prefix: Arc<[u8]>,
+    /// Topics that a server has given up, or never had: asked for again when the map has been looked at.
+    lost: Vec<Topic>,
+    /// Barriers under way, oldest first: the token, and how many links have not passed it.
+    barriers: VecDeque<(u64, usize)>,
+}
+
+/// How far a link is.
+#[derive(Default)]
+struct Link {
+    /// Moves whenever what was asked for may be forgotten; even while there is no connection.
+    epoch: u64,
+    /// What has changed and was not asked for yet. A topic may be there twice.
+    changed: VecDeque<Topic>,
+    /// Rounds that were begun: a round ends when nothing that has changed is left.
+    begun: u64,
+    /// The round that somebody waits for.
+    awaited: u64,
+    /// The last round that the server has confirmed.
+    confirmed: u64,
+    /// The round after which everything is subscribed again.
+    whole_after: u64,
+    /// Barriers that were not asked for yet.
+    barriers: Vec<u64>,
+}
+
+/// What a link asks for next.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Round {
+    pub(super) subscribe: Vec<Topic>,
+    pub(super) unsubscribe: Vec<Topic>,
+    /// Confirmed when all of these are, if the round ends with them.
+    pub(super) ends: Option<u64>,
+    pub(super) barriers: Vec<u64>,
+}
+
+/// What a subscriber waits for: each of these links, in this connection, has this round confirmed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ticket(Vec<(Address, u64, u64)>);
+
+/// How a [`Ticket`] stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Waiting,
+    Done,
+    Broken,
+}
+
+impl Link {
+    const fn is_up(&self) -> bool {
+        self.epoch % 2 == 1
+    }
+
+    const fn is_whole(&self) -> bool {
+        self.is_up() && self.confirmed >= self.whole_after
+    }
+
+    /// The round that will have everything that has changed until now.
+    fn next_round(&mut self) -> u64 {
+        self.awaited = self.begun + 1;
+        self.awaited
+    }
+
+    fn has_work(&self) -> bool {
+        !self.changed.is_empty() || self.awaited > self.begun || !self.barriers.is_empty()
+    }
+}
+
+impl Wanted {
+    pub(super) fn new(prefix: Arc<[u8]>) -> Self {
+        Self { prefix, ..Self::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// What a topic is called on the servers.
+    fn channel(prefix: &[u8], topic: &Topic) -> Vec<u8> {
+        [prefix, &topic.key()].concat()
+    }
+
+    fn server_of<'t>(topology: &'t Topology, prefix: &[u8], topic: &Topic) -> Option<&'t Address> {
+        if topology.is_cluster() {
+            topology.server_of(&Self::channel(prefix, topic))
+        } else {
+            topology.servers().first()
+        }
+    }
+
+    /// Wants topics. `None` if that has to wait for a link.
+    pub(super) fn want(&mut self, topics: &[Topic]) -> Option<Ticket> {
+        self.topics.extend(topics);
+        let (ticket, all_up) = self.change(topics);
+        all_up.then_some(ticket)
+    }
+
+    /// Does not want topics any more.
+    pub(super) fn leave(&mut self, topics: &[Topic]) {
+        topics.iter().for_each(|topic| {
+            self.topics.remove(topic);
+        });
+        // A link that is down has forgotten them by itself.
+        self.change(topics);
+    }
+
+    /// Notes that topics have changed with the links that have them, and whether all of those are up.
+    fn change(&mut self, topics: &[Topic]) -> (Ticket, bool) {
+        let Self { links, topology, prefix, .. } = self;
+        let Some(topology) = topology else { return (Ticket(Vec::new()), false) };
+        let mut touched: HashSet<&Address> = HashSet::new();
+        let mut all_up = true;
+        for topic in topics {
+            let server = Self::server_of(topology, prefix, topic);
+            let link = server.and_then(|server| Some((server, links.get_mut(server)?)));
+            match link.filter(|(_, link)| link.is_up()) {
+                Some((server, link)) => {
+                    link.changed.push_back(*topic);
+                    touched.insert(server);
+                }
+                None => all_up = false,
+            }
+        }
+        let rounds = touched.into_iter().filter_map(|server| {
+            let link = links.get_mut(server)?;
+            Some((server.clone(), link.epoch, link.next_round()))
+        });
+        (Ticket(rounds.collect()), all_up)
+    }
+
+    /// How what somebody waits for stands.
+    pub(super) fn standing(&self, ticket: &Ticket) -> Standing {
+        let mut standing = Standing::Done;
+        for (server, epoch, round) in &ticket.0 {
+            match self.links.get(server) {
+                Some(link) if link.epoch == *epoch && link.confirmed >= *round => {}
+                Some(link) if link.epoch == *epoch => standing = Standing::Waiting,
+                _ => return Standing::Broken,
+            }
+        }
+        standing
+    }
+
+    /// Takes over a map. Returns the servers that a link is needed to, and those to which none is any more.
+    pub(super) fn set_topology(&mut self, topology: &Arc<Topology>) -> (Vec<Address>, Vec<Address>) {
+        let before = self.topology.replace(Arc::clone(topology));
+        let servers = topology.servers();
+        let gone: Vec<Address> =
+            self.links.keys().filter(|known| !servers.contains(known)).cloned().collect();
+        gone.iter().for_each(|server| {
+            self.links.remove(server);
+        });
+        let new: Vec<Address> =
+            servers.iter().filter(|server| !self.links.contains_key(server)).cloned().collect();
+        for server in &new {
+            self.links.insert(server.clone(), Link::default());
+        }
+        let mut moved = std::mem::take(&mut self.lost);
+        if let Some(before) = before.filter(|before| before != topology) {
+            self.forget_barriers();
+            let prefix = &self.prefix;
+            let has_moved = |topic: &&Topic| {
+                Self::server_of(&before, prefix, topic) != Self::server_of(topology, prefix, topic)
+            };
+            moved.extend(self.topics.iter().filter(has_moved));
+        }
+        // What is not wanted any more is asked for as such, which does no harm; and where the link is down, all of
+        // its topics are asked for when it is up.
+        let (ticket, _) = self.change(&moved);
+        for (server, _, round) in ticket.0 {
+            if let Some(link) = self.links.get_mut(&server) {
+                link.whole_after = link.whole_after.max(round);
+            }
+        }
+        (new, gone)
+    }
+
+    /// A link has a connection.
+    pub(super) fn is_up(&mut self, server: &Address) {
+        let Self { topics, links, topology, prefix, .. } = self;
+        let (Some(link), Some(topology)) = (links.get_mut(server), topology) else { return };
+        link.epoch += u64::from(!link.is_up());
+        let here = |topic: &&Topic| Self::server_of(topology, prefix, topic) == Some(server);
+        link.changed = topics.iter().filter(here).copied().collect();
+        link.whole_after = link.next_round();
+    }
+
+    /// The connection of a link is broken, or the link is not needed any more.
+    pub(super) fn is_down(&mut self, server: &Address) {
+        self.forget_barriers();
+        let Some(link) = self.links.get_mut(server) else { return };
+        link.epoch += u64::from(link.is_up());
+        link.changed = VecDeque::new();
+        link.confirmed = link.begun;
+        link.awaited = link.begun;
+    }
+
+    /// What a link asks for next, of at most so many topics; `None` if there is nothing.
+    pub(super) fn round(&mut self, server: &Address, max: usize) -> Option<Round> {
+        let Self { topics, links, .. } = self;
+        let link = links.get_mut(server).filter(|link| link.is_up() && link.has_work())?;
+        let mut round = Round { barriers: std::mem::take(&mut link.barriers), ..Round::default() };
+        let count = link.changed.len().min(max);
+        for topic in link.changed.drain(..count) {
+            let list = if topics.contains(&topic) { &mut round.subscribe } else { &mut round.unsubscribe };
+            list.push(topic);
+        }
+        if link.changed.is_empty() {
+            // It was as long as everything that is wanted.
+            link.changed.shrink_to(1_024);
+            if count > 0 || link.awaited > link.begun {
+                link.begun += 1;
+                round.ends = Some(link.begun);
+            }
+        }
+        Some(round)
+    }
+
+    /// A server has confirmed a round.
+    pub(super) fn confirmed(&mut self, server: &Address, round: u64) {
+        if let Some(link) = self.links.get_mut(server) {
+            link.confirmed = round;
+        }
+    }
+
+    /// A server has given up a topic; returns whether anybody wants it.
+    pub(super) fn lost(&mut self, topic: Topic) -> bool {
+        let is_wanted = self.topics.contains(&topic);
+        self.lost.extend(is_wanted.then_some(topic));
+        is_wanted
+    }
+
+    /// A server does not take these topics: whoever waits for a round of this link does not know whether they are his.
+    pub(super) fn refused(&mut self, server: &Address, topics: Vec<Topic>) {
+        self.forget_barriers();
+        if let Some(link) = self.links.get_mut(server) {
+            link.epoch += 2;
+        }
+        self.lost.extend(topics);
+    }
+
+    /// Whether everything that is wanted is subscribed.
+    pub(super) fn is_whole(&self) -> bool {
+        let Some(topology) = &self.topology else { return false };
+        let is_whole = |server| self.links.get(server).is_some_and(Link::is_whole);
+        self.lost.is_empty() && topology.servers().iter().all(is_whole)
+    }
+
+    /// Sends a barrier over all links.
+    pub(super) fn barrier(&mut self, token: u64) {
+        if !self.is_whole() {
+            return;
+        }
+        if self.barriers.len() == BARRIERS_MAX {
+            self.barriers.pop_front();
+        }
+        self.barriers.push_back((token, self.links.len()));
+        self.links.values_mut().for_each(|link| link.barriers.push(token));
+    }
+
+    fn forget_barriers(&mut self) {
+        self.barriers.clear();
+        self.links.values_mut().for_each(|link| link.barriers.clear());
+    }
+
+    /// A barrier has come back over one link; returns whether it has over all.
+    pub(super) fn passed(&mut self, token: u64) -> bool {
+        let Some(at) = self.barriers.iter().position(|(known, _)| *known == token) else { return false };
+        self.barriers[at].1 -= 1;
+        let has_passed = self.barriers[at].1 == 0;
+        if has_passed {
+            // Those before it say nothing that it does not.
+            self.barriers.drain(..=at);
+        }
+        has_passed
+    }
+}
