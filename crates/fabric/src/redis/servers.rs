@@ -22,6 +22,8 @@ use crate::backoff::{Backoff, roll};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What has moved is not looked for more often than this.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait for a server that has not answered yet.
+const REACH_MAX: Duration = Duration::from_secs(2);
 /// How long a call waits to hear where something has moved.
 const MOVED_MAX: Duration = Duration::from_millis(500);
 
@@ -101,11 +103,22 @@ impl Servers {
         self.0.doubt.notify_one();
     }
 
+    /// Counts what may have made the servers forget, or go back to what they knew earlier: another connection (to a
+    /// server that was perhaps restarted), another map (a replica has taken over).
+    pub(crate) fn upheavals(&self) -> u64 {
+        self.0.upheavals.load(Ordering::Acquire)
+    }
+
     /// Lets go of all connections, and ends all that [`spawn`](Self::spawn) runs.
     pub(crate) async fn close(&self) {
         self.0.ending.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// The same without waiting: for whoever was not closed in order.
+    pub(crate) fn abandon(&self) {
+        self.0.ending.cancel();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -140,6 +153,19 @@ impl Servers {
             answers[at] = answer;
         }
         answers
+    }
+
+    /// Waits until all servers answer, or one does not.
+    pub(crate) async fn reach(&self) -> Result<(), CallError> {
+        let mut map = self.map();
+        let known = tokio::time::timeout(REACH_MAX, map.wait_for(|map| map.topology.is_some())).await;
+        let topology = known.ok().and_then(|map| map.ok()?.topology.clone());
+        let topology = topology.ok_or_else(|| CallError::Broken("no server has answered yet".into()))?;
+        let pings = topology.servers().iter().map(|server| async {
+            let pong = self.caller(server).call(Command::new("PING", 1), 1).await;
+            pong.inspect_err(|_| self.doubt())
+        });
+        join_all(pings).await.into_iter().try_for_each(|pong| pong.map(drop))
     }
 
     /// Asks those at `places`, in this order.

@@ -111,6 +111,13 @@ impl RedisLive {
     }
 }
 
+impl Drop for RedisLive {
+    fn drop(&mut self) {
+        self.0.inlet.close();
+        self.0.servers.abandon();
+    }
+}
+
 impl Shared {
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
         // A panic under the lock is a bug that was logged; what the set holds is still worth more than nothing.
