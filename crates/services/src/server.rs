@@ -71,6 +71,8 @@ pub struct Server {
     folder: PathBuf,
     port: u16,
     life: Life,
+    /// Further ones of its command line.
+    options: Vec<String>,
     process: Option<Process>,
     /// Goes with it.
     _temporary: Option<TempDir>,
@@ -82,8 +84,20 @@ impl Server {
     /// # Errors
     /// Its programs are not installed, or it does not come up.
     pub fn temporary(kind: Kind) -> Result<Self> {
+        Self::temporary_with(kind, &[])
+    }
+
+    /// Starts a Redis as [`temporary`](Self::temporary) does, with further options, such as `["--cluster-enabled", "yes"]`.
+    ///
+    /// # Errors
+    /// Its program is not installed, or it does not come up.
+    pub fn temporary_redis(options: &[&str]) -> Result<Self> {
+        Self::temporary_with(Kind::Redis, options)
+    }
+
+    fn temporary_with(kind: Kind, options: &[&str]) -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix("tertulia-").tempdir()?;
-        let mut server = Self::start(kind, temporary.path(), Life::WithCaller)?;
+        let mut server = Self::start_with(kind, temporary.path(), Life::WithCaller, options)?;
         server._temporary = Some(temporary);
         Ok(server)
     }
@@ -93,13 +107,18 @@ impl Server {
     /// # Errors
     /// Its programs are not installed, or it does not come up.
     pub fn start(kind: Kind, folder: &Path, life: Life) -> Result<Self> {
+        Self::start_with(kind, folder, life, &[])
+    }
+
+    fn start_with(kind: Kind, folder: &Path, life: Life, options: &[&str]) -> Result<Self> {
+        let options: Vec<_> = options.iter().map(ToString::to_string).collect();
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let folder = folder.canonicalize()?;
         let mut tries = 0;
         loop {
             let port = ports::free()?;
-            let mut server =
-                Self { kind, folder: folder.clone(), port, life, process: None, _temporary: None };
+            let (folder, options) = (folder.clone(), options.clone());
+            let mut server = Self { kind, folder, port, life, options, process: None, _temporary: None };
             match server.begin() {
                 Ok(()) => return Ok(server),
                 Err(_) if tries + 1 < STARTS_MAX => tries += 1,
@@ -111,16 +130,15 @@ impl Server {
     /// One that somebody else has started, to live by itself.
     pub(crate) fn found(kind: Kind, folder: &Path, port: u16, process: Process) -> Self {
         let (folder, life) = (folder.to_path_buf(), Life::ByItself);
-        Self { kind, folder, port, life, process: Some(process), _temporary: None }
+        Self { kind, folder, port, life, options: Vec::new(), process: Some(process), _temporary: None }
     }
 
     fn begin(&mut self) -> Result<()> {
-        let begin = match self.kind {
-            Kind::Postgres => postgres::start,
-            Kind::Redis => redis::start,
-            Kind::Kafka => kafka::start,
+        let process = match self.kind {
+            Kind::Postgres => postgres::start(&self.folder, self.port, self.life),
+            Kind::Redis => redis::start(&self.folder, self.port, self.life, &self.options),
+            Kind::Kafka => kafka::start(&self.folder, self.port, self.life),
         };
-        let process = begin(&self.folder, self.port, self.life);
         self.process = Some(process.with_context(|| format!("start {}", self.kind))?);
         Ok(())
     }

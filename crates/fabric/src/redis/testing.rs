@@ -1,140 +1,64 @@
 //! Real servers of a test's own: started, killed, paused, and asked directly.
 
-use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command as Process, Stdio};
-use std::sync::{LazyLock, Mutex};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use tertulia_services::{Kind, Server as Service};
 
 use super::{Address, Command, Reply, Target, Topology, resp, slot_of};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
-
-/// The ports that servers of tests get.
-const PORTS: std::ops::Range<u16> = 7_800..7_900;
-static IN_USE: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
-
-/// A port that nobody has, kept until it is dropped.
-struct Port(u16);
-
-impl Port {
-    fn take() -> Self {
-        let mut in_use = IN_USE.lock().unwrap();
-        let is_free = |port: &u16| !in_use.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok();
-        let port = PORTS.clone().find(is_free).expect("a free port");
-        in_use.insert(port);
-        Self(port)
-    }
-}
-
-impl Drop for Port {
-    fn drop(&mut self) {
-        IN_USE.lock().unwrap().remove(&self.0);
-    }
-}
 
 /// A `redis-server`.
 pub(crate) struct Server {
-    port: Port,
-    bus: Option<Port>,
-    folder: TempDir,
-    options: Vec<String>,
-    process: Option<Child>,
+    service: Service,
+    is_up: bool,
 }
 
 impl Server {
     /// A single one.
     pub(crate) fn start() -> Self {
-        Self::start_with(&[])
+        Self::of(Service::temporary(Kind::Redis))
     }
 
     pub(crate) fn start_with(options: &[&str]) -> Self {
-        let options = options.iter().map(ToString::to_string).collect();
-        let mut server = Self {
-            port: Port::take(),
-            bus: None,
-            folder: tempfile::tempdir().unwrap(),
-            options,
-            process: None,
-        };
-        server.restart();
-        server
+        Self::of(Service::temporary_redis(options))
     }
 
-    /// One that becomes part of a cluster.
-    fn start_in_cluster() -> Self {
-        let bus = Port::take();
-        let bus_port = bus.0.to_string();
-        let mut server = Self {
-            port: Port::take(),
-            bus: Some(bus),
-            folder: tempfile::tempdir().unwrap(),
-            options: [
-                "--cluster-enabled",
-                "yes",
-                "--cluster-node-timeout",
-                "1000",
-                "--cluster-port",
-                &bus_port,
-            ]
-            .map(Into::into)
-            .into(),
-            process: None,
-        };
-        server.restart();
-        server
+    fn of(service: anyhow::Result<Service>) -> Self {
+        Self { service: service.unwrap_or_else(|error| panic!("{error:#}")), is_up: true }
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port.0
+        self.service.address().port()
     }
 
     pub(crate) fn target(&self) -> Target {
-        format!("redis://127.0.0.1:{}", self.port()).parse().unwrap()
+        self.service.url().parse().unwrap()
     }
 
-    /// Starts it, again if it was killed.
+    /// Starts it again after it was killed.
     pub(crate) fn restart(&mut self) {
-        let port = self.port().to_string();
-        let mut process = Process::new("redis-server");
-        process.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no", "--dir"]);
-        process.arg(self.folder.path()).args(&self.options);
-        let started = process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        self.process = Some(started.expect("redis-server is needed for this test: apt install redis-server"));
-        let deadline = Instant::now() + PATIENCE;
-        // One with a password answers that it wants it.
-        while self.try_ask(&["PING"]).is_none() {
-            let has_ended = self.process.as_mut().and_then(|process| process.try_wait().unwrap());
-            assert!(has_ended.is_none(), "redis-server ended: {has_ended:?}");
-            assert!(Instant::now() < deadline, "redis-server does not come up");
-            sleep(POLL);
-        }
+        self.service.restart().unwrap();
+        self.is_up = true;
     }
 
     pub(crate) fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
+        self.service.kill().unwrap();
+        self.is_up = false;
     }
 
     pub(crate) fn pause(&self) {
-        self.signal(Signal::STOP);
+        self.service.pause().unwrap();
     }
 
     pub(crate) fn resume(&self) {
-        self.signal(Signal::CONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        let process = self.process.as_ref().expect("it runs");
-        kill_process(Pid::from_child(process), signal).unwrap();
+        self.service.resume().unwrap();
     }
 
     /// Asks it something, on a connection of its own.
@@ -172,12 +96,6 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 /// A Redis Cluster of three masters, and perhaps replicas of the first.
 pub(crate) struct Cluster {
     pub(crate) servers: Vec<Server>,
@@ -185,7 +103,8 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start(replicas: usize) -> Self {
-        let servers: Vec<_> = (0..3 + replicas).map(|_| Server::start_in_cluster()).collect();
+        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
+        let servers: Vec<_> = (0..3 + replicas).map(|_| Server::start_with(&options)).collect();
         for (server, (first, last)) in
             servers.iter().zip([("0", "5460"), ("5461", "10922"), ("10923", "16383")])
         {
@@ -193,8 +112,7 @@ impl Cluster {
         }
         let (first, others) = servers.split_first().unwrap();
         for other in others {
-            let (port, bus) = (other.port().to_string(), other.bus.as_ref().unwrap().0.to_string());
-            first.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+            first.ask(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string()]);
         }
         let cluster = Self { servers };
         cluster.wait_until("all know each other", |server| {
@@ -218,6 +136,19 @@ impl Cluster {
         cluster
     }
 
+    /// One that several tests use at once, each with a prefix of its own, and that none does anything to.
+    pub(crate) fn shared() -> (Arc<Self>, String) {
+        static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+        static USERS: AtomicU32 = AtomicU32::new(0);
+        let mut shared = SHARED.lock().unwrap();
+        let cluster = shared.upgrade().unwrap_or_else(|| {
+            let cluster = Arc::new(Self::start(0));
+            *shared = Arc::downgrade(&cluster);
+            cluster
+        });
+        (cluster, format!("test {}:", USERS.fetch_add(1, Ordering::Relaxed)))
+    }
+
     pub(crate) fn wait_until_whole(&self) {
         self.wait_until("the cluster is whole", |server| {
             let Reply::Text(info) = server.ask(&["CLUSTER", "INFO"]) else { panic!("no text") };
@@ -227,7 +158,7 @@ impl Cluster {
 
     fn wait_until(&self, what: &str, condition: impl Fn(&Server) -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.servers.iter().filter(|server| server.process.is_some()).all(&condition) {
+        while !self.servers.iter().filter(|server| server.is_up).all(&condition) {
             assert!(Instant::now() < deadline, "not {what}");
             sleep(POLL);
         }

@@ -33,6 +33,31 @@ impl LiveUnderTest for Single {
     }
 }
 
+/// A cluster that nothing happens to.
+struct Steady {
+    cluster: Arc<Cluster>,
+    prefix: String,
+}
+
+impl LiveUnderTest for Steady {
+    async fn open() -> Self {
+        let (cluster, prefix) = Cluster::shared();
+        Self { cluster, prefix }
+    }
+
+    async fn join(&self, limits: Limits) -> (Arc<dyn Live>, Ear) {
+        let target = self.cluster.target();
+        let (live, ear) = RedisLive::start(Options { target, prefix: self.prefix.clone(), limits });
+        (Arc::new(live), ear)
+    }
+
+    async fn cut(&mut self) {
+        unreachable!("others use it");
+    }
+
+    async fn mend(&mut self) {}
+}
+
 struct Clustered(Cluster);
 
 impl LiveUnderTest for Clustered {
@@ -59,5 +84,6 @@ mod single {
 }
 
 mod clustered {
-    crate::live_suite!(super::Clustered);
+    crate::live_suite!(hearing: super::Steady);
+    crate::live_suite!(links: super::Clustered);
 }

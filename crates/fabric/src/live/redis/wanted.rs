@@ -277,7 +277,12 @@ impl Wanted {
             self.barriers.pop_front();
         }
         self.barriers.push_back((token, self.links.len()));
-        self.links.values_mut().for_each(|link| link.barriers.push(token));
+        for link in self.links.values_mut() {
+            if link.barriers.len() == BARRIERS_MAX {
+                link.barriers.remove(0);
+            }
+            link.barriers.push(token);
+        }
     }
 
     fn forget_barriers(&mut self) {
@@ -295,5 +300,241 @@ impl Wanted {
             self.barriers.drain(..=at);
         }
         has_passed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tertulia_protocol::ConvoId;
+
+    use super::*;
+    use crate::redis::Reply;
+
+    const MAX: usize = 1_000;
+
+    fn server(port: u16) -> Address {
+        Address { host: "a".into(), port }
+    }
+
+    fn topic(number: u8) -> Topic {
+        Topic::Conversation(ConvoId::from_bytes([number; 16]))
+    }
+
+    fn single() -> Arc<Topology> {
+        Arc::new(Topology::single(server(1)))
+    }
+
+    /// A cluster whose first server has all slots below this one.
+    fn cluster(border: i64) -> Arc<Topology> {
+        let range = |first, last, port| {
+            let master = Reply::List(vec![Reply::Text("a".into()), Reply::Integer(port)]);
+            Reply::List(vec![Reply::Integer(first), Reply::Integer(last), master])
+        };
+        let answer = Reply::List(vec![range(0, border - 1, 1), range(border, 16_383, 2)]);
+        Arc::new(Topology::of_cluster(&answer, &server(1)).unwrap())
+    }
+
+    /// One that is up and has nothing to do.
+    fn up(topology: &Arc<Topology>) -> Wanted {
+        let mut wanted = Wanted::new(Arc::from(&b"t:"[..]));
+        assert!(!wanted.is_whole());
+        wanted.set_topology(topology);
+        for server in topology.servers() {
+            assert!(!wanted.is_whole());
+            wanted.is_up(server);
+            confirm_all(&mut wanted, server);
+        }
+        assert!(wanted.is_whole());
+        wanted
+    }
+
+    /// Lets a server confirm all that it is asked; returns the topics.
+    fn confirm_all(wanted: &mut Wanted, server: &Address) -> (Vec<Topic>, Vec<Topic>) {
+        let mut asked = (Vec::new(), Vec::new());
+        while let Some(round) = wanted.round(server, MAX) {
+            asked.0.extend(round.subscribe);
+            asked.1.extend(round.unsubscribe);
+            if let Some(ends) = round.ends {
+                wanted.confirmed(server, ends);
+            }
+        }
+        asked
+    }
+
+    #[test]
+    fn a_subscriber_waits_for_the_round_that_has_his_topics() {
+        let mut wanted = up(&single());
+        let first = wanted.want(&[topic(1)]).unwrap();
+        let round = wanted.round(&server(1), MAX).unwrap();
+        assert_eq!((round.subscribe, round.unsubscribe), (vec![topic(1)], vec![]));
+        // The round is under way: who comes now waits for the next one.
+        let second = wanted.want(&[topic(2), topic(1)]).unwrap();
+        wanted.confirmed(&server(1), round.ends.unwrap());
+        assert_eq!((wanted.standing(&first), wanted.standing(&second)), (Standing::Done, Standing::Waiting));
+        assert_eq!(confirm_all(&mut wanted, &server(1)).0, [topic(2), topic(1)]);
+        assert_eq!(wanted.standing(&second), Standing::Done);
+        assert_eq!(wanted.round(&server(1), MAX), None);
+    }
+
+    #[test]
+    fn long_rounds_are_asked_in_pieces_and_end_with_the_last() {
+        let mut wanted = up(&single());
+        let topics: Vec<_> = (0..5).map(topic).collect();
+        let ticket = wanted.want(&topics).unwrap();
+        let pieces: Vec<_> = std::iter::from_fn(|| wanted.round(&server(1), 2)).collect();
+        let lengths: Vec<_> =
+            pieces.iter().map(|piece| (piece.subscribe.len(), piece.ends.is_some())).collect();
+        assert_eq!(lengths, [(2, false), (2, false), (1, true)]);
+        assert_eq!(wanted.standing(&ticket), Standing::Waiting);
+        wanted.confirmed(&server(1), pieces[2].ends.unwrap());
+        assert_eq!(wanted.standing(&ticket), Standing::Done);
+    }
+
+    #[test]
+    fn what_is_asked_is_what_is_wanted_when_it_is_asked() {
+        let mut wanted = up(&single());
+        wanted.want(&[topic(1), topic(2)]);
+        wanted.leave(&[topic(1)]);
+        assert_eq!(
+            confirm_all(&mut wanted, &server(1)),
+            (vec![topic(2)], vec![topic(1), topic(1)]),
+            "a server that does not have a topic is asked to give it up, which it does"
+        );
+        wanted.leave(&[topic(2)]);
+        wanted.want(&[topic(2)]);
+        assert_eq!(confirm_all(&mut wanted, &server(1)), (vec![topic(2), topic(2)], vec![]));
+    }
+
+    #[test]
+    fn a_link_that_comes_back_begins_with_all_topics() {
+        let mut wanted = up(&single());
+        wanted.want(&[topic(1), topic(2)]);
+        confirm_all(&mut wanted, &server(1));
+        let under_way = wanted.want(&[topic(3)]).unwrap();
+        wanted.is_down(&server(1));
+        assert!(!wanted.is_whole());
+        assert_eq!(wanted.standing(&under_way), Standing::Broken);
+        assert_eq!(wanted.want(&[topic(4)]), None);
+        wanted.leave(&[topic(1)]);
+        assert_eq!(wanted.round(&server(1), MAX), None);
+        wanted.is_up(&server(1));
+        assert!(!wanted.is_whole());
+        let (mut asked, _) = confirm_all(&mut wanted, &server(1));
+        asked.sort();
+        assert_eq!(asked, [2, 3, 4].map(topic));
+        assert!(wanted.is_whole());
+        assert_eq!(wanted.standing(&under_way), Standing::Broken, "whatever comes later");
+    }
+
+    #[test]
+    fn each_server_of_a_cluster_is_asked_for_its_own() {
+        let topology = cluster(8_000);
+        let mut wanted = up(&topology);
+        let topics: Vec<_> = (0..100).map(topic).collect();
+        let ticket = wanted.want(&topics).unwrap();
+        let (first, _) = confirm_all(&mut wanted, &server(1));
+        assert_eq!(wanted.standing(&ticket), Standing::Waiting);
+        let (second, _) = confirm_all(&mut wanted, &server(2));
+        assert_eq!(wanted.standing(&ticket), Standing::Done);
+        assert!(!first.is_empty() && !second.is_empty() && first.len() + second.len() == topics.len());
+        for (port, topics) in [(1, &first), (2, &second)] {
+            let channel = |topic: &Topic| Wanted::channel(b"t:", topic);
+            assert!(topics.iter().all(|topic| topology.server_of(&channel(topic)) == Some(&server(port))));
+        }
+        // One that breaks leaves the other as it is.
+        wanted.is_down(&server(1));
+        assert_eq!(wanted.want(&topics), None);
+        assert_eq!(confirm_all(&mut wanted, &server(2)).0.len(), second.len());
+        wanted.is_up(&server(1));
+        assert_eq!(confirm_all(&mut wanted, &server(1)).0.len(), first.len());
+        assert!(wanted.is_whole());
+    }
+
+    #[test]
+    fn topics_whose_slot_has_moved_are_asked_of_the_other_server() {
+        let mut wanted = up(&cluster(4_000));
+        let topics: Vec<_> = (0..100).map(topic).collect();
+        wanted.want(&topics);
+        let (first, _) = confirm_all(&mut wanted, &server(1));
+        confirm_all(&mut wanted, &server(2));
+        assert_eq!(wanted.set_topology(&cluster(12_000)), (vec![], vec![]));
+        assert!(!wanted.is_whole());
+        let (moved, _) = confirm_all(&mut wanted, &server(1));
+        assert!(!moved.is_empty() && moved.iter().all(|topic| !first.contains(topic)));
+        assert_eq!(wanted.round(&server(2), MAX), None);
+        assert!(wanted.is_whole());
+    }
+
+    #[test]
+    fn a_server_that_comes_or_goes_is_said() {
+        let mut wanted = up(&cluster(4_000));
+        assert_eq!(wanted.set_topology(&single()), (vec![], vec![server(2)]));
+        assert_eq!(wanted.set_topology(&cluster(4_000)), (vec![server(2)], vec![]));
+        assert!(!wanted.is_whole());
+    }
+
+    #[test]
+    fn a_refused_topic_breaks_the_round_and_is_asked_for_when_the_map_was_looked_at() {
+        let mut wanted = up(&single());
+        let ticket = wanted.want(&[topic(1), topic(2)]).unwrap();
+        let round = wanted.round(&server(1), MAX).unwrap();
+        wanted.refused(&server(1), vec![topic(1)]);
+        wanted.confirmed(&server(1), round.ends.unwrap());
+        assert_eq!(wanted.standing(&ticket), Standing::Broken);
+        assert!(!wanted.is_whole());
+        wanted.set_topology(&single());
+        assert!(!wanted.is_whole(), "not before the server has it");
+        assert_eq!(confirm_all(&mut wanted, &server(1)).0, [topic(1)]);
+        assert!(wanted.is_whole());
+    }
+
+    #[test]
+    fn a_topic_that_a_server_gives_up_is_lost_if_it_is_wanted() {
+        let mut wanted = up(&single());
+        wanted.want(&[topic(1)]);
+        confirm_all(&mut wanted, &server(1));
+        assert!(!wanted.lost(topic(2)));
+        assert!(wanted.is_whole());
+        assert!(wanted.lost(topic(1)));
+        assert!(!wanted.is_whole());
+        wanted.set_topology(&single());
+        assert_eq!(confirm_all(&mut wanted, &server(1)).0, [topic(1)]);
+        assert!(wanted.is_whole());
+    }
+
+    #[test]
+    fn a_barrier_has_passed_when_it_has_over_all_links() {
+        let mut wanted = up(&cluster(8_000));
+        wanted.barrier(1);
+        wanted.barrier(2);
+        for port in [1, 2] {
+            assert_eq!(wanted.round(&server(port), MAX).unwrap().barriers, [1, 2]);
+        }
+        assert!(!wanted.passed(1) && !wanted.passed(2));
+        assert!(wanted.passed(2), "it has over both");
+        assert!(!wanted.passed(1), "the later one has spoken for it");
+    }
+
+    #[test]
+    fn a_barrier_does_not_survive_a_break() {
+        let mut wanted = up(&cluster(8_000));
+        wanted.barrier(1);
+        wanted.round(&server(1), MAX);
+        wanted.is_down(&server(2));
+        wanted.barrier(2);
+        assert!(!wanted.passed(1));
+        wanted.is_up(&server(2));
+        confirm_all(&mut wanted, &server(2));
+        assert!(wanted.is_whole() && !wanted.passed(1));
+        assert_eq!(wanted.round(&server(1), MAX), None, "nothing is left of them");
+    }
+
+    #[test]
+    fn barriers_that_never_pass_take_no_memory() {
+        let mut wanted = up(&single());
+        (0..10_000).for_each(|token| wanted.barrier(token));
+        assert!(wanted.barriers.len() <= BARRIERS_MAX);
+        assert!(wanted.round(&server(1), MAX).unwrap().barriers.len() <= BARRIERS_MAX);
+        assert!(wanted.passed(9_999));
     }
 }

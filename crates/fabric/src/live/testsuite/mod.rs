@@ -31,10 +31,15 @@ pub trait LiveUnderTest: Sized {
     async fn mend(&mut self);
 }
 
-/// A `#[tokio::test]` for each statement.
+/// A `#[tokio::test]` for each statement: `live_suite!(Adapter)`, or only `hearing: Adapter` (all links stand) or
+/// `links: Adapter`.
 #[macro_export]
 macro_rules! live_suite {
     ($adapter:ty) => {
+        $crate::live_suite! { hearing: $adapter }
+        $crate::live_suite! { links: $adapter }
+    };
+    (hearing: $adapter:ty) => {
         $crate::live_suite! { @ $adapter, hearing:
             what_is_published_is_heard_by_whoever_subscribed
             ones_own_publications_come_back
@@ -52,6 +57,8 @@ macro_rules! live_suite {
             a_node_that_does_not_listen_holds_up_nobody
             calls_without_topics_and_messages_are_answered
         }
+    };
+    (links: $adapter:ty) => {
         $crate::live_suite! { @ $adapter, links:
             the_first_thing_heard_is_that_the_link_stands
             a_broken_link_is_heard_and_so_is_its_end

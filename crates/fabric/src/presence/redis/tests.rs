@@ -1,5 +1,6 @@
 //! The adapter in the suite of its ports, on a single server and on a cluster; and what real servers do to it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tertulia_protocol::event::Presence::{Away, Offline, Online};
@@ -14,9 +15,10 @@ use crate::redis::testing::{Cluster, Server};
 use crate::redis::{Reply, Target};
 use crate::{ClusterError, NodeId};
 
+const LEASE: Duration = Duration::from_secs(1);
+
 fn start(target: Target, id: NodeId, description: Description) -> RedisPresence {
-    let options = Options { lease: Duration::from_secs(1), ..Options::new(target) };
-    RedisPresence::start(id, description, options)
+    RedisPresence::start(id, description, Options { lease: LEASE, ..Options::new(target) })
 }
 
 async fn join(target: Target, number: u8) -> RedisPresence {
@@ -66,7 +68,8 @@ impl PresenceUnderTest for Single {
 }
 
 struct Clustered {
-    cluster: Cluster,
+    cluster: Arc<Cluster>,
+    prefix: String,
     stopped: Option<OwnedMutexGuard<()>>,
 }
 
@@ -74,11 +77,13 @@ impl PresenceUnderTest for Clustered {
     type Node = RedisPresence;
 
     async fn open() -> Self {
-        Self { cluster: Cluster::start(0), stopped: None }
+        let (cluster, prefix) = Cluster::shared();
+        Self { cluster, prefix, stopped: None }
     }
 
     async fn join(&self, id: NodeId, description: Description) -> RedisPresence {
-        start(self.cluster.target(), id, description)
+        let (target, prefix) = (self.cluster.target(), self.prefix.clone());
+        RedisPresence::start(id, description, Options { target, prefix, lease: LEASE })
     }
 
     async fn kill(&self, node: RedisPresence) {
