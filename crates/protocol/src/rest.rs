@@ -400,3 +400,25 @@ pub struct EventsPage {
     /// For the next call; using it says that these events have arrived.
     pub cursor: String,
 }
+
+/// `GET /search`: a message that was found, in its present state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FoundMessage {
+    /// The message.
+    #[serde(flatten)]
+    pub message: Entry,
+    /// The piece of it with what was sought.
+    pub snippet: Snippet,
+}
+
+/// A piece of a message's body with what was sought in it marked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Snippet {
+    /// The piece; `…` stands for what was left out before or behind it. Plain text.
+    pub text: String,
+    /// What was sought, as `[start, end]` in `text`, in order and without overlaps: UTF-16 code units, as strings of
+    /// browsers count (`text.slice(start, end)`).
+    pub marks: Vec<[u32; 2]>,
+}

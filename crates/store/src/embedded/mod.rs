@@ -44,7 +44,7 @@ mod rows;
 mod settle;
 mod settled;
 mod settler;
-pub(crate) mod sqlite;
+pub mod sqlite;
 mod store;
 mod tail;
 #[cfg(test)]

@@ -27,16 +27,16 @@ const PAGE_BYTES: u32 = 8_192;
 const STATEMENTS_CACHED: usize = 96;
 
 /// One kind of file: its name in the data folder and how its tables came to be.
-pub(crate) struct Schema {
+pub struct Schema {
     /// The file's name in the data folder.
-    pub(crate) file: &'static str,
+    pub file: &'static str,
     /// Migrations 1, 2, 3, …: (name, SQL). One that was ever released is never edited; its checksum is stored.
-    pub(crate) migrations: &'static [(&'static str, &'static str)],
+    pub migrations: &'static [(&'static str, &'static str)],
 }
 
 /// When a commit reaches the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durability {
+pub enum Durability {
     /// With the commit: it survives power loss.
     Full,
     /// Later, but in order: power loss may take the last commits, never a part of one.
@@ -45,7 +45,7 @@ pub(crate) enum Durability {
 
 impl Durability {
     /// Sets this for the commits that `db` makes from now on.
-    pub(crate) fn apply(self, db: &Connection) -> rusqlite::Result<()> {
+    pub fn apply(self, db: &Connection) -> rusqlite::Result<()> {
         // An integer: pragma_update would quote a word, and 1 and 2 are NORMAL and FULL.
         db.pragma_update(
             None,
@@ -59,11 +59,7 @@ impl Durability {
 }
 
 /// Opens (or makes) a file for its one writer, and brings its tables up to date.
-pub(crate) fn open_writer(
-    dir: &Path,
-    schema: &Schema,
-    durability: Durability,
-) -> Result<Connection, OpenError> {
+pub fn open_writer(dir: &Path, schema: &Schema, durability: Durability) -> Result<Connection, OpenError> {
     assert_version()?;
     let path = dir.join(schema.file);
     let failed = |source| OpenError::Sqlite { file: path.clone(), source };
@@ -81,7 +77,7 @@ pub(crate) fn open_writer(
 }
 
 /// Opens a file that [`open_writer`] has opened before, for reading only.
-pub(crate) fn open_reader(dir: &Path, schema: &Schema) -> Result<Connection, OpenError> {
+pub fn open_reader(dir: &Path, schema: &Schema) -> Result<Connection, OpenError> {
     let path = dir.join(schema.file);
     let failed = |source| OpenError::Sqlite { file: path.clone(), source };
     // Not SQLITE_OPEN_READ_ONLY: a reader of a WAL file must be able to make its shared memory.

@@ -1,0 +1,209 @@
+//! The adapter in SQLite: `search.db`, a file of its own in the data folder, so that indexing never waits for the store
+//! nor the store for it.
+//!
+//! `apply` writes batches, `ask` answers; here is who does it on which thread.
+
+mod apply;
+mod ask;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, ErrorCode};
+use tertulia_protocol::Timestamp;
+use tertulia_store::embedded::OpenError;
+use tertulia_store::embedded::sqlite::{self, Durability, Schema};
+use tokio::sync::Semaphore;
+
+use self::apply::Writer;
+use crate::port::{Change, Found, IndexError, Search, SearchIndex};
+
+const SCHEMA: Schema =
+    Schema { file: "search.db", migrations: &[("documents", include_str!("schema_001.sql"))] };
+
+/// Searches at one time; more wait.
+const READERS: usize = 2;
+/// How long a search may take: one that takes longer asks for what nearly every message has, in all ways at once.
+const SEARCH_MAX: Duration = Duration::from_secs(5);
+/// Pages in the WAL at which it is brought into the file; batches are large.
+const CHECKPOINT_PAGES: u32 = 4_000;
+/// The cache of the writer, in KiB: merging reads what was written lately.
+const CACHE_KIB: i64 = 32_768;
+
+/// A number within a millisecond has so many bits; the time has 43 and lasts until the year 2248.
+const NUMBER_BITS: u32 = 20;
+
+/// The least id of a moment.
+fn first_id(ts: Timestamp) -> i64 {
+    ts.as_millis().clamp(0, i64::MAX >> NUMBER_BITS) << NUMBER_BITS
+}
+
+/// The index of one process, in `search.db` of a data folder.
+pub struct Embedded {
+    dir: PathBuf,
+    /// `None` once it is closed.
+    writer: Arc<Mutex<Option<Writer>>>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Embedded {
+    /// Opens the index of a data folder, or makes it; one that is damaged is made anew. The folder's lock must be held.
+    ///
+    /// Blocks: call it before the service starts, or on a thread that may.
+    ///
+    /// # Errors
+    /// A newer version has written it, or the disk does not let us.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let dir = dir.as_ref();
+        let db = match open_writer(dir) {
+            Err(OpenError::Sqlite { file, source }) if is_damaged(&source) => {
+                tracing::warn!(%source, file = %file.display(), "the search index is damaged: it is made anew");
+                remove(dir)?;
+                open_writer(dir)?
+            }
+            opened => opened?,
+        };
+        let idle = (0..READERS).map(|_| sqlite::open_reader(dir, &SCHEMA)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            writer: Arc::new(Mutex::new(Some(Writer::new(db)))),
+            idle: Arc::new(Mutex::new(idle)),
+            permits: Arc::new(Semaphore::new(READERS)),
+        })
+    }
+
+    /// Does something with the writer, on a thread that may block.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> Result<T, IndexError> + Send + 'static,
+    ) -> Result<T, IndexError> {
+        let writer = Arc::clone(&self.writer);
+        let done =
+            tokio::task::spawn_blocking(move || lock(&writer).as_mut().map_or(Err(IndexError::Closed), work));
+        done.await.unwrap_or_else(|error| Err(unavailable(error.to_string())))
+    }
+}
+
+fn open_writer(dir: &Path) -> Result<Connection, OpenError> {
+    // What a power loss takes is indexed again: its cursor goes with it.
+    let db = sqlite::open_writer(dir, &SCHEMA, Durability::Normal)?;
+    let failed = |source| OpenError::Sqlite { file: dir.join(SCHEMA.file), source };
+    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(failed)?;
+    db.pragma_update(None, "cache_size", -CACHE_KIB).map_err(failed)?;
+    Ok(db)
+}
+
+fn is_damaged(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+fn remove(dir: &Path) -> Result<(), OpenError> {
+    for suffix in ["", "-wal", "-shm"] {
+        match fs::remove_file(dir.join(format!("{}{suffix}", SCHEMA.file))) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(OpenError::Folder { dir: dir.to_owned(), source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl SearchIndex for Embedded {
+    async fn cursor(&self) -> Result<Option<String>, IndexError> {
+        self.write(|writer| Ok(writer.cursor()?)).await
+    }
+
+    async fn apply(&self, batch: Vec<Change>, cursor: &str) -> Result<(), IndexError> {
+        let cursor = cursor.to_owned();
+        self.write(move |writer| writer.apply(batch, &cursor)).await
+    }
+
+    async fn clear(&self) -> Result<(), IndexError> {
+        self.write(|writer| Ok(writer.clear()?)).await
+    }
+
+    async fn search(&self, search: Search) -> Result<Found, IndexError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| IndexError::Closed)?;
+        let db = match lock(&self.idle).pop() {
+            Some(db) => db,
+            // The search that had it has panicked.
+            None => {
+                sqlite::open_reader(&self.dir, &SCHEMA).map_err(|error| unavailable(error.to_string()))?
+            }
+        };
+        let interrupt = db.get_interrupt_handle();
+        let idle = Arc::clone(&self.idle);
+        let mut searching = tokio::task::spawn_blocking(move || {
+            let found = ask::ask(&db, &search);
+            lock(&idle).push(db);
+            drop(permit);
+            found
+        });
+        let found = match tokio::time::timeout(SEARCH_MAX, &mut searching).await {
+            Ok(found) => found,
+            Err(_) => {
+                interrupt.interrupt();
+                searching.await
+            }
+        };
+        match found {
+            Ok(Err(error)) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Err(
+                unavailable("this search takes too long; seek rarer words, or name a conversation".into()),
+            ),
+            Ok(found) => Ok(found?),
+            Err(error) => Err(unavailable(error.to_string())),
+        }
+    }
+
+    fn figures(&self) -> Vec<(&'static str, f64)> {
+        let bytes = |suffix: &str| {
+            let file = self.dir.join(format!("{}{suffix}", SCHEMA.file));
+            fs::metadata(file).map_or(0, |meta| meta.len()) as f64
+        };
+        vec![("search_bytes", bytes("") + bytes("-wal"))]
+    }
+
+    async fn close(&self) {
+        // The searches that have begun come to their end; no other begins.
+        let all = u32::try_from(READERS).unwrap_or(u32::MAX);
+        let waited = self.permits.acquire_many(all).await;
+        self.permits.close();
+        drop(waited);
+        lock(&self.idle).clear();
+        let writer = Arc::clone(&self.writer);
+        let closed = tokio::task::spawn_blocking(move || lock(&writer).take().map(Writer::close)).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, "the search index ended badly");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A transaction that is left half way is rolled back.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unavailable(reason: String) -> IndexError {
+    IndexError::Unavailable { reason, retry_after: Duration::from_secs(1) }
+}
+
+impl From<rusqlite::Error> for IndexError {
+    fn from(error: rusqlite::Error) -> Self {
+        use ErrorCode::{ConstraintViolation, TooBig, TypeMismatch, Unknown};
+        match error.sqlite_error_code() {
+            // What another try will not mend, and what was to be written is at fault.
+            Some(ConstraintViolation | TooBig | TypeMismatch | Unknown) | None => {
+                Self::Refused(error.to_string())
+            }
+            Some(_) => unavailable(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What tokenizer, parser and snippets owe for any text: an answer, never a panic, and what stands in a text finds it.
+//!
+//! The fuzz targets call these with texts that are grown for hours; the tests of each module draw theirs.
+
+use crate::words::{WORD_CHARS_MAX, WORDS_MAX, words};
+use crate::{Query, Term, find, snippet};
+
+/// The words of a text: each finds it, and is marked in its snippet.
+///
+/// # Panics
+/// If a promise is broken, as all of these.
+pub fn tokens(text: &str) {
+    let found = words(text);
+    assert!(found.len() <= WORDS_MAX);
+    for word in found.iter().take(100) {
+        assert!(word.text.chars().count() <= WORD_CHARS_MAX);
+        let own = &text[word.range.clone()];
+        let Some(term) = Term::of(own) else { panic!("{own:?} is a word, and none by itself") };
+        let marks = find(&[term], &found);
+        let Some(marks) = marks else { panic!("{own:?} does not find the text that it is of") };
+        assert!(!snippet(text, &marks).marks.is_empty());
+    }
+}
+
+/// A query, as a user writes it, and a message that it is sought in.
+pub fn query(query: &str, text: &str) {
+    let Ok(query) = Query::parse(query) else { return };
+    if let Some(marks) = find(&query.terms, &words(text)) {
+        let snippet = snippet(text, &marks);
+        let units = u32::try_from(snippet.text.encode_utf16().count()).unwrap_or(u32::MAX);
+        let mut end = 0;
+        for [from, to] in snippet.marks {
+            assert!(end <= from && from < to && to <= units);
+            end = to;
+        }
+    }
+}
