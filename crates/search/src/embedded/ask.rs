@@ -1,24 +1,35 @@
 //! Answering searches.
+//!
+//! Messages with all the words come from the newest on, and whoever has enough does not ask for the rest. To find those
+//! that may be seen there are two ways. Looked through: each is asked for its conversation; good where most may be seen,
+//! or where there are few. Named: the conversations stand in the question; good where most may not be seen. Who is in
+//! many conversations takes the first way for a while, and then goes on the second.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 use tertulia_protocol::{ConvoId, Seq, Timestamp};
 
 use super::{NUMBER_BITS, first_id};
 use crate::port::{Found, Hit, Order, Place, RANKED_MAX, Search, rank};
 
-/// Up to so many conversations are named in the question. Of more the answers are looked through instead: who is in so
-/// many finds enough among the newest of all.
-const CONVOS_NAMED_MAX: usize = 256;
-/// How many messages with all the words one search looks at, to find those that may be seen.
+/// Up to so many conversations are named at once.
+const FEW: usize = 4;
+/// How many messages are looked through before conversations are named.
+const LOOKED_THROUGH: usize = 2_000;
+/// The most conversations that are named: each costs with every message. Who is in more finds enough among all.
+const NAMED_MAX: usize = 256;
+/// How many messages with all the words one search looks at.
 const EXAMINED_MAX: usize = 20_000;
 
 /// A message with all the words.
 struct Candidate {
     id: i64,
-    convo: ConvoId,
+    /// If it may be seen.
+    convo: Option<ConvoId>,
     seq: Seq,
     words: u32,
 }
@@ -26,138 +37,195 @@ struct Candidate {
 pub(super) fn ask(db: &Connection, search: &Search) -> rusqlite::Result<Found> {
     // One moment for all of it.
     let tx = db.unchecked_transaction()?;
-    let Some(question) = question(&tx, search)? else { return Ok(Found::default()) };
-    let from = search.after.map_or(i64::MIN, first_id);
-    let below = search.before.map_or(i64::MAX, first_id);
-    let below = match search.from {
-        None => below,
-        Some(Place::Newest { id }) => below.min(id),
-        Some(Place::Rank { newest, .. }) => below.min(newest.saturating_add(1)),
-    };
-    let mut statement = tx.prepare_cached(
-        // From the newest on; whoever has enough does not ask for the rest.
-        "SELECT d.id, n.id, d.seq, d.words FROM texts
-         CROSS JOIN documents d ON d.id = texts.rowid
-         CROSS JOIN names n ON n.key = d.convo
-         WHERE texts MATCH ?1 AND texts.rowid >= ?2 AND texts.rowid < ?3 ORDER BY texts.rowid DESC",
-    )?;
-    let candidates = statement.query_map((question, from, below), candidate)?;
+    let Some(asking) = Asking::new(&tx, search)? else { return Ok(Found::default()) };
     match search.order {
-        Order::Newest => newest(search, candidates),
-        Order::Rank => ranked(search, candidates),
+        Order::Newest => newest(search, asking),
+        Order::Rank => ranked(search, asking),
     }
 }
 
-fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
-    Ok(Candidate {
-        id: row.get(0)?,
-        convo: ConvoId::from_bytes(row.get(1)?),
-        seq: Seq::new(row.get::<_, i64>(2)?.cast_unsigned()),
-        words: row.get(3)?,
-    })
-}
-
-/// The question in the language of FTS5; `None`: nothing can fit. Words hold neither quotation marks nor spaces.
-fn question(db: &Connection, search: &Search) -> rusqlite::Result<Option<String>> {
-    let mut question = String::new();
-    for term in &search.terms {
-        let sign = if term.is_open() { " *" } else { "" };
-        and(&mut question, format_args!("\"{}\"{sign}", term.words().join(" ")));
-    }
-    let mut key = db.prepare_cached("SELECT key FROM names WHERE id = ?1")?;
-    let mut key_of = |id: &[u8; 16]| key.query_row([id], |row| row.get::<_, i64>(0)).optional();
-    if let Some(sender) = search.sender {
-        let Some(key) = key_of(sender.as_bytes())? else { return Ok(None) };
-        and(&mut question, format_args!("\"~u{key}\""));
-    }
-    if search.convos.len() <= CONVOS_NAMED_MAX {
-        let mut named = String::new();
-        for convo in search.convos.keys() {
-            if let Some(key) = key_of(convo.as_bytes())? {
-                let or = if named.is_empty() { "" } else { " OR " };
-                // To a text it can always be written.
-                let _ = write!(named, "{or}\"~c{key}\"");
-            }
-        }
-        if named.is_empty() {
-            return Ok(None);
-        }
-        and(&mut question, format_args!("({named})"));
-    }
-    Ok((!question.is_empty()).then_some(question))
-}
-
-fn and(question: &mut String, what: std::fmt::Arguments<'_>) {
-    let and = if question.is_empty() { "" } else { " AND " };
-    let _ = write!(question, "{and}{what}");
-}
-
-fn may_be_seen(search: &Search, candidate: &Candidate) -> bool {
-    search.convos.get(&candidate.convo).is_some_and(|&visible_from| candidate.seq >= visible_from)
-}
-
-fn newest(
-    search: &Search,
-    candidates: impl Iterator<Item = rusqlite::Result<Candidate>>,
-) -> rusqlite::Result<Found> {
+fn newest(search: &Search, asking: Asking<'_>) -> rusqlite::Result<Found> {
     let mut found = Found::default();
-    let mut examined_last = None;
-    for (examined, candidate) in candidates.enumerate() {
-        let candidate = candidate?;
-        let is_hit = may_be_seen(search, &candidate);
-        if examined == EXAMINED_MAX || is_hit && found.hits.len() == search.limit {
-            found.next = examined_last;
-            break;
+    let mut examined = None;
+    let whole = asking.run(|Candidate { id, convo, seq, .. }| {
+        if convo.is_some() && found.hits.len() == search.limit {
+            return ControlFlow::Break(());
         }
-        let place = Place::Newest { id: candidate.id };
-        examined_last = Some(place);
-        if is_hit {
-            found.hits.push(Hit { convo: candidate.convo, seq: candidate.seq, place });
-        }
-    }
+        let place = Place::Newest { id };
+        examined = Some(place);
+        found.hits.extend(convo.map(|convo| Hit { convo, seq, place }));
+        ControlFlow::Continue(())
+    })?;
+    found.next = examined.filter(|_| !whole);
     Ok(found)
 }
 
-fn ranked(
-    search: &Search,
-    candidates: impl Iterator<Item = rusqlite::Result<Candidate>>,
-) -> rusqlite::Result<Found> {
-    let mut newest = match search.from {
-        Some(Place::Rank { newest, .. }) => Some(newest),
-        _ => None,
+fn ranked(search: &Search, asking: Asking<'_>) -> rusqlite::Result<Found> {
+    let (mut newest, behind) = match search.from {
+        Some(Place::Rank { newest, rank, id }) => (Some(newest), Some((rank, id))),
+        _ => (None, None),
     };
-    let behind = match search.from {
-        Some(Place::Rank { rank, id, .. }) => Some((rank, id)),
-        _ => None,
-    };
-    let mut weighed = Vec::new();
-    let mut ranked = 0;
-    for candidate in candidates.take(EXAMINED_MAX) {
-        let candidate = candidate?;
-        newest.get_or_insert(candidate.id);
-        if !may_be_seen(search, &candidate) {
-            continue;
-        }
-        let weight =
-            (rank(Timestamp::from_millis(candidate.id >> NUMBER_BITS), candidate.words), candidate.id);
+    let (mut weighed, mut ranked) = (Vec::new(), 0);
+    asking.run(|Candidate { id, convo, seq, words }| {
+        newest.get_or_insert(id);
+        let Some(convo) = convo else { return ControlFlow::Continue(()) };
+        let weight = (rank(Timestamp::from_millis(id >> NUMBER_BITS), words), id);
         if behind.is_none_or(|behind| weight < behind) {
-            weighed.push((weight, candidate));
+            weighed.push((weight, convo, seq));
         }
         ranked += 1;
-        if ranked == RANKED_MAX {
-            break;
-        }
-    }
-    weighed.sort_unstable_by_key(|&(weight, _)| Reverse(weight));
+        if ranked == RANKED_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    weighed.sort_unstable_by_key(|&(weight, ..)| Reverse(weight));
     let has_more = weighed.len() > search.limit;
     weighed.truncate(search.limit);
-    let hits: Vec<Hit> = weighed
-        .into_iter()
-        .map(|((rank, id), Candidate { convo, seq, .. })| {
-            let place = Place::Rank { newest: newest.unwrap_or(id), rank, id };
-            Hit { convo, seq, place }
-        })
-        .collect();
+    let hit = |((rank, id), convo, seq)| {
+        let place = Place::Rank { newest: newest.unwrap_or(id), rank, id };
+        Hit { convo, seq, place }
+    };
+    let hits: Vec<Hit> = weighed.into_iter().map(hit).collect();
     let next = hits.last().map(|hit| hit.place).filter(|_| has_more);
     Ok(Found { hits, next })
+}
+
+/// A search in the language of FTS5.
+struct Asking<'a> {
+    db: &'a Connection,
+    search: &'a Search,
+    /// Words, phrases and the sender.
+    what: String,
+    /// The conversations, where they are named.
+    named: Option<String>,
+    /// Whether some may be looked through first.
+    looks_through: bool,
+    from: i64,
+    below: i64,
+}
+
+impl<'a> Asking<'a> {
+    /// `None`: nothing can fit. Words hold neither quotation marks nor spaces.
+    fn new(db: &'a Connection, search: &'a Search) -> rusqlite::Result<Option<Self>> {
+        let mut what = Vec::new();
+        for term in &search.terms {
+            let sign = if term.is_open() { " *" } else { "" };
+            what.push(format!("\"{}\"{sign}", term.words().join(" ")));
+        }
+        let mut key = db.prepare_cached("SELECT key FROM names WHERE id = ?1")?;
+        let mut key_of = |id: &[u8; 16]| key.query_row([id], |row| row.get::<_, i64>(0)).optional();
+        if let Some(sender) = search.sender {
+            let Some(key) = key_of(sender.as_bytes())? else { return Ok(None) };
+            what.push(format!("\"~u{key}\""));
+        }
+        let named = if search.convos.len() <= NAMED_MAX {
+            let mut named = String::new();
+            for convo in search.convos.keys() {
+                if let Some(key) = key_of(convo.as_bytes())? {
+                    let or = if named.is_empty() { "" } else { " OR " };
+                    // To a text it can always be written.
+                    let _ = write!(named, "{or}\"~c{key}\"");
+                }
+            }
+            if named.is_empty() {
+                return Ok(None);
+            }
+            Some(named)
+        } else {
+            None
+        };
+        let below = search.before.map_or(i64::MAX, first_id);
+        Ok((!what.is_empty()).then(|| Self {
+            db,
+            search,
+            what: what.join(" AND "),
+            named,
+            looks_through: search.convos.len() > FEW,
+            from: search.after.map_or(i64::MIN, first_id),
+            below: match search.from {
+                None => below,
+                Some(Place::Newest { id }) => below.min(id),
+                Some(Place::Rank { newest, .. }) => below.min(newest.saturating_add(1)),
+            },
+        }))
+    }
+
+    /// Hands over the messages, from the newest on, until `take` has enough; says whether that were all of them.
+    fn run(mut self, mut take: impl FnMut(Candidate) -> ControlFlow<()>) -> rusqlite::Result<bool> {
+        let mut seen = Seen { search: self.search, by_key: HashMap::new() };
+        let mut left = EXAMINED_MAX;
+        if self.looks_through {
+            let few = if self.named.is_some() { LOOKED_THROUGH } else { EXAMINED_MAX };
+            left -= few;
+            match self.stretch(&self.what, few, &mut seen, &mut take)? {
+                Stretch::Whole => return Ok(true),
+                Stretch::Enough => return Ok(false),
+                Stretch::Before(id) => self.below = id,
+            }
+        }
+        let Some(named) = &self.named else { return Ok(false) };
+        let question = format!("{} AND ({named})", self.what);
+        Ok(matches!(self.stretch(&question, left, &mut seen, &mut take)?, Stretch::Whole))
+    }
+
+    fn stretch(
+        &self,
+        question: &str,
+        examined_max: usize,
+        seen: &mut Seen<'_>,
+        take: &mut impl FnMut(Candidate) -> ControlFlow<()>,
+    ) -> rusqlite::Result<Stretch> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT d.id, d.convo, d.seq, d.words FROM texts CROSS JOIN documents d ON d.id = texts.rowid
+             WHERE texts MATCH ?1 AND texts.rowid >= ?2 AND texts.rowid < ?3 ORDER BY texts.rowid DESC",
+        )?;
+        let mut name = self.db.prepare_cached("SELECT id FROM names WHERE key = ?1")?;
+        let mut rows = statement.query((question, self.from, self.below))?;
+        let (mut examined, mut last) = (0, self.below);
+        while let Some(row) = rows.next()? {
+            if examined == examined_max {
+                return Ok(Stretch::Before(last));
+            }
+            let (id, key) = (row.get(0)?, row.get(1)?);
+            let seq = Seq::new(row.get::<_, i64>(2)?.cast_unsigned());
+            let convo =
+                seen.visible(&mut name, key)?.filter(|&(_, from)| seq >= from).map(|(convo, _)| convo);
+            if take(Candidate { id, convo, seq, words: row.get(3)? }).is_break() {
+                return Ok(Stretch::Enough);
+            }
+            (examined, last) = (examined + 1, id);
+        }
+        Ok(Stretch::Whole)
+    }
+}
+
+/// How a stretch of messages ended.
+enum Stretch {
+    /// With the last there is.
+    Whole,
+    /// With as many as were wanted.
+    Enough,
+    /// With this one, for it was long.
+    Before(i64),
+}
+
+/// Conversations as the index knows them, as they are met.
+struct Seen<'a> {
+    search: &'a Search,
+    by_key: HashMap<i64, Option<(ConvoId, Seq)>>,
+}
+
+impl Seen<'_> {
+    /// The conversation, and the first entry that may be seen of it; `None`: none may.
+    fn visible(
+        &mut self,
+        name: &mut CachedStatement<'_>,
+        key: i64,
+    ) -> rusqlite::Result<Option<(ConvoId, Seq)>> {
+        if let Some(&known) = self.by_key.get(&key) {
+            return Ok(known);
+        }
+        let convo = name.query_row([key], |row| row.get(0).map(ConvoId::from_bytes))?;
+        let visible = self.search.convos.get(&convo).map(|&from| (convo, from));
+        self.by_key.insert(key, visible);
+        Ok(visible)
+    }
 }
