@@ -10,7 +10,7 @@ use tertulia_store::embedded::fuzzing;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&kind, bytes)) = data.split_first() else { return };
-    match kind % 5 {
+    match kind % 6 {
         0 => fuzzing::segment(bytes),
         1 => {
             // Checksums cannot be guessed: the batches are given, and what stands behind them.
@@ -20,6 +20,7 @@ fuzz_target!(|data: &[u8]| {
             fuzzing::whole_segment(u64::from_le_bytes(*first), &batches, rest);
         }
         2 => fuzzing::batch(bytes),
+        5 => fuzzing::touched(bytes),
         kind => {
             let Ok(text) = std::str::from_utf8(bytes) else { return };
             if kind == 3 { fuzzing::cursor(text) } else { fuzzing::position(text) }

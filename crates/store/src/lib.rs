@@ -10,4 +10,6 @@ mod port;
 pub mod testsuite;
 
 pub use accounts::Accounts;
-pub use port::{Batch, InboxPage, Logged, MemberPage, Slice, Store, StoreError, lane_of};
+pub use port::{
+    Batch, InboxPage, JournalRow, Logged, MemberPage, Slice, Store, StoreError, Touched, lane_of,
+};

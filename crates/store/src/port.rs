@@ -117,6 +117,28 @@ pub trait Store: Send + Sync + 'static {
     /// Those of `others` who share a conversation with `user`; he himself always does.
     async fn sharing(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError>;
 
+    /// The conversations that `user` is in, each with the first entry that he may see, in no order; with `only`, that
+    /// one, if he is in it.
+    async fn visible_from(
+        &self,
+        user: UserId,
+        only: Option<ConvoId>,
+    ) -> Result<Vec<(ConvoId, Seq)>, StoreError>;
+
+    /// What came with commits from `since` on, ascending, `limit` rows of it at most: for those who follow the logs.
+    /// Whoever has taken a row has taken everything up to its commit.
+    ///
+    /// It tells late (what is told is below the [`horizon`](Self::horizon)), and may tell of entries that came before
+    /// `since`, never of none that came after. `None`: what came since then is not all known any more; the
+    /// [`logs`](Self::logs) have it.
+    async fn journal(&self, since: Commit, limit: usize) -> Result<Option<Vec<JournalRow>>, StoreError>;
+
+    /// All who follow have passed what came before a commit: it may be forgotten, now or later.
+    async fn forget_journal(&self, before: Commit) -> Result<(), StoreError>;
+
+    /// All conversations with their newest entries, by id, `limit` of them after `after`: for those who begin to follow.
+    async fn logs(&self, after: Option<ConvoId>, limit: usize) -> Result<Vec<(ConvoId, Seq)>, StoreError>;
+
     /// Figures for `/metrics`, cheap to take: (name without prefix, value).
     fn figures(&self) -> Vec<(&'static str, f64)>;
 
@@ -142,6 +164,26 @@ pub fn lane_of(convo: ConvoId, lanes: NonZeroUsize) -> usize {
 
 /// An entry, and the commit that it came with.
 pub type Logged = (Arc<Entry>, Commit);
+
+/// What came with a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalRow {
+    /// The commit, or the newest of several.
+    pub commit: Commit,
+    /// The entries; none where only watermarks and settings changed.
+    pub ranges: Vec<Touched>,
+}
+
+/// New entries of a conversation, which follow one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Touched {
+    /// The conversation.
+    pub convo: ConvoId,
+    /// The first of them.
+    pub first: Seq,
+    /// The last of them.
+    pub last: Seq,
+}
 
 /// Which stretch of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use tertulia_domain::log::Commit;
 use super::cursor::{InboxCursor, MembersCursor};
 use super::journal::segment::{self, Frames, Header};
 use super::positions::{Epoch, Epochs};
-use super::record;
+use super::{record, touched};
 
 /// A file of the journal.
 ///
@@ -67,6 +67,13 @@ pub fn batch(bytes: &[u8]) {
         Ok(again) => assert_eq!(again, records),
         Err(error) => panic!("what was written cannot be read: {error}"),
     }
+}
+
+/// What came with a bite, as it stands in `tertulia.db`.
+pub fn touched(bytes: &[u8]) {
+    let Ok(ranges) = touched::decode(bytes) else { return };
+    let written = touched::encode(&ranges);
+    assert!(written.is_ok_and(|written| touched::decode(&written).is_ok_and(|again| again == ranges)));
 }
 
 /// A cursor of the inbox or of the members, as a client hands it in.
@@ -130,6 +137,12 @@ mod tests {
                 bytes.extend_from_slice(&fields);
             }
             batch(&bytes);
+        }
+
+        #[test]
+        fn any_ranges_are_read_or_refused(count in 0_u8..4, mut rest in bytes()) {
+            rest.insert(0, count);
+            touched(&rest);
         }
 
         #[test]

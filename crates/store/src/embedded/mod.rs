@@ -22,7 +22,7 @@
 //!
 //! Where to look: `queue` (the door), `writer` (decide, journal, answer), `conversations` (what the writer
 //! knows), `record` (a batch as bytes), `journal`, `tail`, `settler` and `settle` (folding), `positions`,
-//! `priority`, `readers` and `reads` (one file a question), `newest` (what many ask for), `open` (replay), `store`
+//! `priority`, `readers` and `reads` (one file a question), `touched` (what came, for those who follow), `newest` (what many ask for), `open` (replay), `store`
 //! (the port), `sqlite` (all files).
 
 mod conversations;
@@ -49,6 +49,7 @@ mod store;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod writer;
 
 pub use error::OpenError;

@@ -14,6 +14,8 @@ use tertulia_protocol::{ConvoId, Entry, EntryKind, IdMap, Seq, Timestamp, UserId
 
 use super::rows::{self, CHANGE, Key, TEXT, sql};
 use super::tail::Committed;
+use super::touched;
+use crate::Touched;
 
 /// How many keys are remembered of each kind; then all are forgotten and looked up again.
 const KEYS_REMEMBERED: usize = 500_000;
@@ -25,6 +27,8 @@ pub(super) enum SettleError {
     Sqlite(#[from] rusqlite::Error),
     #[error("write a change as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("write which entries came: {0}")]
+    Touched(#[from] postcard::Error),
     #[error("a record of {0}, which was never created")]
     NeverCreated(ConvoId),
 }
@@ -106,11 +110,16 @@ fn create(db: &Connection, entry: &Entry) -> Result<Option<Key>, rusqlite::Error
     Ok(Some(key))
 }
 
-/// Folds `batches`, which follow on what is settled, into `db`, all or nothing.
+/// How many rows of what came are forgotten with one bite.
+const FORGOTTEN_MAX: u32 = 1_000;
+
+/// Folds `batches`, which follow on what is settled, into `db`, all or nothing. All who follow have passed what came
+/// before the commit `passed`.
 pub(super) fn settle(
     db: &mut Connection,
     keys: &mut Keys,
     batches: &[Arc<Committed>],
+    passed: Commit,
 ) -> Result<Commit, SettleError> {
     let Some(last) = batches.last() else { return Ok(Commit::default()) };
     let commit = last.commit;
@@ -126,14 +135,43 @@ pub(super) fn settle(
     records.sort_by_key(|&(key, ..)| key);
     let mut statements = Statements::prepare(&tx)?;
     let mut rows = Vec::new();
+    let mut ranges = Vec::new();
     for of_one in records.chunk_by(|one, next| one.0 == next.0) {
+        ranges.extend(touched(of_one));
         Folding::new(&tx, keys, &mut statements, &mut rows, of_one[0].0).fold(of_one)?;
     }
     statements.write_messages(&rows)?;
     drop(statements);
+    if !ranges.is_empty() {
+        tx.prepare_cached("INSERT INTO touched (commit_no, ranges) VALUES (?1, ?2)")?
+            .execute((sql(commit), touched::encode(&ranges)?))?;
+    }
+    forget(&tx, passed.min(commit.next()))?;
     tx.prepare_cached("UPDATE meta SET settled = ?1")?.execute([sql(commit)])?;
     tx.commit()?;
     Ok(commit)
+}
+
+/// The entries among the records of one conversation: they follow one another.
+fn touched(records: &[(Key, Commit, &Record)]) -> Option<Touched> {
+    let entry = |record: &Record| match record {
+        Record::Entry { entry, .. } => Some((entry.convo_id, entry.seq)),
+        _ => None,
+    };
+    let (convo, first) = records.iter().find_map(|(.., record)| entry(record))?;
+    let (_, last) = records.iter().rev().find_map(|(.., record)| entry(record))?;
+    Some(Touched { convo, first, last })
+}
+
+/// Forgets what came before a commit; some of it, and the rest with the next bites.
+fn forget(tx: &Transaction<'_>, passed: Commit) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE meta SET touched_from = ?1 WHERE touched_from < ?1")?.execute([sql(passed)])?;
+    tx.prepare_cached(
+        "DELETE FROM touched WHERE commit_no IN
+            (SELECT commit_no FROM touched WHERE commit_no < ?1 ORDER BY commit_no LIMIT ?2)",
+    )?
+    .execute((sql(passed), FORGOTTEN_MAX))?;
+    Ok(())
 }
 
 /// The statements that nearly every message needs.

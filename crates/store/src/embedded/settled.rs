@@ -10,8 +10,13 @@ use super::positions::{Epoch, Epochs};
 use super::rows::{get_commit, sql};
 use super::sqlite::{self, Durability, Schema};
 
-pub(super) const SCHEMA: Schema =
-    Schema { file: "tertulia.db", migrations: &[("conversations", include_str!("schema/settled_001.sql"))] };
+pub(super) const SCHEMA: Schema = Schema {
+    file: "tertulia.db",
+    migrations: &[
+        ("conversations", include_str!("schema/settled_001.sql")),
+        ("touched", include_str!("schema/settled_002.sql")),
+    ],
+};
 
 /// Pages in the WAL at which it is brought into the file, by the settler's own commit. That takes a moment, but
 /// nobody waits for it: it is behind the journal. 8,000 pages share more writes than the default of 1,000.
@@ -33,7 +38,8 @@ pub(super) fn open(dir: &Path, folder: [u8; 16]) -> Result<Opened, OpenError> {
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(failed)?;
     db.pragma_update(None, "cache_size", -131_072).map_err(failed)?;
     // `OR IGNORE`: there is one row, and the first to write it wins.
-    db.execute("INSERT OR IGNORE INTO meta VALUES (1, ?1, 0)", [folder]).map_err(failed)?;
+    db.execute("INSERT OR IGNORE INTO meta (one, folder, settled) VALUES (1, ?1, 0)", [folder])
+        .map_err(failed)?;
     let (folder, settled) = db
         .query_row("SELECT folder, settled FROM meta", (), |row| Ok((row.get(0)?, get_commit(row, 1)?)))
         .map_err(failed)?;

@@ -42,6 +42,8 @@ pub(super) struct Progress {
     synced: AtomicU64,
     /// What settling a record costs at present, in nanoseconds.
     record_ns: AtomicU64,
+    /// All who follow the logs have passed what came before this commit.
+    passed: AtomicU64,
 }
 
 impl Progress {
@@ -51,6 +53,15 @@ impl Progress {
 
     pub(super) fn set_synced(&self, commit: Commit) {
         self.synced.store(commit.get(), Ordering::Release);
+    }
+
+    pub(super) fn passed(&self) -> Commit {
+        Commit::new(self.passed.load(Ordering::Relaxed))
+    }
+
+    /// Only forward.
+    pub(super) fn set_passed(&self, commit: Commit) {
+        self.passed.fetch_max(commit.get(), Ordering::Relaxed);
     }
 
     pub(super) fn record_cost(&self) -> Duration {
@@ -167,7 +178,8 @@ impl Settler {
         let is_due = self.bytes_since >= SYNC_BYTES || self.synced_at.elapsed() >= SYNC_INTERVAL;
         let durability = if is_due { Durability::Full } else { Durability::Normal };
         durability.apply(&self.db)?;
-        self.settled = settle::settle(&mut self.db, &mut self.keys, batches)?;
+        let passed = self.progress.passed();
+        self.settled = settle::settle(&mut self.db, &mut self.keys, batches, passed)?;
         if is_due {
             self.is_synced();
         } else {
@@ -215,7 +227,7 @@ impl Settler {
     /// Settles what an earlier process left in the journal.
     pub(super) fn replay(&mut self, batches: &[Arc<Committed>]) -> Result<(), OpenError> {
         let file = || self.dir.join(super::settled::SCHEMA.file);
-        match settle::settle(&mut self.db, &mut self.keys, batches) {
+        match settle::settle(&mut self.db, &mut self.keys, batches, Commit::default()) {
             Ok(settled) => {
                 self.settled = settled;
                 Ok(())

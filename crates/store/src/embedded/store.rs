@@ -22,12 +22,12 @@ use super::positions::Epochs;
 use super::queue::{Call, Queue};
 use super::readers::Readers;
 use super::reads::history::Read;
-use super::reads::{changes, conversation, heads, history, inbox, members, receipts, sharing};
+use super::reads::{changes, conversation, feed, heads, history, inbox, members, receipts, sharing};
 use super::settled;
 use super::settler::Progress;
 use super::sqlite::FolderLock;
 use super::tail::{Stretch, Tail};
-use crate::{Batch, InboxPage, Logged, MemberPage, Slice, Store, StoreError};
+use crate::{Batch, InboxPage, JournalRow, Logged, MemberPage, Slice, Store, StoreError};
 
 /// The store of one process, in a folder: see the [module](super).
 ///
@@ -208,6 +208,30 @@ impl Store for Embedded {
         let others = others.to_vec();
         self.tail.all_settled().await?;
         self.readers.read(move |db| sharing::read(db, user, &others)).await
+    }
+
+    async fn visible_from(
+        &self,
+        user: UserId,
+        only: Option<ConvoId>,
+    ) -> Result<Vec<(ConvoId, Seq)>, StoreError> {
+        self.tail.all_settled().await?;
+        self.readers.read(move |db| feed::visible_from(db, user, only)).await
+    }
+
+    async fn journal(&self, since: Commit, limit: usize) -> Result<Option<Vec<JournalRow>>, StoreError> {
+        self.readers.read(move |db| feed::journal(db, since, limit)).await
+    }
+
+    async fn forget_journal(&self, before: Commit) -> Result<(), StoreError> {
+        // The settler does it with its next bite: it alone writes the file.
+        self.progress.set_passed(before);
+        Ok(())
+    }
+
+    async fn logs(&self, after: Option<ConvoId>, limit: usize) -> Result<Vec<(ConvoId, Seq)>, StoreError> {
+        self.tail.all_settled().await?;
+        self.readers.read(move |db| feed::logs(db, after, limit)).await
     }
 
     fn figures(&self) -> Vec<(&'static str, f64)> {

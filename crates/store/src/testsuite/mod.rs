@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests, whose names say what they test")]
 
 pub mod changes;
+pub mod feed;
 pub mod life;
 pub mod members;
 pub mod model;
@@ -133,6 +134,13 @@ macro_rules! store_suite {
             entries_come_along_where_few_were_missed
             what_comes_along_is_of_now_whoever_asked_before
             who_came_in_gets_no_entries_along
+        }
+        $crate::store_suite! { @ $adapter, feed:
+            who_follows_is_told_of_every_entry
+            who_comes_back_goes_on_where_he_was
+            what_was_not_passed_is_not_forgotten
+            logs_are_all_conversations_by_id
+            one_is_told_from_where_one_may_see
         }
         $crate::store_suite! { @ $adapter, life:
             commits_rise_and_go_on_after_a_restart

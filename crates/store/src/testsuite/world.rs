@@ -223,6 +223,13 @@ impl<S: StoreUnderTest> World<S> {
         (seen.unread_count, seen.delivered_seq.get(), seen.read_seq.get())
     }
 
+    /// The conversations of a user by id, each with the first entry that he may see.
+    pub async fn see_from(&self, user: UserId) -> Vec<(ConvoId, Seq)> {
+        let mut seen = self.store().visible_from(user, None).await.unwrap();
+        seen.sort_unstable();
+        seen
+    }
+
     /// What changed; the same, whichever way it is asked.
     pub async fn changes(&self, user: UserId, since: Commit) -> Vec<Change> {
         let changes = self.store().changes(user, since, None).await.unwrap();

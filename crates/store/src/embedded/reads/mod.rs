@@ -4,6 +4,7 @@
 
 pub(super) mod changes;
 pub(super) mod conversation;
+pub(super) mod feed;
 pub(super) mod heads;
 pub(super) mod history;
 pub(super) mod inbox;

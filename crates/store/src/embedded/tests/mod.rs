@@ -1,6 +1,7 @@
 //! The embedded store against the suite of its port, and what it alone promises.
 
 mod crash;
+mod feed;
 mod full;
 mod kill;
 mod open;

@@ -1,0 +1,162 @@
+//! What those are told who follow the logs.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tertulia_domain::log::Commit;
+use tertulia_protocol::ConvoId;
+use tertulia_protocol::entry::HistoryPolicy;
+
+use super::StoreUnderTest;
+use super::world::*;
+use crate::JournalRow;
+
+/// Longer than it may take until what was committed is told.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The newest entry of each conversation, as far as one has followed; nothing is passed over on the way.
+type Followed = BTreeMap<ConvoId, u64>;
+
+/// Follows from `since` on, so many rows at a time, until all that is `expected` was told; says where that ends.
+async fn follow<S: StoreUnderTest>(
+    world: &World<S>,
+    mut since: Commit,
+    limit: usize,
+    followed: &mut Followed,
+    expected: &Followed,
+) -> Commit {
+    let begun = Instant::now();
+    loop {
+        let rows = world.store().journal(since, limit).await.unwrap().unwrap();
+        assert!(rows.len() <= limit);
+        if rows.is_empty() && followed == expected {
+            return since;
+        }
+        if rows.is_empty() {
+            assert!(begun.elapsed() < DEADLINE, "followed to {followed:?}, and not to {expected:?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        for JournalRow { commit, ranges } in rows {
+            assert!(commit >= since, "rows rise");
+            since = commit.next();
+            for range in ranges {
+                let known = followed.entry(range.convo).or_default();
+                assert!(range.first.get() <= *known + 1, "nothing is passed over");
+                assert!(range.first <= range.last);
+                *known = range.last.get().max(*known);
+                // What is told can be read.
+                let count = usize::try_from(range.last.get() - range.first.get() + 1).unwrap();
+                let entries = world.store().entries(range.convo, range.first, count).await.unwrap();
+                assert_eq!(entries.len(), count);
+                assert_eq!(entries.last().map(|(entry, _)| entry.seq), Some(range.last));
+            }
+        }
+    }
+}
+
+pub async fn who_follows_is_told_of_every_entry<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let mut expected = Followed::new();
+    let mut places: Vec<_> = [1, 2, 100].map(|limit| (limit, Commit::default(), Followed::new())).into();
+    for round in 0..8 {
+        if round < 4 {
+            let convo = world.group(&[ANA, BO]).await;
+            expected.insert(convo, 1);
+        }
+        for number in 1..=round {
+            let convo = convo(1 + u16::try_from(number % 4).unwrap().min(u16::try_from(round).unwrap()));
+            let seq = world.say(convo, ANA, "x").await.get();
+            expected.insert(convo, seq);
+        }
+        // What is no entry tells of none.
+        world.mark(convo(1), BO, 1, 1).await;
+        for (limit, since, followed) in &mut places {
+            *since = follow(&world, *since, *limit, followed, &expected).await;
+        }
+        match round {
+            2 => world.reopen().await,
+            5 => world.crash().await,
+            _ => {}
+        }
+    }
+}
+
+pub async fn who_comes_back_goes_on_where_he_was<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let tea = world.group(&[ANA, BO]).await;
+    let mut followed = Followed::new();
+    let at = follow(&world, Commit::default(), 100, &mut followed, &Followed::from([(tea, 1)])).await;
+    for _ in 0..10 {
+        world.say(tea, ANA, "x").await;
+    }
+    let expected = Followed::from([(tea, 11)]);
+    for _ in 0..2 {
+        follow(&world, at, 100, &mut followed.clone(), &expected).await;
+        world.reopen().await;
+    }
+}
+
+pub async fn what_was_not_passed_is_not_forgotten<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let tea = world.group(&[ANA]).await;
+    let mut followed = Followed::new();
+    let mut at = Commit::default();
+    for round in 0..6 {
+        let seq = world.say(tea, ANA, "x").await.get();
+        let behind = (at, followed.clone());
+        at = follow(&world, at, 100, &mut followed, &Followed::from([(tea, seq)])).await;
+        world.store().forget_journal(behind.0).await.unwrap();
+        let (since, mut followed) = behind;
+        follow(&world, since, 100, &mut followed, &Followed::from([(tea, seq)])).await;
+        if round == 3 {
+            world.crash().await;
+        }
+    }
+}
+
+pub async fn logs_are_all_conversations_by_id<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    assert_eq!(world.store().logs(None, 10).await.unwrap(), []);
+    let mut expected = Vec::new();
+    for number in 0..7 {
+        let convo = if number == 3 { world.direct(ANA, BO).await } else { world.group(&[ANA]).await };
+        let mut last = seq(1);
+        for _ in 0..number {
+            last = world.say(convo, ANA, "x").await;
+        }
+        expected.push((convo, last));
+    }
+    expected.sort_unstable();
+    for limit in [1, 3, 7, 8] {
+        let mut found = Vec::new();
+        loop {
+            let after = found.last().map(|&(convo, _)| convo);
+            let page = world.store().logs(after, limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            found.extend(page);
+        }
+        assert_eq!(found, expected);
+    }
+}
+
+pub async fn one_is_told_from_where_one_may_see<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let since_joined = world.group(&[ANA]).await;
+    let all = world.group_with(&[ANA], HistoryPolicy::All).await;
+    for convo in [since_joined, all] {
+        world.say(convo, ANA, "x").await;
+        world.add(convo, ANA, &[BO]).await;
+    }
+    assert_eq!(world.see_from(BO).await, [(since_joined, seq(3)), (all, seq(1))]);
+    world.remove(since_joined, ANA, BO).await;
+    assert_eq!(world.see_from(BO).await, [(all, seq(1))]);
+    assert_eq!(world.store().visible_from(BO, Some(since_joined)).await.unwrap(), []);
+    world.add(since_joined, ANA, &[BO]).await;
+    assert_eq!(world.see_from(BO).await, [(since_joined, seq(5)), (all, seq(1))]);
+    assert_eq!(world.store().visible_from(BO, Some(since_joined)).await.unwrap(), [(since_joined, seq(5))]);
+    assert_eq!(world.store().visible_from(BO, Some(convo(99))).await.unwrap(), []);
+    assert_eq!(world.see_from(CY).await, []);
+}
