@@ -28,6 +28,9 @@ pub trait SearchIndex: Send + Sync + 'static {
     /// [`IndexError::Refused`] if the same batch can never be taken: one of its documents is at fault.
     async fn apply(&self, batch: Vec<Change>, cursor: &str) -> Result<(), IndexError>;
 
+    /// Makes what was taken survive power loss; before, it may lose the last batches, with their cursors.
+    async fn sync(&self) -> Result<(), IndexError>;
+
     /// Forgets everything, the cursor too.
     async fn clear(&self) -> Result<(), IndexError>;
 

@@ -7,6 +7,7 @@ use axum::extract::FromRef;
 use tertulia_domain::hub::{Departed, Hub};
 use tertulia_protocol::rest::Privacy;
 use tertulia_protocol::{DeviceId, Timestamp, UserId};
+use tertulia_search::SearchIndex;
 use tertulia_store::Store;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::accounts::{AccountsService, SessionEvents};
 use crate::clock::{Clock, Random};
 use crate::config::Config;
+use crate::consumers::Progresses;
 use crate::lane::Lanes;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -31,6 +33,10 @@ pub struct Parts {
     pub accounts: AccountsService,
     /// Conversations and their logs: for reads; writes go through the lanes.
     pub store: Arc<dyn Store>,
+    /// Where messages are found by their words.
+    pub search: Arc<dyn SearchIndex>,
+    /// How far those have come who follow the logs.
+    pub followers: Progresses,
     /// The way of everything durable.
     pub lanes: Lanes,
     /// Who gets which frame.

@@ -9,6 +9,7 @@ pub mod app;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod consumers;
 mod drain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -27,8 +28,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tertulia_domain::hub::{self, Hub};
+use tertulia_search::SearchIndex;
 use tertulia_store::Store;
 use tertulia_store::accounts::{EmbeddedAccounts, SigningKey};
+use tertulia_store::dead_letters::DeadLetters;
 use tertulia_store::embedded::{AppendObserver, Embedded, OpenOptions};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -40,6 +43,8 @@ use crate::accounts::{AccountsConfig, AccountsService, FLUSH_EVERY, PasswordConf
 use crate::app::{App, Parts, TellHub};
 use crate::clock::{Clock, Random};
 use crate::config::Config;
+use crate::consumers::search::Indexing;
+use crate::consumers::{Consumer, Consumers};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::repair::Repairer;
@@ -60,6 +65,9 @@ pub enum StartError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Store(#[from] tertulia_store::embedded::OpenError),
+    /// The search index cannot be opened.
+    #[error("cannot open the search index ({0}); if it is damaged, delete it: it is made anew")]
+    Search(tertulia_store::embedded::OpenError),
     /// The data cannot be read.
     #[error(transparent)]
     Read(#[from] tertulia_store::StoreError),
@@ -78,6 +86,7 @@ impl From<clock::RandomError> for StartError {
 pub struct Node {
     app: App,
     lane_ends: Vec<lane::LaneEnd>,
+    consumers: Consumers,
 }
 
 impl Node {
@@ -87,12 +96,14 @@ impl Node {
     /// If the data folder cannot be used: it belongs to another process, or to a newer version, or is damaged.
     pub async fn open(config: Config, clock: Clock, random: Random) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new(VERSION));
-        let (store, accounts) = {
+        let Data { store, accounts, search, letters } = {
             let (config, random, metrics) = (config.clone(), random.clone(), Arc::clone(&metrics));
             let opened = tokio::task::spawn_blocking(move || open_data(&config, &random, &metrics)).await;
             opened.map_err(|error| StartError::System(error.to_string()))??
         };
         let store: Arc<dyn Store> = store;
+        let indexing: Arc<dyn Consumer> = Arc::new(Indexing(Arc::clone(&search)));
+        let consumers = Consumers::new([indexing], Arc::new(letters));
         let positions = Arc::clone(&store);
         let settings = hub::Settings {
             position: Box::new(move |commit| positions.position(commit)),
@@ -119,6 +130,8 @@ impl Node {
             config,
             accounts,
             store,
+            search,
+            followers: consumers.progresses(),
             lanes,
             hub,
             limits,
@@ -131,7 +144,7 @@ impl Node {
             repairs,
             tasks: TaskTracker::new(),
         });
-        Ok(Self { app, lane_ends })
+        Ok(Self { app, lane_ends, consumers })
     }
 
     /// Serves on `listener` until `shutdown`, then drains: sockets are told to come back elsewhere, what was
@@ -140,8 +153,9 @@ impl Node {
     /// # Errors
     /// If it cannot begin to listen.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { app, lane_ends } = self;
-        let store = Arc::clone(&app.store);
+        let Self { app, lane_ends, consumers } = self;
+        let (store, search) = (Arc::clone(&app.store), Arc::clone(&app.search));
+        let following = consumers.follow(&app.store, &app.clock, &app.random);
         let mut lanes: JoinSet<()> = lane_ends.into_iter().map(lane::LaneEnd::run).collect();
         let sweeper = app.tasks.spawn(sweep(app.clone()));
         let repairer = Repairer {
@@ -174,17 +188,23 @@ impl Node {
         if tokio::time::timeout(CLOSE_MAX, finished).await.is_err() {
             tracing::warn!("somebody still holds the lanes; closing the store under them");
         }
+        following.stop().await;
+        search.close().await;
         store.close().await;
         Ok(())
     }
 }
 
-/// Opens the data folder: the log first, whose lock keeps other processes out of the accounts, too.
-fn open_data(
-    config: &Config,
-    random: &Random,
-    metrics: &Arc<Metrics>,
-) -> Result<(Arc<Embedded>, EmbeddedAccounts), StartError> {
+/// What is in a data folder.
+struct Data {
+    store: Arc<Embedded>,
+    accounts: EmbeddedAccounts,
+    search: Arc<dyn SearchIndex>,
+    letters: DeadLetters,
+}
+
+/// Opens the data folder: the log first, whose lock keeps other processes out of the rest, too.
+fn open_data(config: &Config, random: &Random, metrics: &Arc<Metrics>) -> Result<Data, StartError> {
     let metrics = Arc::clone(metrics);
     let on_append: AppendObserver = Arc::new(move |stats| metrics.appended(stats.intents, stats.commit));
     let mut options = OpenOptions { on_append: Some(on_append), ..OpenOptions::default() };
@@ -193,7 +213,9 @@ fn open_data(
     }
     let store = Embedded::open(&config.data, options)?;
     let accounts = EmbeddedAccounts::open(&config.data, SigningKey::new(random.bytes()?))?;
-    Ok((store, accounts))
+    let search = Arc::new(tertulia_search::Embedded::open(&config.data).map_err(StartError::Search)?);
+    let letters = DeadLetters::open(&config.data)?;
+    Ok(Data { store, accounts, search, letters })
 }
 
 async fn sweep(app: App) {

@@ -13,8 +13,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tertulia_domain::hub::Hub;
-use tertulia_protocol::Code;
 use tertulia_protocol::event::CloseReason;
+use tertulia_protocol::{Code, Timestamp};
+
+use crate::consumers::Progresses;
 
 /// Seconds; closer together around what people notice.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -40,6 +42,7 @@ pub struct Metrics {
     from_hub: HubMetrics,
     from_store: Family<FigureLabel, Gauge<f64, AtomicU64>>,
     lane_waiting: Gauge,
+    from_consumers: ConsumerMetrics,
 }
 
 /// What the hub counts itself; copied when somebody asks.
@@ -116,6 +119,7 @@ impl Metrics {
             from_hub: HubMetrics::default(),
             from_store: Family::default(),
             lane_waiting: Gauge::default(),
+            from_consumers: ConsumerMetrics::default(),
         };
         metrics.registered(version)
     }
@@ -188,6 +192,37 @@ impl Metrics {
             hub.conversations.clone(),
         );
         registry.register("readers_lagging", "Connections that catch up now", hub.lagging.clone());
+        let consumers = &self.from_consumers;
+        registry.register(
+            "consumer_entries",
+            "Entries that a consumer of the logs has taken",
+            consumers.taken.clone(),
+        );
+        registry.register(
+            "consumer_failures",
+            "Times that a consumer had to try again",
+            consumers.failures.clone(),
+        );
+        registry.register(
+            "consumer_lag_entries",
+            "Entries that wait for a consumer, as far as it has looked",
+            consumers.lag_entries.clone(),
+        );
+        registry.register(
+            "consumer_lag_seconds",
+            "How long the oldest entry has waited for a consumer",
+            consumers.lag_seconds.clone(),
+        );
+        registry.register(
+            "consumer_dead_letters",
+            "Entries that a consumer can never take; `tertulia admin dead-letters` shows them",
+            consumers.dead_letters.clone(),
+        );
+        registry.register(
+            "consumer_backfill_entries",
+            "Entries of the logs from before a consumer: done, left",
+            consumers.backfill.clone(),
+        );
         self
     }
 
@@ -236,14 +271,17 @@ impl Metrics {
 
     /// The text that Prometheus reads.
     ///
-    /// `figures` is what the stores say of themselves; `lane_depth` is how many intents wait to be appended.
+    /// `figures` is what the stores say of themselves, `consumers` how far those are at `now` who follow the logs; `lane_depth` is how many intents wait to be appended.
     pub fn encode(
         &self,
         hub: &Hub,
         figures: impl IntoIterator<Item = (&'static str, f64)>,
+        consumers: &Progresses,
+        now: Timestamp,
         lane_depth: usize,
     ) -> String {
         self.from_hub.copy(hub);
+        self.from_consumers.copy(consumers, now);
         for (figure, value) in figures {
             self.from_store.get_or_create(&FigureLabel { figure }).set(value);
         }
@@ -259,6 +297,51 @@ impl Metrics {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct VersionLabel {
     version: &'static str,
+}
+
+/// What consumers tell of themselves; copied when somebody asks.
+#[derive(Default)]
+struct ConsumerMetrics {
+    taken: Family<ConsumerLabel, Counter>,
+    failures: Family<ConsumerLabel, Counter>,
+    lag_entries: Family<ConsumerLabel, Gauge>,
+    lag_seconds: Family<ConsumerLabel, Gauge<f64, AtomicU64>>,
+    dead_letters: Family<ConsumerLabel, Gauge>,
+    backfill: Family<BackfillLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ConsumerLabel {
+    consumer: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BackfillLabels {
+    consumer: &'static str,
+    state: &'static str,
+}
+
+impl ConsumerMetrics {
+    fn copy(&self, consumers: &Progresses, now: Timestamp) {
+        let catch_up = |family: &Family<ConsumerLabel, Counter>, label: &ConsumerLabel, value: u64| {
+            let counter = family.get_or_create(label);
+            counter.inc_by(value.saturating_sub(counter.get()));
+        };
+        let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        for progress in consumers.iter() {
+            let consumer = progress.name();
+            let label = ConsumerLabel { consumer };
+            catch_up(&self.taken, &label, progress.taken());
+            catch_up(&self.failures, &label, progress.failures());
+            self.lag_entries.get_or_create(&label).set(whole(progress.lag_entries()));
+            self.lag_seconds.get_or_create(&label).set(progress.lag(now).as_secs_f64());
+            self.dead_letters.get_or_create(&label).set(whole(progress.dead_letters()));
+            let (done, left) = progress.backfill();
+            for (state, entries) in [("done", done), ("left", left)] {
+                self.backfill.get_or_create(&BackfillLabels { consumer, state }).set(whole(entries));
+            }
+        }
+    }
 }
 
 impl HubMetrics {

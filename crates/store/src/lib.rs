@@ -4,6 +4,7 @@
 //! An adapter passes the suite of its port (`testsuite`), so nothing above knows which one it has.
 
 pub mod accounts;
+pub mod dead_letters;
 pub mod embedded;
 mod port;
 #[cfg(any(test, feature = "testsuite"))]

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 use tertulia_protocol::{ConvoId, IdMap, Seq, Timestamp};
 
-use super::{NUMBER_BITS, first_id};
+use super::{Durability, NUMBER_BITS, first_id};
 use crate::port::{Change, Document, IndexError};
 
 /// How many names are remembered; then all are forgotten and looked up again.
@@ -54,6 +54,15 @@ impl Writer {
         tx.prepare_cached("UPDATE meta SET cursor = ?1")?.execute([cursor])?;
         tx.commit()?;
         Ok(())
+    }
+
+    /// A synced commit syncs all of the WAL, and so all commits before it.
+    pub(super) fn sync(&self) -> rusqlite::Result<()> {
+        Durability::Full.apply(&self.db)?;
+        // A commit that writes nothing syncs nothing: the same cursor again is a write.
+        let synced = self.db.execute("UPDATE meta SET cursor = cursor", ());
+        Durability::Normal.apply(&self.db)?;
+        synced.map(drop)
     }
 
     pub(super) fn clear(&mut self) -> rusqlite::Result<()> {

@@ -1,9 +1,9 @@
 //! Answering searches.
 //!
 //! Messages with all the words come from the newest on, and whoever has enough does not ask for the rest. To find those
-//! that may be seen there are two ways. Looked through: each is asked for its conversation; good where most may be seen,
+//! that may be seen there are two ways. Looked through: each is asked for its conversation; good where many may be seen,
 //! or where there are few. Named: the conversations stand in the question; good where most may not be seen. Who is in
-//! many conversations takes the first way for a while, and then goes on the second.
+//! more than a few conversations takes the first way for a while, and then whichever has proved the better.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -150,7 +150,7 @@ impl<'a> Asking<'a> {
 
     /// Hands over the messages, from the newest on, until `take` has enough; says whether that were all of them.
     fn run(mut self, mut take: impl FnMut(Candidate) -> ControlFlow<()>) -> rusqlite::Result<bool> {
-        let mut seen = Seen { search: self.search, by_key: HashMap::new() };
+        let mut seen = Seen { search: self.search, by_key: HashMap::new(), visible: 0 };
         let mut left = EXAMINED_MAX;
         if self.looks_through {
             let few = if self.named.is_some() { LOOKED_THROUGH } else { EXAMINED_MAX };
@@ -161,8 +161,12 @@ impl<'a> Asking<'a> {
                 Stretch::Before(id) => self.below = id,
             }
         }
-        let Some(named) = &self.named else { return Ok(false) };
-        let question = format!("{} AND ({named})", self.what);
+        let question = match &self.named {
+            None => return Ok(false),
+            // Most may be seen: looking through is the cheaper way.
+            Some(_) if self.looks_through && seen.visible * 4 >= LOOKED_THROUGH => self.what.clone(),
+            Some(named) => format!("{} AND ({named})", self.what),
+        };
         Ok(matches!(self.stretch(&question, left, &mut seen, &mut take)?, Stretch::Whole))
     }
 
@@ -188,6 +192,7 @@ impl<'a> Asking<'a> {
             let seq = Seq::new(row.get::<_, i64>(2)?.cast_unsigned());
             let convo =
                 seen.visible(&mut name, key)?.filter(|&(_, from)| seq >= from).map(|(convo, _)| convo);
+            seen.visible += usize::from(convo.is_some());
             if take(Candidate { id, convo, seq, words: row.get(3)? }).is_break() {
                 return Ok(Stretch::Enough);
             }
@@ -211,6 +216,8 @@ enum Stretch {
 struct Seen<'a> {
     search: &'a Search,
     by_key: HashMap<i64, Option<(ConvoId, Seq)>>,
+    /// How many messages of those that were looked at may be seen.
+    visible: usize,
 }
 
 impl Seen<'_> {

@@ -126,6 +126,10 @@ impl SearchIndex for Embedded {
         self.write(move |writer| writer.apply(batch, &cursor)).await
     }
 
+    async fn sync(&self) -> Result<(), IndexError> {
+        self.write(|writer| Ok(writer.sync()?)).await
+    }
+
     async fn clear(&self) -> Result<(), IndexError> {
         self.write(|writer| Ok(writer.clear()?)).await
     }

@@ -54,4 +54,5 @@ mod writer;
 
 pub use error::OpenError;
 pub use options::{AppendObserver, AppendStats, Faults, OpenOptions};
+pub(crate) use readers::from_sqlite as unavailable_or_damaged;
 pub use store::Embedded;

@@ -183,7 +183,7 @@ impl From<ReadError> for StoreError {
 }
 
 /// What another try may mend is `Unavailable`; what it cannot is `Damaged`.
-pub(super) fn from_sqlite(error: &rusqlite::Error) -> StoreError {
+pub(crate) fn from_sqlite(error: &rusqlite::Error) -> StoreError {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     match error.sqlite_error_code() {
         Some(DatabaseCorrupt | NotADatabase) | None => StoreError::Damaged(error.to_string()),

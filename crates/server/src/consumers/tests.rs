@@ -1,0 +1,279 @@
+//! Consumers against a store, and what befalls them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
+
+use tertulia_domain::log::{Intent, Outcome};
+use tertulia_protocol::entry::{ConversationType, HistoryPolicy};
+use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Seq, Timestamp, UserId};
+use tertulia_store::embedded::{Embedded, OpenOptions};
+
+use super::*;
+
+const ANA: UserId = UserId::from_bytes([0xAA; 16]);
+/// Longer than anything here may take, on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+type Place = (ConvoId, u64);
+
+/// Remembers what it was told.
+#[derive(Default)]
+struct Listener(Mutex<Heard>);
+
+#[derive(Default)]
+struct Heard {
+    entries: Vec<Place>,
+    cursor: Option<String>,
+    resets: u32,
+    /// So many calls fail.
+    failing: u32,
+    /// What it can never take.
+    refused: BTreeSet<Place>,
+}
+
+impl Listener {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.0.lock().unwrap()
+    }
+
+    /// The entries without repeats, by conversation.
+    fn logs(&self) -> BTreeMap<ConvoId, Vec<u64>> {
+        let mut logs: BTreeMap<ConvoId, Vec<u64>> = BTreeMap::new();
+        for &(convo, seq) in self.heard().entries.iter().collect::<BTreeSet<_>>() {
+            logs.entry(convo).or_default().push(seq);
+        }
+        logs
+    }
+
+    /// Whether nothing was heard before what precedes it.
+    fn is_in_order(&self) -> bool {
+        let mut newest: BTreeMap<ConvoId, u64> = BTreeMap::new();
+        self.heard().entries.iter().all(|&(convo, seq)| {
+            let newest = newest.entry(convo).or_default();
+            let follows = seq <= *newest + 1;
+            *newest = seq.max(*newest);
+            follows
+        })
+    }
+}
+
+#[async_trait]
+impl Consumer for Listener {
+    fn name(&self) -> &'static str {
+        "listener"
+    }
+
+    async fn cursor(&self) -> Result<Option<String>, ConsumeError> {
+        Ok(self.heard().cursor.clone())
+    }
+
+    async fn take(&self, entries: Vec<Arc<Entry>>, cursor: &str) -> Result<(), ConsumeError> {
+        let mut heard = self.heard();
+        if heard.failing > 0 {
+            heard.failing -= 1;
+            return Err(ConsumeError::Again { why: "not now".into(), retry_after: Duration::ZERO });
+        }
+        let places: Vec<_> = entries.iter().map(|entry| (entry.convo_id, entry.seq.get())).collect();
+        if places.iter().any(|place| heard.refused.contains(place)) {
+            return Err(ConsumeError::Never("it is too odd".into()));
+        }
+        heard.entries.extend(places);
+        heard.cursor = Some(cursor.to_owned());
+        Ok(())
+    }
+
+    async fn sync(&self) -> Result<(), ConsumeError> {
+        Ok(())
+    }
+
+    async fn reset(&self) -> Result<(), ConsumeError> {
+        let mut heard = self.heard();
+        (heard.entries, heard.cursor) = (Vec::new(), None);
+        heard.resets += 1;
+        Ok(())
+    }
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    store: Arc<dyn Store>,
+    letters: Arc<DeadLetters>,
+    listener: Arc<Listener>,
+    expected: BTreeMap<ConvoId, Vec<u64>>,
+    number: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Embedded::open(dir.path(), OpenOptions::default()).unwrap();
+        let letters = Arc::new(DeadLetters::open(dir.path()).unwrap());
+        Self { dir, store, letters, listener: Arc::default(), expected: BTreeMap::new(), number: 0 }
+    }
+
+    fn follow(&self) -> (Following, Progresses) {
+        let listener: Arc<dyn Consumer> = Arc::<Listener>::clone(&self.listener);
+        let consumers = Consumers::new([listener], Arc::clone(&self.letters));
+        let progresses = consumers.progresses();
+        (consumers.follow(&self.store, &Clock::system(), &Random::seeded(1)), progresses)
+    }
+
+    /// As many messages of a conversation, which begins with the first.
+    async fn say(&mut self, convo: u8, count: u64) {
+        let convo = ConvoId::from_bytes([convo; 16]);
+        let mut intents = Vec::new();
+        if !self.expected.contains_key(&convo) {
+            let (kind, history) = (ConversationType::Group, HistoryPolicy::All);
+            intents.push(Intent::Create { convo, by: ANA, kind, title: None, members: vec![ANA], history });
+        }
+        for _ in 0..count {
+            self.number += 1;
+            intents.push(Intent::Send {
+                convo,
+                sender: ANA,
+                device: DeviceId::from_bytes([0xDD; 16]),
+                client_seq: ClientSeq::new(self.number),
+                body: "tea".into(),
+                reply_to: None,
+            });
+        }
+        for outcome in self.store.append(intents, Timestamp::from_millis(1)).await.unwrap().outcomes {
+            let Outcome::Appended { entry, .. } = outcome else { panic!("{outcome:?}") };
+            self.expected.entry(convo).or_default().push(entry.seq.get());
+        }
+    }
+
+    async fn all_is_heard(&self) {
+        until(|| self.listener.logs() == self.expected).await;
+    }
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let come = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, come).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_consumer_hears_every_entry_and_goes_on_where_it_was() {
+    let mut world = World::new();
+    for round in 0..3 {
+        let (following, progresses) = world.follow();
+        world.say(1, 3).await;
+        world.all_is_heard().await;
+        world.say(2, 700).await;
+        world.say(1, 1).await;
+        world.all_is_heard().await;
+        until(|| progresses.iter().all(|progress| progress.lag_entries() == 0)).await;
+        following.stop().await;
+        // Meanwhile.
+        world.say(3, 5).await;
+        assert!(round < 2 || world.listener.heard().resets == 1);
+    }
+    assert_eq!(world.listener.heard().resets, 1, "it began once");
+    assert!(world.listener.is_in_order());
+}
+
+#[tokio::test]
+async fn who_is_new_hears_what_was_said_before() {
+    let mut world = World::new();
+    for convo in 1..=40 {
+        world.say(convo, u64::from(convo) * 30).await;
+    }
+    let (following, progresses) = world.follow();
+    world.say(7, 10).await;
+    world.all_is_heard().await;
+    let progress = progresses.iter().next().unwrap();
+    until(|| progress.backfill().1 == 0).await;
+    assert!(progress.backfill().0 >= 24_640, "{:?}", progress.backfill());
+    let cursor = || world.listener.heard().cursor.clone().unwrap();
+    until(|| !cursor().contains("backfill")).await;
+    following.stop().await;
+}
+
+#[tokio::test]
+async fn whose_cursor_is_of_another_folder_begins_anew() {
+    let (mut world, mut other) = (World::new(), World::new());
+    for world in [&mut world, &mut other] {
+        world.say(1, 5).await;
+        let (following, _) = world.follow();
+        world.all_is_heard().await;
+        following.stop().await;
+    }
+    world.listener = Arc::clone(&other.listener);
+    world.say(2, 5).await;
+    let (following, _) = world.follow();
+    until(|| world.listener.heard().resets == 2).await;
+    world.all_is_heard().await;
+    following.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_now_is_tried_again() {
+    let mut world = World::new();
+    world.listener.heard().failing = 4;
+    let (following, progresses) = world.follow();
+    world.say(1, 5).await;
+    world.all_is_heard().await;
+    assert!(progresses.iter().all(|progress| progress.failures() == 4));
+    following.stop().await;
+}
+
+#[tokio::test]
+async fn who_cannot_go_on_can_still_be_stopped() {
+    let mut world = World::new();
+    world.listener.heard().failing = u32::MAX;
+    let (following, progresses) = world.follow();
+    world.say(1, 5).await;
+    until(|| progresses.iter().all(|progress| progress.failures() > 0)).await;
+    tokio::time::timeout(DEADLINE, following.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_can_never_be_taken_is_laid_down_until_somebody_asks_for_it() {
+    let mut world = World::new();
+    let convo = ConvoId::from_bytes([1; 16]);
+    world.say(1, 1).await;
+    let (following, progresses) = world.follow();
+    world.all_is_heard().await;
+    world.listener.heard().refused.extend([(convo, 5), (convo, 90)]);
+    world.say(1, 100).await;
+    world.expected.get_mut(&convo).unwrap().retain(|&seq| seq != 5 && seq != 90);
+    world.all_is_heard().await;
+    until(|| progresses.iter().all(|progress| progress.dead_letters() == 2)).await;
+    let letters = world.letters.list(0, 10).unwrap();
+    let places: Vec<_> = letters.iter().map(|letter| (letter.convo, letter.seq.get())).collect();
+    assert_eq!(places, [(convo, 5), (convo, 90)]);
+    assert_eq!((letters[0].consumer.as_str(), letters[0].why.as_str()), ("listener", "it is too odd"));
+
+    // Asked for, one is taken now, and the other is not.
+    world.listener.heard().refused.remove(&(convo, 5));
+    let command = DeadLetters::open_existing(world.dir.path()).unwrap().unwrap();
+    assert_eq!(command.ask_again(None).unwrap(), 2);
+    until(|| progresses.iter().all(|progress| progress.dead_letters() == 1)).await;
+    until(|| world.letters.list(0, 10).unwrap().iter().all(|letter| letter.tries == 2 && !letter.again))
+        .await;
+    assert!(world.listener.heard().entries.contains(&(convo, 5)));
+
+    // What comes is heard all the time.
+    world.say(2, 3).await;
+    until(|| world.listener.logs().contains_key(&ConvoId::from_bytes([2; 16]))).await;
+    following.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_a_stretch_are_dense() {
+    let convo = ConvoId::from_bytes([1; 16]);
+    for (first, last) in [(1, 1), (3, 502), (1, 500), (1, 501), (7, 1_900)] {
+        let stretch = tertulia_store::Touched { convo, first: Seq::new(first), last: Seq::new(last) };
+        let mut next = first;
+        for page in follow::pages(&stretch) {
+            assert_eq!(page.first.get(), next);
+            next += page.count as u64;
+        }
+        assert_eq!(next, last + 1);
+    }
+}
