@@ -1,4 +1,4 @@
-//! What users write and seek: the tokenizer, the query language and snippets.
+//! What users write and seek: the tokenizer, the query language, snippets and cursors.
 //!
 //! The first byte says which; of a query and a text the line break parts the two.
 
@@ -10,8 +10,10 @@ use tertulia_search::fuzzing;
 fuzz_target!(|data: &[u8]| {
     let Some((&kind, bytes)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if kind % 2 == 0 {
-        return fuzzing::tokens(text);
+    match kind % 3 {
+        0 => return fuzzing::tokens(text),
+        1 => return fuzzing::cursor(text),
+        _ => {}
     }
     let (query, text) = text.split_once('\n').unwrap_or((text, text));
     fuzzing::query(query, text);

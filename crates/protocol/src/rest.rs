@@ -422,3 +422,14 @@ pub struct Snippet {
     /// browsers count (`text.slice(start, end)`).
     pub marks: Vec<[u32; 2]>,
 }
+
+/// `GET /search`: what comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SearchOrder {
+    /// The newest messages.
+    #[default]
+    Newest,
+    /// Short and new ones before long and old ones.
+    Rank,
+}

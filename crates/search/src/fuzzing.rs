@@ -3,7 +3,7 @@
 //! The fuzz targets call these with texts that are grown for hours; the tests of each module draw theirs.
 
 use crate::words::{WORD_CHARS_MAX, WORDS_MAX, words};
-use crate::{Query, Term, find, snippet};
+use crate::{Place, Query, Term, find, snippet};
 
 /// The words of a text: each finds it, and is marked in its snippet.
 ///
@@ -33,5 +33,12 @@ pub fn query(query: &str, text: &str) {
             assert!(end <= from && from < to && to <= units);
             end = to;
         }
+    }
+}
+
+/// The cursor of a search, as a client hands it in.
+pub fn cursor(text: &str) {
+    if let Some(place) = Place::parse(text) {
+        assert_eq!(Place::parse(&place.write()), Some(place));
     }
 }

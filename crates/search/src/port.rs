@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tertulia_protocol::{ConvoId, IdHash, Seq, Timestamp, UserId};
 
 use crate::term::Term;
@@ -155,6 +157,10 @@ pub struct Found {
     pub next: Option<Place>,
 }
 
+/// The first byte of a [`Place`] as text.
+const NEWEST: u8 = b'n';
+const RANK: u8 = b'r';
+
 /// Where a search has come to; messages that are written later do not move it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -175,6 +181,32 @@ pub enum Place {
 }
 
 impl Place {
+    /// As a text that clients hold: opaque, short, safe in a URL.
+    pub fn write(self) -> String {
+        let bytes: Vec<u8> = match self {
+            Self::Newest { id } => [&[NEWEST][..], &id.to_be_bytes()].concat(),
+            Self::Rank { newest, rank, id } => {
+                [&[RANK][..], &newest.to_be_bytes(), &rank.to_be_bytes(), &id.to_be_bytes()].concat()
+            }
+        };
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Reads what [`write`](Self::write) wrote; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (&kind, numbers) = bytes.split_first()?;
+        let (numbers, []) = numbers.as_chunks() else { return None };
+        match (kind, numbers) {
+            (NEWEST, &[id]) => Some(Self::Newest { id: i64::from_be_bytes(id) }),
+            (RANK, &[newest, rank, id]) => {
+                let [newest, rank, id] = [newest, rank, id].map(i64::from_be_bytes);
+                Some(Self::Rank { newest, rank, id })
+            }
+            _ => None,
+        }
+    }
+
     /// The order that it belongs to.
     pub const fn order(&self) -> Order {
         match self {
@@ -201,4 +233,26 @@ pub enum IndexError {
     /// It was closed: the process is going down.
     #[error("the search index is closed")]
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_was_written_and_garbage_is_none() {
+        let places = [
+            Place::Newest { id: 7 },
+            Place::Newest { id: i64::MIN },
+            Place::Rank { newest: i64::MAX, rank: -1, id: 3 },
+        ];
+        for place in places {
+            let text = place.write();
+            assert_eq!(Place::parse(&text), Some(place));
+            for garbage in ["", "x", "🫖", "bg", &text[1..], &format!("{text}AAAA"), &text.replace('A', "=")]
+            {
+                assert_ne!(Place::parse(garbage), Some(place), "{garbage}");
+            }
+        }
+    }
 }

@@ -21,6 +21,7 @@ pub mod metrics;
 mod observe;
 pub mod repair;
 pub mod rest;
+mod search;
 mod views;
 
 use std::io;

@@ -43,7 +43,7 @@ pub enum Tag {
     Users,
     /// Conversations, members, settings.
     Conversations,
-    /// Messages, history, receipts.
+    /// Messages, history, search, receipts.
     Messages,
     /// What happens, as it happens.
     Live,
@@ -57,7 +57,7 @@ impl Tag {
         (Self::Sessions, "Registration, login, tokens and devices."),
         (Self::Users, "Profiles, privacy, search and blocks."),
         (Self::Conversations, "Direct conversations and groups: members, roles, settings."),
-        (Self::Messages, "Sending, history and receipts."),
+        (Self::Messages, "Sending, history, search and receipts."),
         (Self::Live, "Events as they happen: the socket (described by AsyncAPI), and long-polling."),
         (Self::Service, "Descriptions, health and metrics."),
     ];

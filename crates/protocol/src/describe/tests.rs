@@ -14,9 +14,9 @@ use crate::event::{ClientEvent, ConversationNews, OwnPresence, Presence, ServerE
 use crate::problem::{Code, Problem};
 use crate::rest::{
     AddMembers, Audience, Conversation, ConversationAnswer, ConversationPatch, Device, DeviceInfo,
-    EventsPage, HistoryPage, Login, Mark, Member, MemberSettings, MemberSettingsPatch, MessageAnswer,
-    MessageReceipt, NewConversation, Page, Privacy, PrivacyPatch, Refresh, Register, RolePatch, SendMessage,
-    Session, User, UserAnswer, UserPatch,
+    EventsPage, FoundMessage, HistoryPage, Login, Mark, Member, MemberSettings, MemberSettingsPatch,
+    MessageAnswer, MessageReceipt, NewConversation, Page, Privacy, PrivacyPatch, Refresh, Register,
+    RolePatch, SendMessage, Session, Snippet, User, UserAnswer, UserPatch,
 };
 use crate::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq, Timestamp, UserId};
 
@@ -465,6 +465,11 @@ fn every_answer_fits_its_schema() {
     let receipts =
         [Some(moment()), None].map(|at| MessageReceipt { user_id: user(2), delivered_at: at, seen_at: at });
     check_answer("GET", "/api/conversations/x/messages/3/receipts", 200, &page(receipts.into()));
+    let found = entries().into_iter().take(2).map(|message| FoundMessage {
+        message,
+        snippet: Snippet { text: "…hi".into(), marks: vec![[1, 3]] },
+    });
+    check_answer("GET", "/api/search?q=hi", 200, &page(found.collect()));
     let events = EventsPage { events: server_events(), cursor: "c".into() };
     check_answer("GET", "/api/events", 200, &events);
 }

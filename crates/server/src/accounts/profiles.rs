@@ -77,6 +77,14 @@ impl AccountsService {
         Ok(Page { items: page.items.into_iter().map(profile).collect(), next_cursor: page.next_cursor })
     }
 
+    /// The user of a username, which is folded to lower case.
+    ///
+    /// # Errors
+    /// If the store cannot do it now.
+    pub async fn named(&self, username: &str) -> Result<Option<UserId>, StoreError> {
+        Ok(self.inner.store.credentials(username).await?.map(|credentials| credentials.user))
+    }
+
     /// Those of `users` who do not exist.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ pub mod extract;
 mod health;
 mod messages;
 pub mod problem;
+mod search;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -32,6 +33,7 @@ pub fn router(app: App) -> Router {
         .route("/conversations/{id}/messages", post(messages::send).get(messages::history))
         .route("/conversations/{id}/receipts", put(messages::mark))
         .route("/conversations/{id}/messages/{seq}/receipts", get(messages::receipts))
+        .route("/search", get(search::search))
         .route("/events", get(long_poll::events))
         .route("/ws", get(upgrade::upgrade))
         .route("/openapi.json", get(health::openapi))

@@ -24,6 +24,7 @@ mod rest_history;
 mod rest_members;
 mod rest_messages;
 mod rest_receipts;
+mod search;
 mod slow_readers;
 mod socket_close;
 mod socket_handshake;

@@ -6,9 +6,9 @@ use super::{Answer, Body, Call, Parameter, Place, Tag, Who};
 use crate::describe::schemas::Shape;
 use crate::problem::Code;
 use crate::rest::{
-    AddMembers, Conversation, ConversationAnswer, ConversationPatch, Device, EventsPage, HistoryPage, Login,
-    Mark, MemberSettingsPatch, MessageAnswer, MessageReceipt, NewConversation, Page, Refresh, Register,
-    RolePatch, SendMessage, Session, User, UserAnswer, UserPatch,
+    AddMembers, Conversation, ConversationAnswer, ConversationPatch, Device, EventsPage, FoundMessage,
+    HistoryPage, Login, Mark, MemberSettingsPatch, MessageAnswer, MessageReceipt, NewConversation, Page,
+    Refresh, Register, RolePatch, SearchOrder, SendMessage, Session, User, UserAnswer, UserPatch,
 };
 use crate::{ConvoId, DeviceId, Seq, UserId, rules};
 
@@ -361,6 +361,41 @@ pub const CALLS: &[Call] = &[
         ..PLAIN
     },
     Call {
+        path: "/api/search",
+        name: "searchMessages",
+        tag: Tag::Messages,
+        summary: "Finds messages by their words",
+        text: "All words must be there; case and accents do not matter, and scripts without spaces are found inside a \
+               sentence. `\"two words\"` must stand beside each other; `from:USERNAME` (or an id, or `me`), \
+               `in:CONVERSATION` (an id), `before:DATE` and `after:DATE` (a day or a moment, UTC; `after` takes it in) \
+               narrow it. Only what one may see now is found, in its present state. A message is found within a few \
+               seconds of its ack. A page may be short, or empty, and have a `nextCursor`: the last one has none.",
+        parameters: &[
+            Parameter {
+                name: "q",
+                place: Place::RequiredQuery,
+                shape: Shape(search_query),
+                text: "What to seek: a word at least, or `from:`.",
+            },
+            query("convoId", Shape::of::<ConvoId>(), "Only in this conversation."),
+            query(
+                "order",
+                Shape::of::<SearchOrder>(),
+                "What comes first: `newest` (when absent), or `rank`, short and new messages, among the newest 10,000 \
+                 that fit.",
+            ),
+            LIMIT,
+            CURSOR,
+        ],
+        answers: &[json(
+            200,
+            Shape::of::<Page<FoundMessage>>(),
+            "Messages, each with the piece of it that was found.",
+        )],
+        refusals: &[NO_CONVERSATION],
+        ..PLAIN
+    },
+    Call {
         path: "/api/events",
         name: "pollEvents",
         tag: Tag::Live,
@@ -488,6 +523,10 @@ fn page_limit(_: &mut SchemaGenerator) -> Schema {
 
 fn members_limit(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer", "minimum": 1, "maximum": rules::PAGE_MAX, "default": rules::PAGE_MAX })
+}
+
+fn search_query(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "minLength": 1 })
 }
 
 fn seconds(_: &mut SchemaGenerator) -> Schema {

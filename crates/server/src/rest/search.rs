@@ -1,0 +1,52 @@
+//! Search.
+
+use axum::extract::State;
+use serde::Deserialize;
+use tertulia_protocol::ConvoId;
+use tertulia_protocol::rest::{FoundMessage, Page, SearchOrder};
+use tertulia_protocol::rules::{self, Violation};
+use tertulia_search::{Order, Place};
+
+use super::extract::{Auth, Json, Query};
+use super::problem::ApiError;
+use crate::app::App;
+use crate::search::{self, Wanted};
+
+/// `?q=`, `&convoId=`, `&order=`, `&limit=`, `&cursor=`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SearchQuery {
+    q: String,
+    convo_id: Option<ConvoId>,
+    #[serde(default)]
+    order: SearchOrder,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+pub(super) async fn search(
+    State(app): State<App>,
+    Auth(identity): Auth,
+    Query(query): Query<SearchQuery>,
+) -> Result<Json<Page<FoundMessage>>, ApiError> {
+    let limit = rules::page_limit(query.limit)?;
+    let mut sought = tertulia_search::Query::parse(&query.q)?;
+    if let Some(convo) = query.convo_id
+        && sought.convo.replace(convo).is_some_and(|other| other != convo)
+    {
+        return Err(Violation::invalid("convoId and in: name two conversations; name one").into());
+    }
+    let order = match query.order {
+        SearchOrder::Newest => Order::Newest,
+        SearchOrder::Rank => Order::Rank,
+    };
+    let from = match query.cursor.as_deref().map(Place::parse) {
+        None => None,
+        Some(Some(place)) if place.order() == order => Some(place),
+        Some(_) => {
+            let detail = "this cursor is not one that was given out for this search; begin without one";
+            return Err(Violation::invalid(detail).into());
+        }
+    };
+    Ok(Json(search::search(&app, identity.user, Wanted { sought, order, from, limit }).await?))
+}
