@@ -9,9 +9,9 @@ use tertulia_history::Recorder;
 use tertulia_history::event::Kind;
 use tertulia_protocol::entry::Role;
 use tertulia_protocol::rest::{
-    AddMembers, Conversation, ConversationAnswer, ConversationPatch, Device, EventsPage, HistoryPage, Mark,
-    MemberSettingsPatch, MessageAnswer, MessageReceipt, NewConversation, Page, RolePatch, SendMessage, User,
-    UserAnswer, UserPatch,
+    AddMembers, Conversation, ConversationAnswer, ConversationPatch, Device, EventsPage, FoundMessage,
+    HistoryPage, Mark, MemberSettingsPatch, MessageAnswer, MessageReceipt, NewConversation, Page, RolePatch,
+    SearchOrder, SendMessage, User, UserAnswer, UserPatch,
 };
 use tertulia_protocol::{ConvoId, DeviceId, Entry, Seq, UserId};
 
@@ -61,6 +61,10 @@ struct Query<'a> {
     before: Option<Seq>,
     #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    q: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<SearchOrder>,
     #[serde(skip_serializing_if = "Option::is_none")]
     wait: Option<u64>,
 }
@@ -222,6 +226,18 @@ impl Api {
         let outcome = self.get(&["conversations", &id.to_string(), "messages"], query).await;
         call.end(&outcome, record::page);
         outcome
+    }
+
+    /// Messages with what `q` names (see the service's description of it), a page of at most 200.
+    pub async fn search(
+        &self,
+        q: &str,
+        order: SearchOrder,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<FoundMessage>, Error> {
+        let query = Query { q: Some(q), order: Some(order), cursor, limit: Some(limit), ..Query::default() };
+        self.get(&["search"], query).await
     }
 
     /// A long-poll: what has happened since `cursor`, or what comes first within `wait` (at most 20 s, which a

@@ -423,6 +423,37 @@ pub struct Snippet {
     pub marks: Vec<[u32; 2]>,
 }
 
+impl Snippet {
+    /// The text in parts, each with whether it is marked; none is empty. Marks that are none are passed over.
+    pub fn parts(&self) -> Vec<(&str, bool)> {
+        let (mut parts, mut at) = (Vec::new(), 0);
+        for &[from, to] in &self.marks {
+            if let (Some(from), Some(to)) = (self.byte(from), self.byte(to))
+                && at <= from
+                && from < to
+            {
+                parts.extend([(&self.text[at..from], false), (&self.text[from..to], true)]);
+                at = to;
+            }
+        }
+        parts.push((&self.text[at..], false));
+        parts.retain(|(part, _)| !part.is_empty());
+        parts
+    }
+
+    /// The byte at which a unit of UTF-16 begins, if a character does there.
+    fn byte(&self, unit: u32) -> Option<usize> {
+        let mut units = 0;
+        for (byte, c) in self.text.char_indices() {
+            if units >= unit {
+                return (units == unit).then_some(byte);
+            }
+            units += if c.len_utf16() == 1 { 1 } else { 2 };
+        }
+        (units == unit).then_some(self.text.len())
+    }
+}
+
 /// `GET /search`: what comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -432,4 +463,28 @@ pub enum SearchOrder {
     Newest,
     /// Short and new ones before long and old ones.
     Rank,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snippet_is_parted_where_it_is_marked() {
+        let parts = |text: &str, marks: &[[u32; 2]]| {
+            let snippet = Snippet { text: text.into(), marks: marks.to_vec() };
+            snippet.parts().into_iter().map(|(part, marked)| (part.to_owned(), marked)).collect::<Vec<_>>()
+        };
+        let part = |text: &str, marked| (text.to_owned(), marked);
+        assert_eq!(
+            parts("🫖 té for two", &[[3, 5], [10, 13]]),
+            [part("🫖 ", false), part("té", true), part(" for ", false), part("two", true)]
+        );
+        assert_eq!(parts("tea", &[]), [part("tea", false)]);
+        // Of a server that counts otherwise.
+        for nonsense in [[1, 2], [2, 99], [3, 3], [5, 4]] {
+            assert_eq!(parts("🫖 tea", &[nonsense]), [part("🫖 tea", false)]);
+        }
+        assert_eq!(parts("tea", &[[1, 2], [0, 1]]), [part("t", false), part("e", true), part("a", false)]);
+    }
 }

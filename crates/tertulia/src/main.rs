@@ -1,5 +1,6 @@
 //! The `tertulia` binary: arguments, the log, signals; what it does is in the library crates.
 
+mod admin;
 mod bench;
 mod chat;
 mod check;
@@ -21,7 +22,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 ///
 /// Start a server with `tertulia serve`, talk on it with `tertulia chat`, and see it carry real conversations
 /// with `tertulia replay`. How much it can do says `tertulia bench`, and how much it can bear `tertulia torture`;
-/// whether it kept its promises says `tertulia check`.
+/// whether it kept its promises says `tertulia check`. `tertulia admin` looks after a data folder.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -37,6 +38,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Check(check::CheckArgs),
     Torture(torture::TortureArgs),
+    Admin(admin::AdminArgs),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
             Command::Bench(args) => bench::run(args, shutdown).await,
             Command::Check(args) => check::run(&args),
             Command::Torture(args) => torture::run(args, shutdown).await,
+            Command::Admin(args) => admin::run(&args).map(|()| ExitCode::SUCCESS),
         }
     });
     result.unwrap_or_else(|error| fail(&error))

@@ -3,6 +3,7 @@
 
 mod convo;
 mod keys;
+mod results;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,10 +12,11 @@ use crossterm::event::KeyEvent;
 use tertulia_client::event::Event;
 use tertulia_protocol::entry::{ConversationType, EntryKind};
 use tertulia_protocol::event::{ConversationNews, Presence};
-use tertulia_protocol::rest::{Conversation, HistoryPage, Page, User};
+use tertulia_protocol::rest::{Conversation, FoundMessage, HistoryPage, Page, User};
 use tertulia_protocol::{ClientSeq, ConvoId, Entry, Seq, Timestamp, UserId};
 
 pub(super) use self::convo::{Convo, Pending, PendingState, Tick};
+pub(super) use self::results::{Results, SHOWN as RESULTS_SHOWN};
 use super::command::{self, Command};
 use super::editor::Editor;
 
@@ -54,6 +56,7 @@ pub(super) enum Effect {
     Remove { convo: ConvoId, user: String },
     Leave(ConvoId),
     Rename { convo: ConvoId, title: String },
+    Search { q: String, cursor: Option<String> },
 }
 
 /// What came of an effect.
@@ -80,6 +83,10 @@ pub(super) enum Done {
         open: bool,
     },
     User(User),
+    Found {
+        q: String,
+        page: Page<FoundMessage>,
+    },
     Left(ConvoId),
     /// It did not work; what it was, and why.
     Failed {
@@ -117,6 +124,7 @@ pub(super) struct Person {
 pub(super) enum Overlay {
     Help,
     Who,
+    Results,
 }
 
 /// The whole state.
@@ -127,6 +135,8 @@ pub(super) struct App {
     pub(super) open: Option<ConvoId>,
     pub(super) editor: Editor,
     pub(super) overlay: Option<Overlay>,
+    /// Of the last search.
+    pub(super) results: Option<Results>,
     pub(super) notice: Option<String>,
     pub(super) inbox_known: bool,
     pub(super) over: bool,
@@ -150,6 +160,7 @@ impl App {
             open: None,
             editor: Editor::default(),
             overlay: None,
+            results: None,
             notice: None,
             inbox_known: false,
             over: false,
@@ -373,6 +384,7 @@ impl App {
                         self.read(id);
                     }
                     self.ask_for_people_of(id);
+                    self.seek_further(id, now);
                 }
             }
             Done::Conversation { conversation, open } => {
@@ -383,6 +395,7 @@ impl App {
                 }
             }
             Done::User(user) => self.meet(&user),
+            Done::Found { q, page } => self.found(&q, page),
             Done::Left(id) => self.left(id),
             Done::Failed { effect, why } => {
                 match effect {
@@ -394,6 +407,7 @@ impl App {
                     Effect::LoadUser(id) => {
                         self.asked.remove(&id);
                     }
+                    Effect::Search { q, .. } => self.not_found(&q),
                     _ => {}
                 }
                 self.say(why, now);
@@ -447,6 +461,8 @@ impl App {
         if let Some(before) = self.open.and_then(|id| self.convos.get_mut(&id)) {
             before.draft = draft;
             before.scroll = 0;
+            before.sought = None;
+            before.shown = None;
             before.trim();
         }
         self.open = id;
@@ -511,6 +527,7 @@ impl App {
                 self.overlay = Some(Overlay::Who);
                 return;
             }
+            Command::Search(q) => return self.search(q),
             Command::Quit => return self.quit(now),
             Command::Direct(user) => Ok(Effect::OpenDirect(user)),
             Command::Group { title, users } => Ok(Effect::OpenGroup { title, users }),

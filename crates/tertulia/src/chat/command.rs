@@ -21,13 +21,14 @@ pub(super) enum Command {
     Remove(String),
     Leave,
     Rename(String),
+    Search(String),
     Who,
     Help,
     Quit,
 }
 
 /// The commands, as the help shows them.
-pub(super) const HELP: [(&str, &str); 10] = [
+pub(super) const HELP: [(&str, &str); 11] = [
     ("/direct USER", "talk with one user"),
     ("/group TITLE USER…", "found a group; a title of several words stands in \"quotes\""),
     ("/add USER…", "add members to this group"),
@@ -35,6 +36,7 @@ pub(super) const HELP: [(&str, &str); 10] = [
     ("/rename TITLE", "give this group another title"),
     ("/leave", "leave this group"),
     ("/reply SEQ text", "answer the message #SEQ"),
+    ("/search WORDS", "find messages; also \"a phrase\", from:USER, before:DATE, after:DATE"),
     ("/who", "show who is in this conversation"),
     ("/help", "show this; //text says /text"),
     ("/quit", "leave the program; everything stays on the server"),
@@ -78,6 +80,7 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
             let seq = seq.trim_start_matches('#').parse().map_err(|_| usage())?;
             Ok(Command::Reply { seq, text: text.trim_start().to_owned() })
         }
+        ("search", false) => Ok(Command::Search(rest.to_owned())),
         ("leave", true) => Ok(Command::Leave),
         ("who", true) => Ok(Command::Who),
         ("help", _) => Ok(Command::Help),
@@ -126,6 +129,7 @@ mod tests {
             ("/leave", Command::Leave),
             ("/rename green tea", Command::Rename("green tea".into())),
             ("/reply #12 yes, that", Command::Reply { seq: 12, text: "yes, that".into() }),
+            ("/search \"green tea\" from:bo", Command::Search("\"green tea\" from:bo".into())),
             ("/who", Command::Who),
             ("/help", Command::Help),
             ("/quit", Command::Quit),
@@ -140,6 +144,7 @@ mod tests {
             ("/direct", "write /direct USER"),
             ("/reply twelve yes", "write /reply SEQ text"),
             ("/reply 12", "write /reply SEQ text"),
+            ("/search", "write /search WORDS"),
             ("/leave now", "write /leave"),
             ("/dance", "there is no /dance; /help shows what there is"),
         ] {

@@ -10,7 +10,7 @@ use tertulia_client::client::{Client, Events};
 use tertulia_client::event::Event;
 use tertulia_protocol::entry::{ConversationType, EntryKind};
 use tertulia_protocol::event::ConversationNews;
-use tertulia_protocol::rest::{Conversation, Mark};
+use tertulia_protocol::rest::{Conversation, FoundMessage, Mark, SearchOrder};
 use tertulia_protocol::rules::PAGE_MAX;
 use tertulia_protocol::{ClientSeq, ConvoId, Entry, Seq, UserId};
 use tokio::sync::mpsc;
@@ -290,6 +290,10 @@ impl Plain {
                 }
                 return Ok(true);
             }
+            (Ok(Command::Search(q)), _) => {
+                self.search(&q).await?;
+                return Ok(true);
+            }
             (Ok(Command::Direct(user)), _) => Effect::OpenDirect(user),
             (Ok(Command::Group { title, users }), _) => Effect::OpenGroup { title, users },
             (Ok(_), None) => {
@@ -319,6 +323,25 @@ impl Plain {
         };
         self.call(effect).await?;
         Ok(true)
+    }
+
+    /// Prints what is found, the newest last, as all that is printed.
+    async fn search(&mut self, q: &str) -> anyhow::Result<()> {
+        let found = match self.api.search(q, SearchOrder::Newest, None, work::RESULTS_PAGE).await {
+            Ok(found) => found,
+            Err(error) => {
+                self.refuse(&error.to_string());
+                return Ok(());
+            }
+        };
+        let more = if found.next_cursor.is_some() { " and more" } else { "" };
+        note(&format!("{q}: {}{more}", found.items.len()));
+        for FoundMessage { message, snippet } in found.items.iter().rev() {
+            let name = self.name(message.sender_id).await;
+            let title = self.convos.get(&message.convo_id).map_or("?", |convo| &convo.title);
+            print(&format!("{} #{} {name}: {}", safe::line(title), message.seq, safe::line(&snippet.text)))?;
+        }
+        Ok(())
     }
 
     async fn call(&mut self, effect: Effect) -> anyhow::Result<()> {

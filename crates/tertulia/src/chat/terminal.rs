@@ -84,11 +84,11 @@ impl Driver {
         let mut ticks = tokio::time::interval(TICK);
         let mut client_lives = true;
         while !self.app.over {
-            let mut scroll_max = 0;
+            let mut drawn = view::Drawn::default();
             terminal
-                .draw(|frame| scroll_max = view::draw(frame, &self.app, Instant::now()))
+                .draw(|frame| drawn = view::draw(frame, &self.app, Instant::now()))
                 .context("cannot draw on this terminal")?;
-            self.app.limit_scroll(scroll_max);
+            self.app.scrolled(drawn);
             let input = tokio::select! {
                 () = shutdown.cancelled() => break,
                 key = keys.next() => match key {

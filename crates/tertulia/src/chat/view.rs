@@ -17,6 +17,8 @@ use super::app::{App, Convo, Link, Overlay, PendingState, Tick};
 use super::command::HELP;
 use super::safe;
 
+mod results;
+
 /// The list of conversations; on a narrow screen there is none.
 const LIST_COLUMNS: u16 = 28;
 const NARROW_COLUMNS: u16 = 64;
@@ -25,10 +27,22 @@ const EDITOR_LINES_MAX: usize = 5;
 /// The continuation of a message is set in by so many columns.
 const INDENT: &str = "      ";
 
+/// What lies over the messages is at most so wide.
+const OVERLAY_COLUMNS: u16 = 76;
+
 const DIM: Style = Style::new().fg(Color::DarkGray);
 
-/// Draws everything; gives back how far up the messages can be scrolled.
-pub(super) fn draw(frame: &mut Frame<'_>, app: &App, now: Instant) -> usize {
+/// What only the view knows, for the state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Drawn {
+    /// How far up the messages can be scrolled.
+    pub(super) scroll_max: usize,
+    /// How far up the message is that is sought, if it is here.
+    pub(super) found_at: Option<usize>,
+}
+
+/// Draws everything.
+pub(super) fn draw(frame: &mut Frame<'_>, app: &App, now: Instant) -> Drawn {
     let area = frame.area();
     let [main, status] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(area);
     let list_columns = if area.width < NARROW_COLUMNS { 0 } else { LIST_COLUMNS };
@@ -37,12 +51,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App, now: Instant) -> usize {
     if list_columns > 0 {
         draw_list(frame, list, app);
     }
-    let scroll_max = draw_convo(frame, right, app);
+    let drawn = draw_convo(frame, right, app);
     draw_status(frame, status, app, now);
     if let Some(overlay) = app.overlay {
         draw_overlay(frame, main, app, overlay);
     }
-    scroll_max
+    drawn
 }
 
 fn draw_list(frame: &mut Frame<'_>, area: Rect, app: &App) {
@@ -97,7 +111,7 @@ fn presence_sign(app: &App, user: UserId) -> Span<'static> {
     }
 }
 
-fn draw_convo(frame: &mut Frame<'_>, area: Rect, app: &App) -> usize {
+fn draw_convo(frame: &mut Frame<'_>, area: Rect, app: &App) -> Drawn {
     let columns = usize::from(area.width).saturating_sub(2).max(1);
     let (typed, cursor) = editor_lines(app, columns);
     let typed_height = u16::try_from(typed.len().min(EDITOR_LINES_MAX)).unwrap_or(1);
@@ -112,13 +126,13 @@ fn draw_convo(frame: &mut Frame<'_>, area: Rect, app: &App) -> usize {
     let Some(convo) = app.opened() else {
         frame.render_widget(Paragraph::new("Tertulia").style(DIM), head);
         draw_editor(frame, editor, &typed, cursor);
-        return 0;
+        return Drawn::default();
     };
     frame.render_widget(Paragraph::new(head_line(app, convo)), head);
-    let scroll_max = draw_messages(frame, body, app, convo);
+    let drawn = draw_messages(frame, body, app, convo);
     frame.render_widget(Paragraph::new(typing_line(app, convo)).style(DIM.italic()), typing);
     draw_editor(frame, editor, &typed, cursor);
-    scroll_max
+    drawn
 }
 
 fn head_line(app: &App, convo: &Convo) -> Line<'static> {
@@ -165,7 +179,7 @@ fn typing_line(app: &App, convo: &Convo) -> String {
 }
 
 /// Draws the messages, the newest at the bottom.
-fn draw_messages(frame: &mut Frame<'_>, area: Rect, app: &App, convo: &Convo) -> usize {
+fn draw_messages(frame: &mut Frame<'_>, area: Rect, app: &App, convo: &Convo) -> Drawn {
     let columns = usize::from(area.width).saturating_sub(1);
     let mut lines: Vec<Line<'static>> = Vec::new();
     if convo.loading {
@@ -174,13 +188,23 @@ fn draw_messages(frame: &mut Frame<'_>, area: Rect, app: &App, convo: &Convo) ->
         lines.push(Line::styled("This is the beginning.", DIM));
     }
     let mut last_day = String::new();
+    let mut sought_line = None;
     for entry in convo.entries.values() {
         let day = day(entry.ts);
         if day != last_day {
             lines.push(Line::styled(format!("── {day} ──"), DIM));
             last_day = day;
         }
+        let begin = lines.len();
         entry_lines(app, convo, entry, columns, &mut lines);
+        if convo.shown == Some(entry.seq) {
+            for line in &mut lines[begin..] {
+                *line = std::mem::take(line).on_dark_gray();
+            }
+        }
+        if convo.sought.is_some_and(|(seq, _)| seq == entry.seq) {
+            sought_line = Some(begin);
+        }
     }
     for pending in &convo.pending {
         let (sign, style) = match &pending.state {
@@ -198,7 +222,9 @@ fn draw_messages(frame: &mut Frame<'_>, area: Rect, app: &App, convo: &Convo) ->
     }
     let height = usize::from(area.height);
     let scroll_max = lines.len().saturating_sub(height);
-    let scroll = convo.scroll.min(scroll_max);
+    // What is sought stands in the upper half.
+    let found_at = sought_line.map(|line| lines.len().saturating_sub(line + height * 2 / 3).min(scroll_max));
+    let scroll = found_at.unwrap_or(convo.scroll).min(scroll_max);
     let end = lines.len() - scroll;
     let shown = lines[end.saturating_sub(height)..end].to_vec();
     let above = u16::try_from(height.saturating_sub(shown.len())).unwrap_or(0);
@@ -210,7 +236,7 @@ fn draw_messages(frame: &mut Frame<'_>, area: Rect, app: &App, convo: &Convo) ->
         let corner = Rect { x: area.right() - width, y: area.bottom().saturating_sub(1), width, height: 1 };
         frame.render_widget(Paragraph::new(note).style(Style::new().reversed()), corner);
     }
-    scroll_max
+    Drawn { scroll_max, found_at }
 }
 
 fn entry_lines(app: &App, convo: &Convo, entry: &Entry, columns: usize, lines: &mut Vec<Line<'static>>) {
@@ -423,12 +449,18 @@ fn draw_overlay(frame: &mut Frame<'_>, area: Rect, app: &App, overlay: Overlay) 
             let keys = keys
                 .iter()
                 .map(|(key, what)| Line::from(vec![format!("{key:<22}").bold(), Span::raw(*what)]));
-            (" Help ", commands.chain(keys).collect())
+            (" Help ".to_owned(), commands.chain(keys).collect())
         }
-        Overlay::Who => (" Who is here ", app.opened().map_or_else(Vec::new, |convo| who(app, convo))),
+        Overlay::Who => {
+            (" Who is here ".to_owned(), app.opened().map_or_else(Vec::new, |convo| who(app, convo)))
+        }
+        Overlay::Results => match &app.results {
+            Some(found) => (results::title(found), results::lines(app, found, area)),
+            None => return,
+        },
     };
     let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX).min(area.height);
-    let width = area.width.min(76);
+    let width = area.width.min(OVERLAY_COLUMNS);
     let place =
         Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
     frame.render_widget(Clear, place);

@@ -5,13 +5,15 @@ use tertulia_client::api::{Api, From};
 use tertulia_client::client::Client;
 use tertulia_protocol::UserId;
 use tertulia_protocol::entry::ConversationType;
-use tertulia_protocol::rest::{Conversation, ConversationPatch, NewConversation};
+use tertulia_protocol::rest::{Conversation, ConversationPatch, NewConversation, SearchOrder};
 use tertulia_protocol::rules::PAGE_MAX;
 
 use super::app::{Done, Effect};
 
 /// Entries in a page of history.
 const HISTORY_PAGE: usize = 100;
+/// Results that are asked for at once.
+pub(super) const RESULTS_PAGE: usize = 45;
 
 /// Whether an effect is for the client, which takes them in order, or a call of its own.
 pub(super) const fn is_for_client(effect: &Effect) -> bool {
@@ -78,6 +80,10 @@ async fn attempt(api: &Api, effect: &Effect) -> anyhow::Result<Done> {
         Effect::Rename { convo, title } => {
             let patch = ConversationPatch { title: Some(title.clone()), ..ConversationPatch::default() };
             known(api.update_conversation(*convo, &patch).await?)
+        }
+        Effect::Search { q, cursor } => {
+            let page = api.search(q, SearchOrder::Newest, cursor.as_deref(), RESULTS_PAGE).await?;
+            Done::Found { q: q.clone(), page }
         }
         Effect::Send { .. } | Effect::Mark { .. } | Effect::Typing { .. } | Effect::Watch(_) => Done::Well,
     })

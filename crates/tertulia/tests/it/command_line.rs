@@ -32,6 +32,7 @@ fn version_and_help_are_answers() {
         &["replay", "--help"],
         &["bench", "idle", "--help"],
         &["check", "--help"],
+        &["admin", "dead-letters", "--help"],
     ] {
         let help = run(args);
         assert!(help.status.success() && help.stdout.len() > 200, "{args:?}");
@@ -43,6 +44,7 @@ fn wrong_usage_is_told_in_one_line_with_status_2() {
     check_failure(&["serve", "--no-such-option"], 2, "--no-such-option");
     check_failure(&["serve", "--listen", "nowhere"], 2, "nowhere");
     check_failure(&["replay"], 2, "FILE");
+    check_failure(&["admin", "dead-letters", "replay"], 2, "NUMBER");
 }
 
 #[test]
@@ -52,6 +54,7 @@ fn a_failure_is_told_in_one_line_with_status_1() {
     std::fs::write(&file, "not a folder").unwrap();
     check_failure(&["serve", "--log", "off", "--data", file.to_str().unwrap()], 1, "a file");
     check_failure(&["serve", "--config", "/no/such/file.toml"], 1, "/no/such/file.toml");
+    check_failure(&["admin", "dead-letters", "list", "--data", "/no/such/folder"], 1, "/no/such/folder");
 }
 
 #[test]
@@ -68,4 +71,39 @@ fn a_second_process_on_the_same_folder_is_refused() {
     let listen = format!("127.0.0.1:{}", free_port());
     let args = ["serve", "--log", "off", "--listen", &listen, "--data", dir.path().to_str().unwrap()];
     check_failure(&args, 1, "another process");
+}
+
+#[test]
+fn dead_letters_are_shown_and_asked_for_while_a_server_has_them_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let letters = |args: &[&str]| {
+        let output = run(&[&["admin", "dead-letters"], args, &["--data", data]].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(letters(&["list"]), (Some(0), String::new()));
+    assert_eq!(letters(&["replay", "--all"]), (Some(0), "0 will be tried again\n".to_owned()));
+    // As a server that runs has them.
+    let open = tertulia_store::dead_letters::DeadLetters::open(dir.path()).unwrap();
+    let convo = tertulia_protocol::ConvoId::from_bytes([7; 16]);
+    let now = tertulia_protocol::Timestamp::from_millis(0);
+    for seq in [3, 5] {
+        open.put("search", convo, tertulia_protocol::Seq::new(seq), "too odd", now).unwrap();
+    }
+    let (_, list) = letters(&["list"]);
+    assert_eq!(
+        list.lines().next(),
+        Some(
+            "1  search  07070707-0707-0707-0707-070707070707 #3  1 tries since 1970-01-01T00:00:00.000Z: too odd"
+        )
+    );
+    assert_eq!(list.lines().count(), 2);
+    assert_eq!(letters(&["replay", "2"]), (Some(0), "1 will be tried again\n".to_owned()));
+    assert_eq!(open.asked("search", 10).unwrap().iter().map(|letter| letter.id).collect::<Vec<_>>(), [2]);
+    assert_eq!(letters(&["replay", "9"]).0, Some(1));
+    let (_, json) = letters(&["list", "--json"]);
+    assert!(
+        json.lines().all(|line| line.starts_with('{') && line.contains("\"consumer\":\"search\"")),
+        "{json}"
+    );
 }

@@ -36,6 +36,10 @@ pub(in crate::chat) struct Convo {
     /// Lines that the view is above the end.
     pub(in crate::chat) scroll: usize,
     pub(in crate::chat) draft: String,
+    /// A message to go to once it is here, and how many pages are read for it at most.
+    pub(in crate::chat) sought: Option<(Seq, u8)>,
+    /// The message that was gone to.
+    pub(in crate::chat) shown: Option<Seq>,
 }
 
 /// How far a member is.
@@ -95,6 +99,8 @@ impl Convo {
             complete: false,
             scroll: 0,
             draft: String::new(),
+            sought: None,
+            shown: None,
         };
         convo.refresh(conversation);
         convo
@@ -198,6 +204,12 @@ impl Convo {
     /// The oldest entry here: what is read next is before it.
     pub(in crate::chat) fn first_seq(&self) -> Option<Seq> {
         self.entries.first_key_value().map(|(seq, _)| *seq)
+    }
+
+    /// Goes to a message, as soon as it is here.
+    pub(super) const fn seek(&mut self, seq: Seq, pages_max: u8) {
+        self.sought = Some((seq, pages_max));
+        self.shown = Some(seq);
     }
 
     pub(super) fn receipt(&mut self, user: UserId, delivered: Seq, read: Option<Seq>) {

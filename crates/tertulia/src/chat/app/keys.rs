@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::{App, Effect};
+use super::{App, Effect, Overlay};
+
+use crate::chat::view::Drawn;
 
 /// Lines that a page key scrolls.
 const PAGE_LINES: usize = 10;
@@ -16,6 +18,9 @@ impl App {
         }
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
+        if self.overlay == Some(Overlay::Results) && !control && !alt && self.result_key(key, now) {
+            return;
+        }
         if self.overlay.take().is_some()
             && matches!(key.code, KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q'))
         {
@@ -81,15 +86,20 @@ impl App {
         let Some(convo) = self.open.and_then(|id| self.convos.get_mut(&id)) else { return };
         convo.scroll = convo.scroll.saturating_sub(lines);
         if convo.scroll == 0 {
+            convo.shown = None;
             let id = convo.id;
             self.read(id);
         }
     }
 
-    /// The view knows how long the text is: it tells how far up one can be, and whether that is the top.
-    pub(in crate::chat) fn limit_scroll(&mut self, lines_max: usize) {
+    /// The view knows how long the text is: it tells how far up one can be, and where the message is that is sought.
+    pub(in crate::chat) fn scrolled(&mut self, drawn: Drawn) {
         if let Some(convo) = self.open.and_then(|id| self.convos.get_mut(&id)) {
-            convo.scroll = convo.scroll.min(lines_max);
+            if let Some(scroll) = drawn.found_at {
+                convo.scroll = scroll;
+                convo.sought = None;
+            }
+            convo.scroll = convo.scroll.min(drawn.scroll_max);
         }
     }
 

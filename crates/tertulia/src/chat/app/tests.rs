@@ -391,3 +391,100 @@ fn who_quits_with_unsent_messages_is_asked_once() {
     bench.enter("/quit");
     assert!(bench.app.over);
 }
+
+/// A page of results: messages of Bo, with `tea` marked.
+pub(in crate::chat) fn results(places: &[(ConvoId, u64)], next_cursor: Option<&str>) -> Page<FoundMessage> {
+    let items = places.iter().map(|&(convo, seq)| FoundMessage {
+        message: text(convo, seq, BO, "more tea"),
+        snippet: tertulia_protocol::rest::Snippet { text: "more tea".into(), marks: vec![[5, 8]] },
+    });
+    Page { items: items.collect(), next_cursor: next_cursor.map(str::to_owned) }
+}
+
+impl Bench {
+    pub(in crate::chat) fn found(&mut self, q: &str, page: Page<FoundMessage>) -> Vec<Effect> {
+        self.done(Done::Found { q: q.into(), page })
+    }
+}
+
+#[test]
+fn a_search_is_asked_and_its_result_is_gone_to() {
+    let mut bench = Bench::new();
+    let asked = bench.enter("/search tea from:bo");
+    assert_eq!(asked, [Effect::Search { q: "tea from:bo".into(), cursor: None }]);
+    assert_eq!(bench.app.overlay, Some(Overlay::Results));
+    bench.found("tea from:bo", results(&[(TEA, 1), (WITH_BO, 1)], None));
+    bench.press(KeyCode::Down);
+    bench.press(KeyCode::Enter);
+    assert_eq!((bench.app.open, bench.app.overlay), (Some(WITH_BO), None));
+    assert_eq!(bench.app.convos[&WITH_BO].shown, Some(Seq::new(1)));
+    // A digit does the same; what another search finds is not shown.
+    bench.enter("/search tea");
+    bench.found("tea from:bo", results(&[(WITH_BO, 1)], None));
+    bench.found("tea", results(&[(WITH_BO, 1), (TEA, 1)], None));
+    bench.press(KeyCode::Char('2'));
+    assert_eq!((bench.app.open, bench.app.overlay), (Some(TEA), None));
+    assert!(bench.app.editor.text().is_empty(), "digits are not typed");
+}
+
+#[test]
+fn more_results_are_asked_for_as_one_comes_near_the_end() {
+    let mut bench = Bench::new();
+    bench.enter("/search tea");
+    let many: Vec<_> = (1..=27).map(|seq| (TEA, seq)).collect();
+    assert_eq!(bench.found("tea", results(&many, Some("more"))), []);
+    assert_eq!(bench.press(KeyCode::PageDown), []);
+    let next = Effect::Search { q: "tea".into(), cursor: Some("more".into()) };
+    assert_eq!(bench.press(KeyCode::PageDown), [next]);
+    assert_eq!(bench.press(KeyCode::Down), [], "once");
+    bench.found("tea", results(&[(TEA, 28)], None));
+    let shown = |bench: &Bench| {
+        bench
+            .app
+            .results
+            .as_ref()
+            .unwrap()
+            .shown()
+            .map(|(digit, it)| (digit, it.message.seq.get()))
+            .collect::<Vec<_>>()
+    };
+    bench.press(KeyCode::End);
+    assert_eq!(shown(&bench), [(1, 28)]);
+    bench.press(KeyCode::PageUp);
+    assert_eq!(shown(&bench).len(), 9);
+    bench.press(KeyCode::Esc);
+    assert_eq!(bench.app.overlay, None);
+}
+
+#[test]
+fn a_result_further_back_is_read_for() {
+    let mut bench = Bench::new();
+    for seq in 2..=300 {
+        bench.push(text(TEA, seq, BO, "x"));
+    }
+    let tea = bench.app.convos.get_mut(&TEA).unwrap();
+    (tea.entries, tea.complete) = (tea.entries.split_off(&Seq::new(201)), false);
+    bench.enter("/search tea");
+    bench.found("tea", results(&[(TEA, 50)], None));
+    let page = |first: u64, last: u64| HistoryPage {
+        items: (first..=last).map(|seq| text(TEA, seq, BO, "x")).collect(),
+        has_more: first > 1,
+    };
+    let read = |before: u64| Effect::LoadHistory { convo: TEA, before: Some(Seq::new(before)) };
+    let effects = bench.press(KeyCode::Enter);
+    assert!(effects.contains(&read(201)), "{effects:?}");
+    let effects = bench.done(Done::History { convo: TEA, before: Some(Seq::new(201)), page: page(101, 200) });
+    assert!(effects.contains(&read(101)), "{effects:?}");
+    let effects = bench.done(Done::History { convo: TEA, before: Some(Seq::new(101)), page: page(1, 100) });
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::LoadHistory { .. })), "{effects:?}");
+    assert!(bench.app.notice.is_none());
+}
+
+#[test]
+fn a_search_that_fails_says_why() {
+    let mut bench = Bench::new();
+    let effect = bench.enter("/search 🎉").remove(0);
+    bench.done(Done::Failed { effect, why: "there is nothing to seek".into() });
+    assert_eq!((bench.app.overlay, bench.app.results.is_none()), (None, true));
+    assert_eq!(bench.app.notice.as_deref(), Some("there is nothing to seek"));
+}

@@ -158,3 +158,45 @@ fn what_is_cut_says_so() {
     assert_eq!(cut("teapot", 4), "tea…");
     assert_eq!(cut("漢字漢字", 4), "漢…");
 }
+
+#[test]
+fn results_stand_over_the_messages_with_what_was_sought_marked() {
+    let mut bench = Bench::new();
+    bench.enter("/search tea");
+    bench.found("tea", super::super::app::tests::results(&[(TEA, 1), (WITH_BO, 1)], None));
+    let seen = screen(&bench, 80, 14).join("\n");
+    for expected in
+        ["tea: 2", "1  1970-01-01 00:01 Bo tea #1", "2  1970-01-01 00:01 Bo Bo #1", "more tea", "Esc: back"]
+    {
+        assert!(seen.contains(expected), "{expected}:\n{seen}");
+    }
+    let mut terminal = Terminal::new(TestBackend::new(80, 14)).unwrap();
+    terminal
+        .draw(|frame| {
+            draw(frame, &bench.app, bench.now);
+        })
+        .unwrap();
+    let buffer = terminal.backend().buffer();
+    let marked: String =
+        buffer.content().iter().filter(|cell| cell.bg == Color::Yellow).map(|cell| cell.symbol()).collect();
+    assert_eq!(marked, "teatea");
+}
+
+#[test]
+fn the_message_that_is_gone_to_is_in_view() {
+    let mut bench = Bench::new();
+    for seq in 2..=100 {
+        bench.push(text(TEA, seq, BO, &format!("number {seq}")));
+    }
+    bench.enter("/search x");
+    bench.found("x", super::super::app::tests::results(&[(TEA, 30)], None));
+    bench.press(KeyCode::Enter);
+    let mut terminal = Terminal::new(TestBackend::new(80, 14)).unwrap();
+    let mut drawn = Drawn::default();
+    terminal.draw(|frame| drawn = draw(frame, &bench.app, bench.now)).unwrap();
+    bench.app.scrolled(drawn);
+    let seen = screen(&bench, 80, 14).join("\n");
+    assert!(seen.contains("number 30\n") && seen.contains("more lines below"), "{seen}");
+    bench.press(KeyCode::Esc);
+    assert!(screen(&bench, 80, 14).join("\n").contains("number 100"));
+}
