@@ -25,8 +25,8 @@ const ROWS_MAX: usize = 64;
 const BATCH_ENTRIES_MAX: usize = 20_000;
 /// The most bytes of a batch, about.
 const BATCH_BYTES_MAX: usize = 16 << 20;
-/// Entries of a log that are read at once.
-const PAGE_ENTRIES: usize = 500;
+/// Entries of a log that are read at once: each may have 64 KiB.
+const PAGE_ENTRIES: usize = 100;
 /// Logs that are read at one time; the store takes together what waits together.
 const READS_AT_ONCE: usize = 16;
 /// How often to look at what somebody has asked to be tried again.
