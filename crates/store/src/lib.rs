@@ -1,5 +1,5 @@
 //! Where everything durable lives: the ports [`Store`] (conversations and their logs) and [`Accounts`]
-//! (users, devices, tokens, blocks), and the embedded adapter behind both.
+//! (users, devices, tokens, blocks), and the adapters behind both: embedded, and PostgreSQL.
 //!
 //! An adapter passes the suite of its port (`testsuite`), so nothing above knows which one it has.
 
@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod dead_letters;
 pub mod embedded;
 mod port;
+pub mod postgres;
 #[cfg(any(test, feature = "testsuite"))]
 pub mod testsuite;
 

@@ -10,7 +10,7 @@ pub fn fold(text: &str) -> String {
 }
 
 /// The first text that is greater than every text that begins with `prefix`; `None`: there is none.
-pub(super) fn after_prefix(prefix: &str) -> Option<String> {
+pub(crate) fn after_prefix(prefix: &str) -> Option<String> {
     let mut end = prefix.to_owned();
     while let Some(last) = end.pop() {
         // The next character, over the gap of the surrogates.

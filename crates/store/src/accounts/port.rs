@@ -13,6 +13,9 @@ use crate::StoreError;
 /// The most devices that a user has; one more, and the one that was not seen for the longest time goes.
 pub const DEVICES_PER_USER_MAX: usize = 200;
 
+/// The most access tokens of a device: the newest, and those that calls under way may still carry.
+pub(crate) const ACCESS_TOKENS_PER_DEVICE_MAX: usize = 4;
+
 /// Users, their devices and tokens, and whom they block.
 ///
 /// What is promised, whatever stands behind it:

@@ -13,10 +13,12 @@ use tertulia_protocol::{DeviceId, Timestamp, UserId};
 
 use self::rows::{device, time};
 use self::worker::{Workers, failed};
+use super::cursor;
 use super::fold::{after_prefix, fold};
 use super::{
-    Access, Accounts, Creation, Credentials, DEVICES_PER_USER_MAX, DeviceRecord, NewDevice, NewUser,
-    Presented, Rotation, SigningKey, TokenHash, Tokens, UserPage, UserRecord,
+    ACCESS_TOKENS_PER_DEVICE_MAX, Access, Accounts, Creation, Credentials, DEVICES_PER_USER_MAX,
+    DeviceRecord, NewDevice, NewUser, Presented, Rotation, SigningKey, TokenHash, Tokens, UserPage,
+    UserRecord,
 };
 use crate::StoreError;
 use crate::embedded::OpenError;
@@ -29,8 +31,6 @@ const READERS: usize = 2;
 /// What a connection keeps of the file, in KiB. What is asked for again and again the service remembers itself, and the
 /// rest is found by chance: a storm of clients would only fill it, for good.
 const CACHE_KIB: i32 = 512;
-/// The most access tokens of a device: the newest, and those that calls under way may still carry.
-const ACCESS_TOKENS_PER_DEVICE_MAX: usize = 4;
 
 /// Accounts in the data folder; one process at a time, which is for the caller to see to.
 pub struct EmbeddedAccounts {
@@ -170,12 +170,11 @@ impl Accounts for EmbeddedAccounts {
 
     async fn search(&self, prefix: &str, cursor: Option<&str>, limit: usize) -> Result<UserPage, StoreError> {
         let prefix = fold(prefix);
-        let after =
-            cursor.map_or(Ok(String::new()), |cursor| rows::parse_cursor(cursor).map(str::to_owned))?;
+        let after = cursor.map_or(Ok(String::new()), |text| cursor::parse(text).map(str::to_owned))?;
         let mut items = self.read(move |db| search(db, &prefix, &after, limit.saturating_add(1))).await?;
         let more = items.len() > limit;
         items.truncate(limit);
-        let next_cursor = items.last().filter(|_| more).map(|last| rows::cursor(&last.username));
+        let next_cursor = items.last().filter(|_| more).map(|last| cursor::write(&last.username));
         Ok(UserPage { items, next_cursor })
     }
 

@@ -1,11 +1,10 @@
-//! Rows as records, and the cursor of a search.
+//! Rows as records.
 
 use rusqlite::Row;
 use tertulia_protocol::rest::{Audience, Privacy};
-use tertulia_protocol::{DeviceId, Timestamp, UserId, rules};
+use tertulia_protocol::{DeviceId, Timestamp, UserId};
 
 use super::super::{DeviceRecord, UserRecord};
-use crate::StoreError;
 
 pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     row.get(column).map(Timestamp::from_millis)
@@ -48,30 +47,4 @@ pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<DeviceRecord> {
         last_seen_at: time(row, 5)?,
         expires_at: time(row, 6)?,
     })
-}
-
-/// The place after a username, in characters that need no escape in a URL, with a sum over it: what we did not
-/// give out shall be refused and not looked up.
-pub(super) fn cursor(username: &str) -> String {
-    format!("{username}~{:08x}", crc32fast::hash(username.as_bytes()))
-}
-
-/// The username of a [`cursor`].
-pub(super) fn parse_cursor(text: &str) -> Result<&str, StoreError> {
-    let username = text.rsplit_once('~').map_or("", |(username, _)| username);
-    let is_ours = rules::username(username).is_ok() && cursor(username) == text;
-    is_ours.then_some(username).ok_or(StoreError::InvalidCursor)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_cursors_that_were_given_out_are_taken() {
-        assert_eq!(parse_cursor(&cursor("ana.b-1_")).unwrap(), "ana.b-1_");
-        for garbage in ["", "ana", "ana~", "ana~00000000", "~00000000", "Ana~5d6b9e1d", "1", "ana.b-1_~"] {
-            assert!(matches!(parse_cursor(garbage), Err(StoreError::InvalidCursor)), "{garbage}");
-        }
-    }
 }

@@ -1,0 +1,223 @@
+//! How a connection comes about, and what it is set to.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+
+use super::error::{Failure, OpenError};
+use super::options::PostgresOptions;
+use super::types::RowExt as _;
+
+/// The oldest version that has all that the statements use.
+const VERSION_MIN: i32 = 150_000;
+/// Of what the server is asked for at the least, beyond what it may take: then its own patience ends first.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long nothing may be heard from a machine that is gone before its connection is.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// The first wait after a connection could not be made, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Plans are made once for each statement, and go by the indexes whatever the statistics say: a plan that is made while
+/// the tables are empty has to do when they are large.
+const PLANNING: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
+    -c enable_mergejoin=off -c random_page_cost=1.1 -c jit=off";
+
+/// What a statement is given for its `$1`, `$2`, …
+pub(crate) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// Makes connections to one database.
+pub(crate) struct Connector {
+    config: Config,
+    connect_max: Duration,
+    statement_max: Duration,
+    backoff: Mutex<Backoff>,
+}
+
+/// How it went lately: while the server is away, nobody waits for it in vain.
+#[derive(Default)]
+struct Backoff {
+    failures: u32,
+    reason: String,
+    next_try: Option<Instant>,
+}
+
+impl Connector {
+    pub(crate) fn new(url: &str, options: &PostgresOptions) -> Result<Self, OpenError> {
+        let mut config: Config = url.parse().map_err(OpenError::Url)?;
+        let statement_max = options.statement_max.as_millis();
+        let given = config.get_options().unwrap_or_default().to_owned();
+        config
+            .options(format!(
+                "{PLANNING} -c statement_timeout={statement_max} -c lock_timeout={statement_max} \
+                 -c idle_in_transaction_session_timeout={statement_max} {given}"
+            ))
+            .connect_timeout(options.connect_max)
+            .keepalives(true)
+            .keepalives_idle(KEEPALIVE)
+            .keepalives_interval(KEEPALIVE)
+            .keepalives_retries(3)
+            .tcp_user_timeout(options.statement_max + GRACE)
+            // Of several hosts the one that is the primary now.
+            .target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
+        if config.get_application_name().is_none() {
+            config.application_name("tertulia");
+        }
+        let (connect_max, statement_max) = (options.connect_max, options.statement_max);
+        Ok(Self { config, connect_max, statement_max, backoff: Mutex::default() })
+    }
+
+    /// Makes a connection, unless it is too early to try again.
+    pub(crate) async fn connect(&self) -> Result<Session, Failure> {
+        if let Some(down) = self.backoff().is_too_early(Instant::now()) {
+            return Err(down);
+        }
+        let made = self.try_connect().await;
+        let mut backoff = self.backoff();
+        match &made {
+            Ok(_) => *backoff = Backoff::default(),
+            Err(error) => backoff.failed(error.to_string(), Instant::now()),
+        }
+        made
+    }
+
+    async fn try_connect(&self) -> Result<Session, Failure> {
+        let connecting = self.config.connect(NoTls);
+        let (client, connection) = tokio::time::timeout(self.connect_max, connecting)
+            .await
+            .map_err(|_| Failure::TimedOut(self.connect_max))??;
+        // It ends when the client is dropped, or when the connection breaks; what waits for it is told by then.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to PostgreSQL ended");
+            }
+        });
+        Ok(Session { client, statements: Mutex::default(), statement_max: self.statement_max })
+    }
+
+    fn backoff(&self) -> MutexGuard<'_, Backoff> {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backoff {
+    fn is_too_early(&self, now: Instant) -> Option<Failure> {
+        let retry_after = self.next_try?.checked_duration_since(now)?;
+        Some(Failure::Down { reason: self.reason.clone(), retry_after })
+    }
+
+    fn failed(&mut self, reason: String, now: Instant) {
+        let (first, longest) = BACKOFF;
+        let wait = first.saturating_mul(1 << self.failures.min(10)).min(longest);
+        // Half of it by chance, so that the connections of all nodes do not come at once.
+        let share = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
+        self.next_try = Some(now + wait.mul_f64(0.5 + 0.5 * share));
+        self.failures += 1;
+        self.reason = reason;
+    }
+}
+
+/// A connection, with the statements that it has prepared.
+pub(crate) struct Session {
+    client: Client,
+    statements: Mutex<HashMap<&'static str, Statement>>,
+    statement_max: Duration,
+}
+
+impl Session {
+    /// Whether it is known to be broken.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// What a statement gives. Several that are polled together go to the server together, in the order in which they
+    /// were first polled.
+    pub(crate) async fn rows(
+        &self,
+        sql: &'static str,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        self.in_time(async {
+            let statement = self.prepared(sql).await?;
+            Ok(self.client.query(&statement, parameters).await?)
+        })
+        .await
+    }
+
+    /// What a statement gives, if that is a row.
+    pub(crate) async fn row(
+        &self,
+        sql: &'static str,
+        parameters: Parameters<'_>,
+    ) -> Result<Option<Row>, Failure> {
+        Ok(self.rows(sql, parameters).await?.into_iter().next())
+    }
+
+    /// Statements without parameters, one after the other.
+    pub(crate) async fn run(&self, sql: &str) -> Result<(), Failure> {
+        self.in_time(async { Ok(self.client.batch_execute(sql).await?) }).await
+    }
+
+    /// Prepares what will be needed, in one round trip.
+    pub(crate) async fn prepare(&self, statements: &[&'static str]) -> Result<(), Failure> {
+        self.in_time(try_join_all(statements.iter().map(|sql| self.prepared(sql)))).await.map(drop)
+    }
+
+    async fn prepared(&self, sql: &'static str) -> Result<Statement, Failure> {
+        if let Some(statement) = self.statements().get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.statements().insert(sql, statement.clone());
+        Ok(statement)
+    }
+
+    fn statements(&self) -> MutexGuard<'_, HashMap<&'static str, Statement>> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let patience = self.statement_max + GRACE;
+        tokio::time::timeout(patience, work).await.unwrap_or(Err(Failure::TimedOut(patience)))
+    }
+
+    /// Whether this is a server that keeps what it says it has kept.
+    pub(crate) async fn check(&self) -> Result<(), OpenError> {
+        let asked = "SELECT current_setting('server_version_num')::int, current_setting('fsync') = 'off',
+            current_setting('synchronous_commit') = 'off'";
+        let row = self.row(asked, &[]).await?.ok_or_else(|| Failure::Row("no settings".into()))?;
+        let found: i32 = row.value(0)?;
+        if found < VERSION_MIN {
+            return Err(OpenError::TooOld { found });
+        }
+        match (row.value(1)?, row.value(2)?) {
+            (true, _) => Err(OpenError::Unsafe("fsync")),
+            (_, true) => Err(OpenError::Unsafe("synchronous_commit")),
+            (false, false) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failure_nobody_tries_for_a_while_that_grows_up_to_a_bound() {
+        let (mut backoff, mut now) = (Backoff::default(), Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            assert!(backoff.is_too_early(now).is_none());
+            backoff.failed("away".into(), now);
+            let Some(Failure::Down { retry_after, .. }) = backoff.is_too_early(now) else { panic!() };
+            waits.push(retry_after);
+            now += retry_after + Duration::from_nanos(1);
+        }
+        let (first, longest) = BACKOFF;
+        assert!(waits[0] <= first && waits[0] >= first / 2, "{waits:?}");
+        assert!(waits[11] <= longest && waits[11] >= longest / 2, "{waits:?}");
+    }
+}

@@ -1,0 +1,5 @@
+//! The PostgreSQL adapters against the suites of their ports, and what they alone promise.
+
+mod accounts;
+mod database;
+mod migrations;
