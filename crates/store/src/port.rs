@@ -52,7 +52,10 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// `None` for what is no position, or one of another data folder, or one from beyond what this store
     /// remembers (it was restored from a backup since).
-    fn parse_position(&self, position: &str) -> Option<Commit>;
+    ///
+    /// # Errors
+    /// Another node may have given it out, and what is stored cannot be asked at present.
+    async fn parse_position(&self, position: &str) -> Result<Option<Commit>, StoreError>;
 
     /// A stretch of a conversation as `user` may see it, ascending; `None` if he is not in it.
     async fn history(

@@ -25,6 +25,11 @@ pub(crate) struct Part {
 }
 
 impl Cursor {
+    /// The positions in what may be a cursor.
+    pub(crate) fn positions(text: &str) -> impl Iterator<Item = &str> {
+        text.split('~').take(2)
+    }
+
     /// Reads a cursor; `position` reads the positions in it.
     pub(crate) fn parse(text: &str, position: impl Fn(&str) -> Option<Commit>) -> Option<Self> {
         let mut fields = text.split('~');

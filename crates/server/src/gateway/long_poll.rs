@@ -57,7 +57,12 @@ pub async fn events(
         let cursor = app.store.position(app.hub.position());
         return Ok(Json(EventsPage { events: Vec::new(), cursor }));
     };
-    let cursor = Cursor::parse(&text, |position| app.store.parse_position(position)).ok_or_else(|| {
+    let mut known = Vec::new();
+    for position in Cursor::positions(&text) {
+        known.push((position, app.store.parse_position(position).await?));
+    }
+    let commit = |position: &str| known.iter().find(|(text, _)| *text == position)?.1;
+    let cursor = Cursor::parse(&text, commit).ok_or_else(|| {
         let detail = "this cursor is not known here; begin without one, and read the inbox anew";
         ApiError::new(Code::Invalid, detail)
     })?;

@@ -178,7 +178,13 @@ async fn join(app: &App, first: ClientEvent) -> Result<Arc<Connection>, End> {
         _ => return Err(End::close(CloseReason::Protocol, "the first frame must be connect or resume")),
     };
     let resumes = position.is_some();
-    let known = position.and_then(|text| app.store.parse_position(&text).map(|since| (since, text)));
+    let known = match position {
+        Some(text) => {
+            let known = app.store.parse_position(&text).await.map_err(ApiError::from)?;
+            known.map(|since| (since, text))
+        }
+        None => None,
+    };
     let resumed = known.is_some();
     app.metrics.connected(match (resumes, resumed) {
         (false, _) => "connect",

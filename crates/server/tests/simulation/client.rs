@@ -69,13 +69,17 @@ impl Client {
         }
     }
 
-    pub fn connect(&mut self, hub: &Hub, store: &dyn Store, now: i64) {
+    pub async fn connect(&mut self, hub: &Hub, store: &dyn Store, now: i64) {
         if self.line.is_some() {
             return;
         }
-        let resumed = self.position.as_deref().map(|position| {
-            store.parse_position(position).expect("guarantee 5: positions do not age, also over a crash")
-        });
+        let resumed = match self.position.as_deref() {
+            Some(position) => {
+                let known = store.parse_position(position).await.unwrap();
+                Some(known.expect("guarantee 5: positions do not age, also over a crash"))
+            }
+            None => None,
+        };
         let since = resumed.unwrap_or_else(|| hub.position());
         let who = (self.user, self.device);
         let now = Timestamp::from_millis(now);

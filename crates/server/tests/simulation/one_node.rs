@@ -126,7 +126,7 @@ impl World {
             88..94 => {
                 let client = self.chance.below(self.crowd.clients.len());
                 let store = Arc::clone(self.store());
-                self.crowd.clients[client].connect(&self.hub, store.as_ref(), self.now);
+                self.crowd.clients[client].connect(&self.hub, store.as_ref(), self.now).await;
             }
             94..98 => {
                 let client = self.chance.below(self.crowd.clients.len());

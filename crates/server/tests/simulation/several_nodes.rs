@@ -124,7 +124,7 @@ impl World {
             }
             101..108 => {
                 let client = self.chance.below(self.homes.len());
-                self.connect(client, node);
+                self.connect(client, node).await;
             }
             108..113 => {
                 let client = self.chance.below(self.homes.len());
@@ -262,10 +262,10 @@ impl World {
         client.advance(&node.hub, self.store.as_ref()).await
     }
 
-    fn connect(&mut self, client: usize, node: usize) {
+    async fn connect(&mut self, client: usize, node: usize) {
         if self.crowd.clients[client].line.is_none() {
             self.homes[client] = node;
-            self.crowd.clients[client].connect(&self.nodes[node].hub, self.store.as_ref(), self.now);
+            self.crowd.clients[client].connect(&self.nodes[node].hub, self.store.as_ref(), self.now).await;
         }
     }
 

@@ -125,8 +125,8 @@ impl Store for Embedded {
         self.epochs.position(commit)
     }
 
-    fn parse_position(&self, position: &str) -> Option<Commit> {
-        self.epochs.parse(position, self.tail.horizon())
+    async fn parse_position(&self, position: &str) -> Result<Option<Commit>, StoreError> {
+        Ok(self.epochs.parse(position, self.tail.horizon()))
     }
 
     async fn history(

@@ -187,11 +187,11 @@ async fn a_restored_backup_does_not_know_positions_of_its_lost_future() {
     say(&before.store, convo(1), 6..=9).await;
     let late = before.store.position(before.store.horizon().await.unwrap());
     let restored = Embedded::open(backup.path(), OpenOptions::default()).unwrap();
-    assert!(restored.parse_position(&early).is_some());
-    assert_eq!(restored.parse_position(&late), None);
+    assert!(restored.parse_position(&early).await.unwrap().is_some());
+    assert_eq!(restored.parse_position(&late).await.unwrap(), None);
     // Also not when it has grown past that number.
     say(&restored, convo(1), 6..=20).await;
-    assert_eq!(restored.parse_position(&late), None);
+    assert_eq!(restored.parse_position(&late).await.unwrap(), None);
 }
 
 #[tokio::test]
