@@ -4,10 +4,15 @@
 //! An adapter passes the suite of its port (`testsuite`), so nothing above knows which one it has.
 
 pub mod accounts;
+mod codes;
+mod cursor;
 pub mod dead_letters;
 pub mod embedded;
 mod port;
+mod positions;
 pub mod postgres;
+mod queue;
+mod remembered;
 #[cfg(any(test, feature = "testsuite"))]
 pub mod testsuite;
 

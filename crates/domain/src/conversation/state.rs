@@ -146,6 +146,25 @@ impl Conversation {
         self.highest_sent.insert(device, highest.unwrap_or_default());
     }
 
+    /// Takes the next entry of the log, which another writer has let in; `device` is where a message came from.
+    pub fn follow(&mut self, entry: &Entry, device: Option<DeviceId>) {
+        self.fold(entry);
+        let Some(device) = device else { return };
+        // Of a device that nobody has looked up, this number need not be the highest.
+        let is_known = self.highest_sent.contains_key(&device);
+        self.sent(entry, device);
+        if !is_known {
+            self.highest_sent.remove(&device);
+        }
+    }
+
+    /// Takes a member's own settings, as another writer may have left them.
+    pub fn learn_settings(&mut self, user: UserId, settings: MemberSettings) {
+        if let Some(member) = self.members.get_mut(&user) {
+            member.settings = settings;
+        }
+    }
+
     /// Takes the next entry of the log, and says what follows from it.
     ///
     /// Entries come in the order of `seq`, from 2 on (the first one is for [`Conversation::begun`]).

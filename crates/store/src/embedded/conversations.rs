@@ -6,41 +6,29 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 use tertulia_domain::conversation::{Conversation, Membership, Summary};
-use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, IdMap, Seq, UserId};
+use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, Seq, UserId};
 
 use super::OpenError;
 use super::readers::{ReadError, open_one};
 use super::rows::{self, ENTRY_COLUMNS, get_count, get_seq, get_settings};
 use super::tail::Tail;
 use crate::StoreError;
+use crate::remembered::Remembered;
 
 /// How long the writer waits for a conversation to be settled before it loads it. That is only after a batch
 /// failed; otherwise what is in the tail is in memory too.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What share of the weight is forgotten at a time, so that looking for the oldest is worth its while.
-const FORGOTTEN_SHARE: usize = 8;
-
 /// The conversations that the writer knows.
 pub(super) struct Conversations {
     db: Connection,
-    known: IdMap<ConvoId, Known>,
-    weight: usize,
-    weight_max: usize,
-    /// Counts batches: when a conversation was last used.
-    now: u64,
-}
-
-struct Known {
     /// `None`: there is none. Only within a batch: whoever asks for what is not there fills no memory.
-    convo: Option<Conversation>,
-    used: u64,
-    weight: usize,
+    known: Remembered<Option<Conversation>>,
 }
 
 impl Conversations {
     pub(super) fn open(dir: &Path, weight_max: usize) -> Result<Self, OpenError> {
-        Ok(Self { db: open_one(dir)?, known: IdMap::default(), weight: 0, weight_max, now: 0 })
+        Ok(Self { db: open_one(dir)?, known: Remembered::new(weight_max) })
     }
 
     /// A conversation as it is after all that was decided; `None` in it: there is none.
@@ -49,64 +37,28 @@ impl Conversations {
         convo: ConvoId,
         tail: &Tail,
     ) -> Result<&mut Option<Conversation>, StoreError> {
-        // Not `entry`: loading may fail, and needs the connection.
-        if !self.known.contains_key(&convo) {
+        if !self.known.has(convo) {
             // Its rows are exact only when nothing of it is on the way.
             tail.wait_settled(convo, PATIENCE)?;
-            let loaded = load(&self.db, convo)?;
-            self.known.insert(convo, Known { convo: loaded, used: 0, weight: 0 });
+            self.known.learn(convo, load(&self.db, convo)?);
         }
-        let known = self
-            .known
-            .get_mut(&convo)
-            .ok_or_else(|| StoreError::Damaged("a conversation was lost in memory".into()))?;
-        known.used = self.now;
-        Ok(&mut known.convo)
+        let lost = || StoreError::Damaged("a conversation was lost in memory".into());
+        self.known.get(convo).ok_or_else(lost)
     }
 
     /// Forgets what a batch that was not stored has done to these; they are loaded again when needed.
     pub(super) fn forget(&mut self, convos: impl IntoIterator<Item = ConvoId>) {
-        for convo in convos {
-            if let Some(known) = self.known.remove(&convo) {
-                self.weight -= known.weight;
-            }
-        }
+        self.known.forget(convos);
     }
 
-    /// Ends a batch that used these: weighs them, and forgets the longest unused if there are too many.
+    /// Ends a batch that used these: forgets the longest unused if there are too many.
     pub(super) fn end_batch(&mut self, used: impl IntoIterator<Item = ConvoId>, tail: &Tail) {
-        self.now += 1;
-        for id in used {
-            let Some(known) = self.known.get_mut(&id) else { continue };
-            match &known.convo {
-                Some(convo) => {
-                    let weight = convo.weight();
-                    self.weight = self.weight - known.weight + weight;
-                    known.weight = weight;
-                }
-                None => {
-                    self.known.remove(&id);
-                }
-            }
-        }
-        if self.weight > self.weight_max {
-            self.shrink(tail);
-        }
-    }
-
-    fn shrink(&mut self, tail: &Tail) {
-        let target = self.weight_max - self.weight_max / FORGOTTEN_SHARE;
-        let mut oldest: Vec<_> = self.known.iter().map(|(&id, known)| (known.used, id)).collect();
-        oldest.sort_unstable_by_key(|&(used, _)| used);
-        for (_, id) in oldest {
-            if self.weight <= target {
-                break;
-            }
-            // What is not settled could not be loaded again at once.
-            if tail.is_settled(id) {
-                self.forget([id]);
-            }
-        }
+        // What is not settled could not be loaded again at once.
+        self.known.end_batch(
+            used,
+            |convo| convo.as_ref().map(Conversation::weight),
+            |id| tail.is_settled(id),
+        );
     }
 
     /// The highest number that a device has sent in a conversation, as far as it is settled.
@@ -189,11 +141,11 @@ fn load(db: &Connection, id: ConvoId) -> Result<Option<Conversation>, ReadError>
     let key: i64 = row.get(0)?;
     let summary = Summary {
         id,
-        kind: rows::get_kind(row, 1)?,
+        kind: rows::get_code(row, 1)?,
         title: row.get(2)?,
         about: row.get(3)?,
-        posting: rows::get_posting(row, 4)?,
-        history: rows::get_history(row, 5)?,
+        posting: rows::get_code(row, 4)?,
+        history: rows::get_code(row, 5)?,
         created_at: rows::get_time(row, 6)?,
         last_seq: get_seq(row, 7)?,
         last_ts: rows::get_time(row, 8)?,
@@ -215,7 +167,7 @@ fn load_members(db: &Connection, convo: rows::Key) -> Result<HashMap<UserId, Mem
     let mut members = HashMap::new();
     while let Some(row) = found.next()? {
         let member = Membership {
-            role: rows::get_role(row, 1)?,
+            role: rows::get_code(row, 1)?,
             joined_no: get_count(row, 2)?,
             joined_seq: get_seq(row, 3)?,
             visible_from: get_seq(row, 4)?,

@@ -5,10 +5,10 @@
 
 use tertulia_domain::log::Commit;
 
-use super::cursor::{InboxCursor, MembersCursor};
 use super::journal::segment::{self, Frames, Header};
-use super::positions::{Epoch, Epochs};
 use super::{record, touched};
+use crate::cursor::{InboxCursor, MembersCursor};
+use crate::positions::{Epoch, Epochs};
 
 /// A file of the journal.
 ///

@@ -26,7 +26,6 @@
 //! (the port), `sqlite` (all files).
 
 mod conversations;
-mod cursor;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -34,9 +33,7 @@ mod journal;
 mod newest;
 mod open;
 mod options;
-mod positions;
 mod priority;
-mod queue;
 mod readers;
 mod reads;
 mod record;

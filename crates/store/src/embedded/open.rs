@@ -6,7 +6,6 @@ use std::thread;
 
 use super::conversations::Conversations;
 use super::journal::{self, Journal, JournalOptions};
-use super::queue::Queue;
 use super::readers::Readers;
 use super::settler::{Progress, Settler};
 use super::sqlite::FolderLock;
@@ -14,6 +13,7 @@ use super::store::{Embedded, Threads};
 use super::tail::Tail;
 use super::writer::Writer;
 use super::{OpenError, OpenOptions, settled};
+use crate::queue::Queue;
 
 impl Embedded {
     /// Opens a data folder, or makes it. What a process that was killed has left in the journal is settled first.

@@ -168,14 +168,11 @@ pub(super) enum ReadError {
     Sqlite(#[from] rusqlite::Error),
     #[error("a stored row is not understood: {0}")]
     Row(String),
-    #[error("this cursor is not one that was given out")]
-    Cursor,
 }
 
 impl From<ReadError> for StoreError {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Cursor => Self::InvalidCursor,
             ReadError::Row(what) => Self::Damaged(what),
             ReadError::Sqlite(error) => from_sqlite(&error),
         }

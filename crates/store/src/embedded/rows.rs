@@ -4,84 +4,23 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 use tertulia_domain::log::{Commit, Receipt};
-use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
 use tertulia_protocol::rest::MemberSettings;
 use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
 
 use super::readers::ReadError;
-
-/// `messages.kind` of a message.
-pub(super) const TEXT: i64 = 0;
-/// `messages.kind` of an entry that records a change; what it records is JSON.
-pub(super) const CHANGE: i64 = 1;
+use crate::codes::{CHANGE, Code, TEXT};
 
 /// The key of a conversation, user or device in one data folder.
 pub(super) type Key = i64;
 
-pub(super) const fn role(role: Role) -> i64 {
-    match role {
-        Role::Member => 0,
-        Role::Admin => 1,
-        Role::Owner => 2,
-    }
+/// A value that stands in the row as its number.
+pub(super) fn get_code<C: Code>(row: &Row<'_>, at: usize) -> Result<C, ReadError> {
+    let code = row.get(at)?;
+    C::of(code).ok_or_else(|| unknown(C::NAME, code))
 }
 
-pub(super) fn get_role(row: &Row<'_>, at: usize) -> Result<Role, ReadError> {
-    match row.get(at)? {
-        0 => Ok(Role::Member),
-        1 => Ok(Role::Admin),
-        2 => Ok(Role::Owner),
-        other => Err(unknown("role", other)),
-    }
-}
-
-pub(super) const fn kind(kind: ConversationType) -> i64 {
-    match kind {
-        ConversationType::Direct => 0,
-        ConversationType::Group => 1,
-    }
-}
-
-pub(super) fn get_kind(row: &Row<'_>, at: usize) -> Result<ConversationType, ReadError> {
-    match row.get(at)? {
-        0 => Ok(ConversationType::Direct),
-        1 => Ok(ConversationType::Group),
-        other => Err(unknown("kind of conversation", other)),
-    }
-}
-
-pub(super) const fn posting(posting: Posting) -> i64 {
-    match posting {
-        Posting::All => 0,
-        Posting::Admins => 1,
-    }
-}
-
-pub(super) fn get_posting(row: &Row<'_>, at: usize) -> Result<Posting, ReadError> {
-    match row.get(at)? {
-        0 => Ok(Posting::All),
-        1 => Ok(Posting::Admins),
-        other => Err(unknown("posting policy", other)),
-    }
-}
-
-pub(super) const fn history(history: HistoryPolicy) -> i64 {
-    match history {
-        HistoryPolicy::SinceJoined => 0,
-        HistoryPolicy::All => 1,
-    }
-}
-
-pub(super) fn get_history(row: &Row<'_>, at: usize) -> Result<HistoryPolicy, ReadError> {
-    match row.get(at)? {
-        0 => Ok(HistoryPolicy::SinceJoined),
-        1 => Ok(HistoryPolicy::All),
-        other => Err(unknown("history policy", other)),
-    }
-}
-
-fn unknown(what: &str, value: i64) -> ReadError {
-    ReadError::Row(format!("no {what} has the number {value}"))
+fn unknown(what: &str, code: i16) -> ReadError {
+    ReadError::Row(format!("no {what} has the number {code}"))
 }
 
 /// A count or sequence number; all of ours are below 2^53.

@@ -12,10 +12,11 @@ use tertulia_domain::log::Commit;
 use tertulia_protocol::entry::Role;
 use tertulia_protocol::{ConvoId, Entry, EntryKind, IdMap, Seq, Timestamp, UserId};
 
-use super::rows::{self, CHANGE, Key, TEXT, sql};
+use super::rows::{self, Key, sql};
 use super::tail::Committed;
 use super::touched;
 use crate::Touched;
+use crate::codes::{CHANGE, Code, TEXT};
 
 /// How many keys are remembered of each kind; then all are forgotten and looked up again.
 const KEYS_REMEMBERED: usize = 500_000;
@@ -102,9 +103,9 @@ fn create(db: &Connection, entry: &Entry) -> Result<Option<Key>, rusqlite::Error
         )?
         .insert((
             entry.convo_id.as_bytes(),
-            rows::kind(*conversation_type),
+            conversation_type.code(),
             title,
-            rows::history(*history),
+            history.code(),
             entry.ts.as_millis(),
         ))?;
     Ok(Some(key))
@@ -226,7 +227,7 @@ fn insert_messages(rows: usize) -> String {
 /// A row of `messages`.
 struct MessageRow<'a> {
     convo: Key,
-    kind: i64,
+    kind: i16,
     sender: Key,
     device: Option<Key>,
     reply_to: Option<i64>,
@@ -470,8 +471,8 @@ impl<'a, 'db, 'r> Folding<'a, 'db, 'r> {
                     .execute((
                         self.convo,
                         about,
-                        posting.map(rows::posting),
-                        history.map(rows::history),
+                        posting.map(Code::code),
+                        history.map(Code::code),
                         sql(commit),
                     ))?;
             }
@@ -488,7 +489,7 @@ impl<'a, 'db, 'r> Folding<'a, 'db, 'r> {
         let user = self.keys.id(self.db, user.as_bytes())?;
         self.db
             .prepare_cached("UPDATE participants SET role = ?3 WHERE convo = ?1 AND user = ?2")?
-            .execute((self.convo, user, rows::role(role)))?;
+            .execute((self.convo, user, role.code()))?;
         Ok(())
     }
 
@@ -521,7 +522,7 @@ impl<'a, 'db, 'r> Folding<'a, 'db, 'r> {
             statement.execute((
                 self.convo,
                 self.keys.id(self.db, user.as_bytes())?,
-                rows::role(role),
+                role.code(),
                 rows::count(joined_no),
                 rows::seq(entry.seq),
                 entry.ts.as_millis(),

@@ -6,9 +6,9 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use tertulia_domain::log::Commit;
 
 use super::OpenError;
-use super::positions::{Epoch, Epochs};
 use super::rows::{get_commit, sql};
 use super::sqlite::{self, Durability, Schema};
+use crate::positions::{Epoch, Epochs};
 
 pub(super) const SCHEMA: Schema = Schema {
     file: "tertulia.db",

@@ -15,11 +15,8 @@ use tertulia_protocol::rest::{Conversation, MessageReceipt};
 use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 use tokio::sync::oneshot;
 
-use super::cursor::{InboxCursor, MembersCursor};
 use super::journal::Journal;
 use super::newest::NewestCache;
-use super::positions::Epochs;
-use super::queue::{Call, Queue};
 use super::readers::Readers;
 use super::reads::history::Read;
 use super::reads::{changes, conversation, feed, heads, history, inbox, members, receipts, sharing};
@@ -27,6 +24,9 @@ use super::settled;
 use super::settler::Progress;
 use super::sqlite::FolderLock;
 use super::tail::{Stretch, Tail};
+use crate::cursor::{InboxCursor, MembersCursor};
+use crate::positions::Epochs;
+use crate::queue::{Call, Queue};
 use crate::{Batch, InboxPage, JournalRow, Logged, MemberPage, Slice, Store, StoreError};
 
 /// The store of one process, in a folder: see the [module](super).

@@ -1,6 +1,7 @@
 //! How a connection comes about, and what it is set to.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,12 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// the tables are empty has to do when they are large.
 const PLANNING: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
     -c enable_mergejoin=off -c random_page_cost=1.1 -c jit=off";
+
+/// Which server this is, and since when, and on which timeline.
+const SERVER: &str =
+    "SELECT concat_ws('/', s.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8),
+        extract(epoch FROM pg_postmaster_start_time()))
+    FROM pg_control_system() s";
 
 /// What a statement is given for its `$1`, `$2`, …
 pub(crate) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -95,7 +102,16 @@ impl Connector {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
             }
         });
-        Ok(Session { client, statements: Mutex::default(), statement_max: self.statement_max })
+        let mut session = Session {
+            client,
+            statements: Mutex::default(),
+            statement_max: self.statement_max,
+            server: String::new(),
+            in_transaction: AtomicBool::new(false),
+        };
+        let row = session.row(SERVER, &[]).await?.ok_or_else(|| Failure::Row("no server".into()))?;
+        session.server = row.value(0)?;
+        Ok(session)
     }
 
     fn backoff(&self) -> MutexGuard<'_, Backoff> {
@@ -125,9 +141,16 @@ pub(crate) struct Session {
     client: Client,
     statements: Mutex<HashMap<&'static str, Statement>>,
     statement_max: Duration,
+    server: String,
+    in_transaction: AtomicBool,
 }
 
 impl Session {
+    /// The start of the server that it is connected to, and its timeline: another after every restart and restore.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
     /// Whether it is known to be broken.
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
@@ -158,7 +181,19 @@ impl Session {
 
     /// Statements without parameters, one after the other.
     pub(crate) async fn run(&self, sql: &str) -> Result<(), Failure> {
-        self.in_time(async { Ok(self.client.batch_execute(sql).await?) }).await
+        if sql.starts_with("BEGIN") {
+            self.in_transaction.store(true, Ordering::Relaxed);
+        }
+        self.in_time(async { Ok(self.client.batch_execute(sql).await?) }).await?;
+        if sql == "COMMIT" || sql == "ROLLBACK" {
+            self.in_transaction.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Whether a transaction was begun and did not end: whoever was at it has gone, or it went wrong.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.in_transaction.load(Ordering::Relaxed)
     }
 
     /// Prepares what will be needed, in one round trip.

@@ -79,9 +79,6 @@ pub(crate) enum Failure {
     /// What is stored is not what this program stores.
     #[error("a stored row is not understood: {0}")]
     Row(String),
-    /// A cursor that was not given out.
-    #[error("this cursor is not one that was given out; begin without one")]
-    Cursor,
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
@@ -111,28 +108,35 @@ impl Failure {
             Self::Postgres(error) => error.code().is_none_or(|code| {
                 // A server that was a primary and is none any more goes on answering.
                 let class = code.code().get(..2);
-                matches!(class, Some("57" | "08")) && *code != SqlState::QUERY_CANCELED
-                    || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+                let ends =
+                    [SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT];
+                matches!(class, Some("57" | "08")) && *code != SqlState::QUERY_CANCELED || ends.contains(code)
             }),
             Self::TimedOut(_) => true,
-            Self::Down { .. } | Self::Busy | Self::Row(_) | Self::Cursor | Self::Closed => false,
+            Self::Down { .. } | Self::Busy | Self::Row(_) | Self::Closed => false,
         }
     }
 }
 
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
-        let unavailable = |retry_after| Self::Unavailable { reason: failure.to_string(), retry_after };
-        match &failure {
-            Failure::Cursor => Self::InvalidCursor,
-            Failure::Closed => Self::Closed,
-            Failure::Row(what) => Self::Damaged(what.clone()),
-            Failure::Down { retry_after, .. } => unavailable(*retry_after),
-            Failure::TimedOut(_) | Failure::Busy => unavailable(RETRY_AFTER),
-            Failure::Postgres(error) => {
+        failure.told()
+    }
+}
+
+impl Failure {
+    /// What callers are told.
+    pub(crate) fn told(&self) -> StoreError {
+        let unavailable = |retry_after| StoreError::Unavailable { reason: self.to_string(), retry_after };
+        match self {
+            Self::Closed => StoreError::Closed,
+            Self::Row(what) => StoreError::Damaged(what.clone()),
+            Self::Down { retry_after, .. } => unavailable(*retry_after),
+            Self::TimedOut(_) | Self::Busy => unavailable(RETRY_AFTER),
+            Self::Postgres(error) => {
                 match error.code().map(|code| code.code().get(..2).unwrap_or_default()) {
                     // Damaged pages; tables or functions that are not as this program makes them.
-                    Some("XX" | "42") => Self::Damaged(failure.to_string()),
+                    Some("XX" | "42") => StoreError::Damaged(self.to_string()),
                     _ => unavailable(RETRY_AFTER),
                 }
             }

@@ -14,8 +14,11 @@ pub(crate) struct Migration {
 }
 
 /// All of them, in order: 1, 2, 3, …
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[Migration { name: "accounts", sql: include_str!("schema/001_accounts.sql"), breaks: true }];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { name: "accounts", sql: include_str!("schema/001_accounts.sql"), breaks: true },
+    Migration { name: "conversations", sql: include_str!("schema/002_conversations.sql"), breaks: true },
+    Migration { name: "feed", sql: include_str!("schema/003_feed.sql"), breaks: false },
+];
 
 /// Held while one program migrates: two numbers, so that it is none of those that stand for conversations.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1952806516, 1)";

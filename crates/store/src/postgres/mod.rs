@@ -1,11 +1,38 @@
 //! PostgreSQL 15 or later as the store of a cluster's nodes.
+//!
+//! ```text
+//! append ── a queue a lane ── the lane's task ── decides, by what it remembers ── append_1: one round trip, if it is
+//!                                             │                                   still so
+//!                                             └─ else: lock, read what is new, decide, append_1, commit: two
+//! reads  ── a pool of connections, one statement a question
+//! ```
+//!
+//! The rules are those of `domain`, as in the embedded store; PostgreSQL keeps what was decided, and says when it was
+//! decided by something old.
+//!
+//! Invariants:
+//! - **P1** Whoever writes to a conversation holds its advisory lock until his transaction ends, and got his transaction
+//!   number after the lock. So in a conversation commits rise with `seq`, and who waits holds up nobody's horizon.
+//! - **P2** What is written was decided by the conversation at the version that it has in that transaction.
+//! - **P3** The horizon is the oldest transaction that runs, read on the primary: everything below it is there to be
+//!   read, or never will be.
+//! - **P4** (convo, device, client_seq) is unique in the table: what memory may have forgotten, the key knows.
+//! - **P5** A batch whose answer was lost is decided again by what is stored, never by memory.
+//!
+//! Where to look: `lane` (the write), `reads` (one file a question), `epochs` (positions), `connect`, `pool` (connections),
+//! `migrate` and `schema` (tables and functions), `accounts`, `store` (the port).
 
 mod accounts;
 mod connect;
+mod epochs;
 mod error;
+mod lane;
 mod migrate;
 mod options;
 mod pool;
+mod reads;
+mod rows;
+mod store;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -13,3 +40,4 @@ mod types;
 pub use accounts::PostgresAccounts;
 pub use error::OpenError;
 pub use options::PostgresOptions;
+pub use store::Postgres;

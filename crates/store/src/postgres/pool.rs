@@ -84,7 +84,8 @@ fn lock(idle: &Mutex<Vec<Session>>) -> MutexGuard<'_, Vec<Session>> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A connection on loan; it goes back when this is dropped, unless it is broken.
+/// A connection on loan. It goes back when this is dropped, unless it is broken, or in the middle of a transaction: then
+/// whoever had it does not wait for it any more, and the server takes that back.
 pub(crate) struct Lent {
     session: Option<Session>,
     idle: Arc<Mutex<Vec<Session>>>,
@@ -112,7 +113,8 @@ impl Deref for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(session) = self.session.take().filter(|session| !session.is_closed()) {
+        let is_good = |session: &Session| !session.is_closed() && !session.is_in_transaction();
+        if let Some(session) = self.session.take().filter(is_good) {
             lock(&self.idle).push(session);
         }
     }

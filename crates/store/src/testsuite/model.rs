@@ -13,7 +13,7 @@ use tertulia_protocol::{Code, ConvoId, Entry, EntryKind, Seq, UserId};
 
 use super::StoreUnderTest;
 use super::world::*;
-use crate::Slice;
+use crate::{Slice, lane_of};
 
 const CASES: u32 = 24;
 const USERS: [UserId; 4] = [ANA, BO, CY, DI];
@@ -116,15 +116,12 @@ async fn run<S: StoreUnderTest>(steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Append(intents) => {
-                let horizon = world.horizon().await;
-                let batch = world.append(intents.clone()).await;
-                let commit = batch.commit.unwrap_or(horizon);
-                assert!(commit >= horizon, "{commit:?} lies below {horizon:?}, which was told before");
-                model.commits.push(commit);
-                for (intent, outcome) in intents.iter().zip(&batch.outcomes) {
-                    let expected = model.append(intent, commit);
-                    assert_eq!(short(outcome), expected, "{intent:?}");
-                    model.keep(outcome);
+                // A lane each, so that each is one commit.
+                let lanes = world.store().lanes();
+                for lane in 0..lanes.get() {
+                    let mut intents = intents.clone();
+                    intents.retain(|intent| lane_of(intent.convo(), lanes) == lane);
+                    append(&mut world, &mut model, intents).await;
                 }
             }
             Step::Look => look(&world, &model).await,
@@ -133,6 +130,19 @@ async fn run<S: StoreUnderTest>(steps: Vec<Step>) {
         }
     }
     look(&world, &model).await;
+}
+
+async fn append<S: StoreUnderTest>(world: &mut World<S>, model: &mut Model, intents: Vec<Intent>) {
+    let horizon = world.horizon().await;
+    let batch = world.append(intents.clone()).await;
+    let commit = batch.commit.unwrap_or(horizon);
+    assert!(commit >= horizon, "{commit:?} lies below {horizon:?}, which was told before");
+    model.commits.push(commit);
+    for (intent, outcome) in intents.iter().zip(&batch.outcomes) {
+        let expected = model.append(intent, commit);
+        assert_eq!(short(outcome), expected, "{intent:?}");
+        model.keep(outcome);
+    }
 }
 
 /// An outcome as far as the model foretells it.

@@ -141,8 +141,8 @@ fn change(
             id: convo,
             title: row.get(5)?,
             about: row.get(6)?,
-            posting: rows::get_posting(row, 7)?,
-            history: rows::get_history(row, 8)?,
+            posting: rows::get_code(row, 7)?,
+            history: rows::get_code(row, 8)?,
         }))
     } else {
         None

@@ -4,11 +4,11 @@ use rusqlite::Connection;
 use tertulia_protocol::entry::ConversationType;
 use tertulia_protocol::{Timestamp, UserId};
 
-use super::super::cursor::InboxCursor;
 use super::super::readers::ReadError;
 use super::super::rows::{self, Key};
 use super::{conversation, members};
 use crate::InboxPage;
+use crate::cursor::InboxCursor;
 
 pub(in super::super) fn read(
     db: &Connection,

@@ -4,11 +4,11 @@ use rusqlite::Connection;
 use tertulia_protocol::rest::Member;
 use tertulia_protocol::{ConvoId, UserId};
 
-use super::super::cursor::MembersCursor;
 use super::super::readers::ReadError;
 use super::super::rows::{self, Key, get_count, get_seq};
 use super::history::access;
 use crate::MemberPage;
+use crate::cursor::MembersCursor;
 
 /// `None`: the user is not in the conversation.
 pub(in super::super) fn read(
@@ -49,7 +49,7 @@ pub(super) fn page(
     while let Some(row) = found.next()? {
         let member = Member {
             user_id: rows::get_user_id(row, 1)?,
-            role: rows::get_role(row, 2)?,
+            role: rows::get_code(row, 2)?,
             delivered_seq: get_seq(row, 3)?,
             read_seq: Some(get_seq(row, 4)?),
         };

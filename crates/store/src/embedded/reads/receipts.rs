@@ -5,8 +5,9 @@ use tertulia_protocol::rest::MessageReceipt;
 use tertulia_protocol::{ConvoId, Seq, UserId};
 
 use super::super::readers::ReadError;
-use super::super::rows::{self, Key, TEXT, get_seq, get_time};
+use super::super::rows::{self, Key, get_seq, get_time};
 use super::history::access;
+use crate::codes::TEXT;
 
 /// Those who may see the message but its sender. Who joined after it counts as having received and read it when
 /// he joined: his watermarks began there.

@@ -2,4 +2,8 @@
 
 mod accounts;
 mod database;
+mod faults;
+mod horizon;
 mod migrations;
+mod nodes;
+mod suite;

@@ -1,47 +1,57 @@
 //! Commit numbers as positions that clients hold.
 //!
 //! A number alone would lie after a restore: the same number would then name another moment. So every opening
-//! of the folder begins an epoch with a random tag, and a position is a tag and a number. A copy of the folder
-//! that went on by itself, or a backup that was put back, does not know the tags that came after it was made.
+//! of the folder, or every start of the database server, begins an epoch with a random tag, and a position is a tag and a
+//! number. A copy that went on by itself, or a backup that was put back, does not know the tags that came after it was
+//! made.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tertulia_domain::log::Commit;
 
-/// All epochs of a data folder, the present one last.
+/// All epochs of a data folder or database, the present one last.
 #[derive(Debug)]
-pub(super) struct Epochs(Vec<Epoch>);
+pub(crate) struct Epochs(Vec<Epoch>);
 
-/// From one opening of the folder to the next.
+/// From one opening, or start, to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Epoch {
-    pub(super) tag: u32,
-    pub(super) first: Commit,
+pub(crate) struct Epoch {
+    pub(crate) tag: u32,
+    pub(crate) first: Commit,
 }
 
 impl Epochs {
     /// In the order in which they began: `first` never falls.
-    pub(super) const fn new(epochs: Vec<Epoch>) -> Self {
+    pub(crate) const fn new(epochs: Vec<Epoch>) -> Self {
         Self(epochs)
     }
 
     /// The position of a commit number, with the tag of the epoch that it belongs to.
-    pub(super) fn position(&self, commit: Commit) -> String {
+    pub(crate) fn position(&self, commit: Commit) -> String {
         let after = self.0.partition_point(|epoch| epoch.first <= commit);
         // Before the first epoch there are no commits; its tag is as true as any.
         let tag = self.0.get(after.saturating_sub(1)).map_or(0, |epoch| epoch.tag);
         format!("{}.{:x}", URL_SAFE_NO_PAD.encode(tag.to_be_bytes()), commit.get())
     }
 
-    /// The commit number of a position that was given out in one of these epochs.
-    pub(super) fn parse(&self, position: &str, horizon: Commit) -> Option<Commit> {
+    /// Whether this may be a position, of this data or another.
+    pub(crate) fn is_well_formed(position: &str) -> bool {
+        Self::split(position).is_some()
+    }
+
+    fn split(position: &str) -> Option<(u32, Commit)> {
         let (tag, number) = position.split_once('.')?;
         let tag = URL_SAFE_NO_PAD.decode(tag).ok()?;
         let tag = u32::from_be_bytes(tag.try_into().ok()?);
         if !number.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None; // `from_str_radix` takes a sign.
         }
-        let commit = Commit::new(u64::from_str_radix(number, 16).ok()?);
+        Some((tag, Commit::new(u64::from_str_radix(number, 16).ok()?)))
+    }
+
+    /// The commit number of a position that was given out in one of these epochs.
+    pub(crate) fn parse(&self, position: &str, horizon: Commit) -> Option<Commit> {
+        let (tag, commit) = Self::split(position)?;
         let at = self.0.iter().rposition(|epoch| epoch.tag == tag)?;
         // The horizon at which an epoch ended is the first commit of the next.
         let end = self.0.get(at + 1).map_or(horizon, |next| next.first);

@@ -1,4 +1,4 @@
-//! The door of the writer: calls of `append` in their order, a bounded number of them.
+//! The door of a writer: calls of `append` in their order, a bounded number of them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,12 +12,12 @@ use tokio::sync::{Notify, oneshot};
 use crate::{Batch, StoreError};
 
 /// One call of `append`.
-pub(super) struct Call {
-    pub(super) intents: Vec<Intent>,
-    pub(super) now: Timestamp,
+pub(crate) struct Call {
+    pub(crate) intents: Vec<Intent>,
+    pub(crate) now: Timestamp,
     /// For the observer alone; no rule depends on it.
-    pub(super) arrived: Instant,
-    pub(super) answer: oneshot::Sender<Result<Batch, StoreError>>,
+    pub(crate) arrived: Instant,
+    pub(crate) answer: oneshot::Sender<Result<Batch, StoreError>>,
 }
 
 impl Call {
@@ -33,10 +33,12 @@ impl Call {
 ///
 /// Bounded in intents and bytes. When it is full, calls wait at the door, one behind the other, so that the
 /// order holds there too; a call that is larger than the whole queue comes in when it is empty.
-pub(super) struct Queue {
+pub(crate) struct Queue {
     inner: Mutex<Inner>,
-    /// The writer waits here for calls.
+    /// A writer that is a thread waits here for calls.
     work: Condvar,
+    /// A writer that is a task waits here for calls.
+    arrived: Notify,
     /// The call that is next at the door waits here for room.
     room: Notify,
     /// Held by the call that is next at the door. Tokio's mutex is fair: first come, first served.
@@ -56,10 +58,11 @@ struct Inner {
 }
 
 impl Queue {
-    pub(super) fn new(intents_max: usize, bytes_max: usize) -> Self {
+    pub(crate) fn new(intents_max: usize, bytes_max: usize) -> Self {
         Self {
             inner: Mutex::default(),
             work: Condvar::new(),
+            arrived: Notify::new(),
             room: Notify::new(),
             door: tokio::sync::Mutex::new(()),
             at_door: AtomicUsize::new(0),
@@ -69,7 +72,7 @@ impl Queue {
     }
 
     /// Puts a call into the queue, once there is room.
-    pub(super) async fn push(&self, call: Call) -> Result<(), StoreError> {
+    pub(crate) async fn push(&self, call: Call) -> Result<(), StoreError> {
         let Err(call) = self.try_push(call, 0)? else { return Ok(()) };
         let _counted = AtDoor::enter(&self.at_door);
         let _next = self.door.lock().await;
@@ -103,11 +106,12 @@ impl Queue {
         inner.bytes += bytes;
         drop(inner);
         self.work.notify_one();
+        self.arrived.notify_one();
         Ok(Ok(()))
     }
 
     /// Waits for calls and takes all that are there.
-    pub(super) fn take(&self, patience: Option<Duration>) -> Taken {
+    pub(crate) fn take(&self, patience: Option<Duration>) -> Taken {
         let inner = self.lock();
         let is_idle = |inner: &mut Inner| inner.calls.is_empty() && !inner.closed;
         let mut inner = match patience {
@@ -119,31 +123,42 @@ impl Queue {
                     .0
             }
         };
-        if inner.calls.is_empty() {
-            return if inner.closed { Taken::Closed } else { Taken::Nothing };
-        }
-        let calls = std::mem::take(&mut inner.calls);
-        (inner.intents, inner.bytes) = (0, 0);
+        let taken = inner.take(usize::MAX);
         drop(inner);
         self.room.notify_one();
-        Taken::Calls(calls)
+        taken
+    }
+
+    /// Waits for calls and takes those that are there, up to so many intents, and one call at least.
+    pub(crate) async fn taken(&self, intents_max: usize) -> Taken {
+        loop {
+            // Registered before the look, so that what arrives in between is not missed.
+            let arrived = self.arrived.notified();
+            let taken = self.lock().take(intents_max);
+            if !matches!(taken, Taken::Nothing) {
+                self.room.notify_one();
+                return taken;
+            }
+            arrived.await;
+        }
     }
 
     /// Takes no more calls; those in it are still handed out.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.work.notify_one();
+        self.arrived.notify_one();
         self.room.notify_one();
     }
 
     /// Drops what waits, as a crash would.
-    pub(super) fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         self.close();
         self.lock().calls.clear();
     }
 
     /// How many intents wait.
-    pub(super) fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.lock().intents
     }
 
@@ -153,8 +168,28 @@ impl Queue {
     }
 }
 
-/// What [`Queue::take`] found.
-pub(super) enum Taken {
+impl Inner {
+    fn take(&mut self, intents_max: usize) -> Taken {
+        if self.calls.is_empty() {
+            return if self.closed { Taken::Closed } else { Taken::Nothing };
+        }
+        let mut sum = 0;
+        let fits = |call: &Call| {
+            let is_first = sum == 0;
+            sum += call.intents.len();
+            is_first || sum <= intents_max
+        };
+        let count = self.calls.iter().map(fits).take_while(|&fits| fits).count();
+        let rest = self.calls.split_off(count);
+        let calls = std::mem::replace(&mut self.calls, rest);
+        self.intents -= calls.iter().map(|call| call.intents.len()).sum::<usize>();
+        self.bytes -= calls.iter().map(Call::bytes).sum::<usize>();
+        Taken::Calls(calls)
+    }
+}
+
+/// What there was in a queue.
+pub(crate) enum Taken {
     Calls(VecDeque<Call>),
     /// Patience ended.
     Nothing,

@@ -4,34 +4,34 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tertulia_protocol::{ConvoId, Timestamp};
 
-use super::readers::ReadError;
+use crate::StoreError;
 
 /// Where a page of the inbox ended: after this conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct InboxCursor {
-    pub(super) ts: Timestamp,
-    pub(super) convo: ConvoId,
+pub(crate) struct InboxCursor {
+    pub(crate) ts: Timestamp,
+    pub(crate) convo: ConvoId,
 }
 
 /// Where a page of members ended: after the one who joined with this number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MembersCursor(pub(super) u64);
+pub(crate) struct MembersCursor(pub(crate) u64);
 
 /// A letter in front keeps one kind from being taken for another.
 const INBOX: u8 = b'i';
 const MEMBERS: u8 = b'm';
 
 impl InboxCursor {
-    pub(super) fn encode(self) -> String {
+    pub(crate) fn encode(self) -> String {
         let mut bytes = [INBOX; 25];
         bytes[1..9].copy_from_slice(&self.ts.as_millis().to_be_bytes());
         bytes[9..].copy_from_slice(self.convo.as_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    pub(super) fn decode(text: &str) -> Result<Self, ReadError> {
+    pub(crate) fn decode(text: &str) -> Result<Self, StoreError> {
         let bytes: [u8; 25] = decode(text)?;
-        let [INBOX, rest @ ..] = bytes else { return Err(ReadError::Cursor) };
+        let [INBOX, rest @ ..] = bytes else { return Err(StoreError::InvalidCursor) };
         let (mut ts, mut convo) = ([0; 8], [0; 16]);
         ts.copy_from_slice(&rest[..8]);
         convo.copy_from_slice(&rest[8..]);
@@ -40,23 +40,23 @@ impl InboxCursor {
 }
 
 impl MembersCursor {
-    pub(super) fn encode(self) -> String {
+    pub(crate) fn encode(self) -> String {
         let mut bytes = [MEMBERS; 9];
         bytes[1..].copy_from_slice(&self.0.to_be_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    pub(super) fn decode(text: &str) -> Result<Self, ReadError> {
+    pub(crate) fn decode(text: &str) -> Result<Self, StoreError> {
         let bytes: [u8; 9] = decode(text)?;
-        let [MEMBERS, rest @ ..] = bytes else { return Err(ReadError::Cursor) };
+        let [MEMBERS, rest @ ..] = bytes else { return Err(StoreError::InvalidCursor) };
         // Beyond the sign there are no numbers of ours.
         Ok(Self(u64::from_be_bytes(rest) & (u64::MAX >> 1)))
     }
 }
 
-fn decode<const N: usize>(text: &str) -> Result<[u8; N], ReadError> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| ReadError::Cursor)?;
-    bytes.try_into().map_err(|_| ReadError::Cursor)
+fn decode<const N: usize>(text: &str) -> Result<[u8; N], StoreError> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| StoreError::InvalidCursor)?;
+    bytes.try_into().map_err(|_| StoreError::InvalidCursor)
 }
 
 #[cfg(test)]

@@ -1,0 +1,78 @@
+//! A stretch of a conversation's log.
+
+use tertulia_domain::log::HistorySlice;
+use tertulia_protocol::{ConvoId, Seq, UserId};
+
+use crate::postgres::error::Failure;
+use crate::postgres::pool::Pool;
+use crate::postgres::rows::{self, entry_columns};
+use crate::postgres::types::{Id, RowExt as _, integer};
+use crate::{Logged, Slice};
+
+/// From the entry $3 on.
+const AFTER: &str = concat!(
+    "SELECT p.visible_from, c.last_seq, ",
+    entry_columns!(),
+    " FROM participants p JOIN conversations c ON c.id = p.convo
+      LEFT JOIN LATERAL (
+        SELECT * FROM messages n WHERE n.convo = p.convo AND n.seq >= greatest($3, p.visible_from)
+        ORDER BY n.seq LIMIT $4
+      ) m ON true
+      WHERE p.convo = $1 AND p.user_id = $2 AND p.left_commit IS NULL ORDER BY m.seq"
+);
+
+/// Up to the entry $3.
+const BEFORE: &str = concat!(
+    "SELECT p.visible_from, c.last_seq, ",
+    entry_columns!(),
+    " FROM participants p JOIN conversations c ON c.id = p.convo
+      LEFT JOIN LATERAL (
+        SELECT * FROM messages n WHERE n.convo = p.convo AND n.seq <= $3 AND n.seq >= p.visible_from
+        ORDER BY n.seq DESC LIMIT $4
+      ) m ON true
+      WHERE p.convo = $1 AND p.user_id = $2 AND p.left_commit IS NULL ORDER BY m.seq"
+);
+
+/// `None`: the user is not in the conversation.
+pub(in super::super) async fn read(
+    pool: &Pool,
+    user: UserId,
+    convo: ConvoId,
+    slice: Slice,
+    limit: usize,
+) -> Result<Option<HistorySlice>, Failure> {
+    let (sql, from) = match slice {
+        Slice::Newest => (BEFORE, i64::MAX),
+        Slice::After(seq) => (AFTER, rows::seq(seq).saturating_add(1)),
+        Slice::Before(seq) => (BEFORE, rows::seq(seq.previous())),
+    };
+    let found = pool.rows(sql, &[&Id::from(convo), &Id::from(user), &from, &integer(limit)]).await?;
+    let Some(first) = found.first() else { return Ok(None) };
+    let (visible_from, last): (Seq, Seq) = (first.seq(0)?, first.seq(1)?);
+    // One row without an entry, where there is none in the stretch.
+    let is_entry = |row: &&tokio_postgres::Row| !matches!(row.value::<Option<i64>>(2), Ok(None));
+    let entries: Vec<Logged> =
+        found.iter().filter(is_entry).map(|row| rows::entry(convo, row, 2)).collect::<Result<_, _>>()?;
+    let has_more = match (slice, entries.first(), entries.last()) {
+        (Slice::After(_), _, Some((newest, _))) => newest.seq < last,
+        (Slice::Newest | Slice::Before(_), Some((oldest, _)), _) => oldest.seq > visible_from,
+        _ => false,
+    };
+    Ok(Some(HistorySlice { entries, has_more }))
+}
+
+/// The entries from `from` on, whoever may see them.
+pub(in super::super) async fn entries(
+    pool: &Pool,
+    convo: ConvoId,
+    from: Seq,
+    limit: usize,
+) -> Result<Vec<Logged>, Failure> {
+    let sql = concat!(
+        "SELECT ",
+        entry_columns!(),
+        " FROM messages m WHERE m.convo = $1 AND m.seq >= $2 ORDER BY m.seq LIMIT $3"
+    );
+    let found = pool.rows(sql, &[&Id::from(convo), &rows::seq(from), &integer(limit)]).await?;
+    found.iter().map(|row| rows::entry(convo, row, 0)).collect()
+}
