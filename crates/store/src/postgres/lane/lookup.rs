@@ -146,6 +146,8 @@ pub(super) async fn look_up(session: &Session, asks: &Asks, moment: Moment<'_>) 
         column(&asks.numbers, |&(_, seq)| rows::seq(seq)),
     );
     let (begin, end, locks) = match moment {
+        // Of one moment have to be a conversation and its members alone; the rest stands for itself.
+        Moment::Snapshot if asks.load.is_empty() => ("", "", &[][..]),
         Moment::Snapshot => ("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY", "COMMIT", &[][..]),
         Moment::Locked(keys) => ("BEGIN", "", keys),
         Moment::StillLocked => ("", "", &[][..]),
