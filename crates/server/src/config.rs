@@ -6,11 +6,22 @@ use std::time::Duration;
 
 use crate::limits::LimitsConfig;
 
+/// Where conversations and accounts are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreAt {
+    /// In the data folder.
+    Folder,
+    /// In the PostgreSQL database with this address, which has its password in it.
+    Postgres(String),
+}
+
 /// The configuration of a node.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The data folder; made if it is not there.
     pub data: PathBuf,
+    /// Where conversations and accounts are kept.
+    pub store: StoreAt,
     /// Where to listen.
     pub listen: SocketAddr,
     /// How long a user counts as present after his last sign of life.
@@ -36,6 +47,7 @@ impl Config {
     pub fn new(data: PathBuf, listen: SocketAddr) -> Self {
         Self {
             data,
+            store: StoreAt::Folder,
             listen,
             presence_ttl: Duration::from_secs(60),
             handshake: Duration::from_secs(10),

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod consumers;
+mod data;
 mod drain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -29,11 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tertulia_domain::hub::{self, Hub};
-use tertulia_search::SearchIndex;
-use tertulia_store::Store;
-use tertulia_store::accounts::{EmbeddedAccounts, SigningKey};
-use tertulia_store::dead_letters::DeadLetters;
-use tertulia_store::embedded::{AppendObserver, Embedded, OpenOptions};
+use tertulia_store::embedded::sqlite::FolderLock;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -46,6 +43,7 @@ use crate::clock::{Clock, Random};
 use crate::config::Config;
 use crate::consumers::search::Indexing;
 use crate::consumers::{Consumer, Consumers};
+use crate::data::Data;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::repair::Repairer;
@@ -66,6 +64,9 @@ pub enum StartError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Store(#[from] tertulia_store::embedded::OpenError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Postgres(#[from] tertulia_store::postgres::OpenError),
     /// The search index cannot be opened.
     #[error("cannot open the search index ({0}); if it is damaged, delete it: it is made anew")]
     Search(tertulia_store::embedded::OpenError),
@@ -88,21 +89,19 @@ pub struct Node {
     app: App,
     lane_ends: Vec<lane::LaneEnd>,
     consumers: Consumers,
+    /// Of a data folder without a store.
+    lock: Option<FolderLock>,
 }
 
 impl Node {
-    /// Opens the data folder.
+    /// Opens what it keeps.
     ///
     /// # Errors
-    /// If the data folder cannot be used: it belongs to another process, or to a newer version, or is damaged.
+    /// If the data folder or the database cannot be used: it belongs to another process, or to a newer version, is
+    /// damaged, or does not answer.
     pub async fn open(config: Config, clock: Clock, random: Random) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new(VERSION));
-        let Data { store, accounts, search, letters } = {
-            let (config, random, metrics) = (config.clone(), random.clone(), Arc::clone(&metrics));
-            let opened = tokio::task::spawn_blocking(move || open_data(&config, &random, &metrics)).await;
-            opened.map_err(|error| StartError::System(error.to_string()))??
-        };
-        let store: Arc<dyn Store> = store;
+        let Data { store, accounts, search, letters, lock } = Data::open(&config, &random, &metrics).await?;
         let indexing: Arc<dyn Consumer> = Arc::new(Indexing(Arc::clone(&search)));
         let consumers = Consumers::new([indexing], Arc::new(letters));
         let positions = Arc::clone(&store);
@@ -116,7 +115,7 @@ impl Node {
         let hub = Arc::new(Hub::new(settings, store.horizon().await?));
         let limits = config.limits.as_ref().map_or_else(Limits::off, Limits::new);
         let accounts = AccountsService::start(AccountsConfig {
-            store: Arc::new(accounts),
+            store: accounts,
             events: Arc::new(TellHub(Arc::clone(&hub))),
             limits: limits.clone(),
             clock: clock.clone(),
@@ -145,7 +144,7 @@ impl Node {
             repairs,
             tasks: TaskTracker::new(),
         });
-        Ok(Self { app, lane_ends, consumers })
+        Ok(Self { app, lane_ends, consumers, lock })
     }
 
     /// Serves on `listener` until `shutdown`, then drains: sockets are told to come back elsewhere, what was
@@ -154,7 +153,7 @@ impl Node {
     /// # Errors
     /// If it cannot begin to listen.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { app, lane_ends, consumers } = self;
+        let Self { app, lane_ends, consumers, lock } = self;
         let (store, search) = (Arc::clone(&app.store), Arc::clone(&app.search));
         let following = consumers.follow(&app.store, &app.clock, &app.random);
         let mut lanes: JoinSet<()> = lane_ends.into_iter().map(lane::LaneEnd::run).collect();
@@ -192,31 +191,9 @@ impl Node {
         following.stop().await;
         search.close().await;
         store.close().await;
+        drop(lock);
         Ok(())
     }
-}
-
-/// What is in a data folder.
-struct Data {
-    store: Arc<Embedded>,
-    accounts: EmbeddedAccounts,
-    search: Arc<dyn SearchIndex>,
-    letters: DeadLetters,
-}
-
-/// Opens the data folder: the log first, whose lock keeps other processes out of the rest, too.
-fn open_data(config: &Config, random: &Random, metrics: &Arc<Metrics>) -> Result<Data, StartError> {
-    let metrics = Arc::clone(metrics);
-    let on_append: AppendObserver = Arc::new(move |stats| metrics.appended(stats.intents, stats.commit));
-    let mut options = OpenOptions { on_append: Some(on_append), ..OpenOptions::default() };
-    if let Some(bytes) = config.journal_segment_bytes {
-        options.journal_segment_bytes = bytes;
-    }
-    let store = Embedded::open(&config.data, options)?;
-    let accounts = EmbeddedAccounts::open(&config.data, SigningKey::new(random.bytes()?))?;
-    let search = Arc::new(tertulia_search::Embedded::open(&config.data).map_err(StartError::Search)?);
-    let letters = DeadLetters::open(&config.data)?;
-    Ok(Data { store, accounts, search, letters })
 }
 
 async fn sweep(app: App) {

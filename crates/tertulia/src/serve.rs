@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tertulia_server::Node;
 use tertulia_server::clock::{Clock, Random};
-use tertulia_server::config::Config;
+use tertulia_server::config::{Config, StoreAt};
 use tertulia_server::limits::LimitsConfig;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,11 @@ pub(crate) struct ServeArgs {
     /// The data folder; made if it is not there [default: data]
     #[arg(long, env = "TERTULIA_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+
+    /// Where conversations and accounts are kept: in the data folder, or in the PostgreSQL database
+    /// postgres://USER:PASSWORD@HOST:PORT/NAME [default: the data folder]
+    #[arg(long, env = "TERTULIA_STORE", value_name = "URL", hide_env_values = true, value_parser = store_at)]
+    store: Option<StoreAt>,
 
     /// Rate limits: on, as configured, or off, for load tests [default: on]
     #[arg(long, env = "TERTULIA_LIMITS", value_name = "on|off")]
@@ -97,12 +102,33 @@ struct File {
     store: StoreSection,
 }
 
-/// How the data is kept, for those who know why.
+/// `store = "postgres://…"`, or how the data folder is kept, for those who know why.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum StoreSection {
+    Url(String),
+    Folder(FolderSection),
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct StoreSection {
+struct FolderSection {
     /// The length of a file of the journal, in bytes.
     journal_segment_bytes: Option<u64>,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self::Folder(FolderSection::default())
+    }
+}
+
+fn store_at(url: &str) -> Result<StoreAt, String> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        Ok(StoreAt::Postgres(url.to_owned()))
+    } else {
+        Err("a store is postgres://USER:PASSWORD@HOST:PORT/NAME; leave it out for the data folder".to_owned())
+    }
 }
 
 /// A file of the journal holds some messages at least, and is read into memory as a whole at a start.
@@ -211,14 +237,21 @@ fn merge(args: &ServeArgs) -> anyhow::Result<Config> {
     if let Some(seconds) = file.drain {
         config.drain = Duration::from_secs(seconds);
     }
-    if let Some(bytes) = file.store.journal_segment_bytes {
-        anyhow::ensure!(
-            SEGMENT_BYTES.contains(&bytes),
-            "journal_segment_bytes is from {} to {}",
-            SEGMENT_BYTES.start(),
-            SEGMENT_BYTES.end()
-        );
-        config.journal_segment_bytes = Some(bytes);
+    match file.store {
+        StoreSection::Url(url) => config.store = store_at(&url).map_err(anyhow::Error::msg)?,
+        StoreSection::Folder(FolderSection { journal_segment_bytes: None }) => {}
+        StoreSection::Folder(FolderSection { journal_segment_bytes: Some(bytes) }) => {
+            anyhow::ensure!(
+                SEGMENT_BYTES.contains(&bytes),
+                "journal_segment_bytes is from {} to {}",
+                SEGMENT_BYTES.start(),
+                SEGMENT_BYTES.end()
+            );
+            config.journal_segment_bytes = Some(bytes);
+        }
+    }
+    if let Some(store) = &args.store {
+        config.store = store.clone();
     }
     config.allowed_origins = file.allowed_origins;
     config.trusted_proxies = file.trusted_proxies;
@@ -256,7 +289,8 @@ mod tests {
         assert_eq!(file.heartbeat, Some(default.heartbeat.as_secs()));
         assert_eq!(file.drain, Some(default.drain.as_secs()));
         let journal = tertulia_store::embedded::OpenOptions::default().journal_segment_bytes;
-        assert_eq!(file.store.journal_segment_bytes, Some(journal));
+        let StoreSection::Folder(folder) = file.store else { panic!("the example keeps all in the folder") };
+        assert_eq!(folder.journal_segment_bytes, Some(journal));
         let LimitsSection::Rates(rates) = file.limits else { panic!("the example has a table of limits") };
         let quotas = |limits: &LimitsConfig| {
             [limits.sends, limits.reads, limits.writes, limits.events, limits.bytes, limits.logins_per_user]

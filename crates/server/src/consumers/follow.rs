@@ -113,7 +113,13 @@ impl Follower {
         let stored = insist!(follower.parts, "read its cursor", follower.parts.consumer.cursor().await);
         let cursor = stored.as_deref().and_then(Cursor::parse);
         // Of another data folder, or from before a restore: what it has taken may be what nobody said.
-        let since = cursor.as_ref().and_then(|cursor| follower.parts.store.parse_position(&cursor.since));
+        let since = match &cursor {
+            Some(cursor) => {
+                let store = &follower.parts.store;
+                insist!(follower.parts, "find its position", store.parse_position(&cursor.since).await)
+            }
+            None => None,
+        };
         match (cursor, since) {
             (Some(cursor), Some(since)) => {
                 (follower.stored, follower.cursor, follower.since) = (cursor.write(), cursor, since);

@@ -147,14 +147,17 @@ fn migrate(db: &mut Connection, path: &Path, schema: &Schema) -> Result<(), Open
 
 /// The right to use a data folder; one process at a time has it, and loses it when it ends.
 #[derive(Debug)]
-pub(crate) struct FolderLock {
+pub struct FolderLock {
     // The lock is the operating system's and lives as long as this file is open, also through `kill -9`.
     _file: File,
 }
 
 impl FolderLock {
     /// Makes the folder if need be, and takes its lock.
-    pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] if another process has it.
+    pub fn take(dir: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Folder { dir: dir.to_owned(), source };
         make_private_dir(dir).map_err(failed)?;
         let path: PathBuf = dir.join("tertulia.lock");
