@@ -18,5 +18,5 @@ pub mod testsuite;
 
 pub use accounts::Accounts;
 pub use port::{
-    Batch, InboxPage, JournalRow, Logged, MemberPage, Slice, Store, StoreError, Touched, lane_of,
+    Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError, Touched, lane_of,
 };

@@ -139,6 +139,22 @@ pub trait Store: Send + Sync + 'static {
     /// All who follow have passed what came before a commit: it may be forgotten, now or later.
     async fn forget_journal(&self, before: Commit) -> Result<(), StoreError>;
 
+    /// This lane's appends have been told to the other nodes, all that were committed up to `commit`.
+    ///
+    /// It is noted with the lane's next append, or soon. Where there are no other nodes nothing is.
+    fn published(&self, lane: usize, commit: Commit);
+
+    /// Everything below it is durable and visible, and has been told to the other nodes by whoever appended it.
+    async fn barrier_horizon(&self) -> Result<Commit, StoreError>;
+
+    /// What was committed longer than that ago and not told to the other nodes, ascending, `limit` at most: who appended
+    /// it has died, or does not know that it is stored. Whoever finds it tells it, and says so with
+    /// [`take_over`](Self::take_over).
+    async fn unpublished(&self, longer_than: Duration, limit: usize) -> Result<Vec<Leftover>, StoreError>;
+
+    /// These were told to the other nodes.
+    async fn take_over(&self, leftovers: &[Leftover]) -> Result<(), StoreError>;
+
     /// All conversations with their newest entries, by id, `limit` of them after `after`: for those who begin to follow.
     async fn logs(&self, after: Option<ConvoId>, limit: usize) -> Result<Vec<(ConvoId, Seq)>, StoreError>;
 
@@ -152,7 +168,7 @@ pub trait Store: Send + Sync + 'static {
 /// What an `append` gave.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The number of this commit, the least if there were several; `None` if nothing was changed.
+    /// The number of this commit, the newest if there were several; `None` if nothing was changed.
     pub commit: Option<Commit>,
     /// One for each intent, in their order.
     pub outcomes: Vec<Outcome>,
@@ -186,6 +202,19 @@ pub struct Touched {
     pub first: Seq,
     /// The last of them.
     pub last: Seq,
+}
+
+/// What a commit touched that was not told to the other nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// Who appended it.
+    pub node: i32,
+    /// In which of his lanes.
+    pub lane: i32,
+    /// The commit.
+    pub commit: Commit,
+    /// What it touched. Where only watermarks and settings moved, the range ends before it begins.
+    pub touched: Vec<Touched>,
 }
 
 /// Which stretch of a history.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -27,7 +27,7 @@ use super::tail::{Stretch, Tail};
 use crate::cursor::{InboxCursor, MembersCursor};
 use crate::positions::Epochs;
 use crate::queue::{Call, Queue};
-use crate::{Batch, InboxPage, JournalRow, Logged, MemberPage, Slice, Store, StoreError};
+use crate::{Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError};
 
 /// The store of one process, in a folder: see the [module](super).
 ///
@@ -232,6 +232,20 @@ impl Store for Embedded {
     async fn logs(&self, after: Option<ConvoId>, limit: usize) -> Result<Vec<(ConvoId, Seq)>, StoreError> {
         self.tail.all_settled().await?;
         self.readers.read(move |db| feed::logs(db, after, limit)).await
+    }
+
+    fn published(&self, _: usize, _: Commit) {}
+
+    async fn barrier_horizon(&self) -> Result<Commit, StoreError> {
+        self.horizon().await
+    }
+
+    async fn unpublished(&self, _: Duration, _: usize) -> Result<Vec<Leftover>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn take_over(&self, _: &[Leftover]) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn figures(&self) -> Vec<(&'static str, f64)> {

@@ -14,6 +14,7 @@ use tertulia_domain::log::Commit;
 use super::connect::Session;
 use super::error::Failure;
 use super::pool::Pool;
+use super::rows;
 use super::types::RowExt as _;
 use crate::positions::{Epoch, Epochs};
 
@@ -43,7 +44,14 @@ const BEGIN_EPOCH: &str = "
 
 const EPOCHS: &str = "SELECT tag, first_commit FROM epochs ORDER BY number";
 
-const HORIZON: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+const HORIZON: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + $1";
+
+/// In one snapshot: what is committed below its oldest transaction is to be seen in it.
+const BARRIER: &str = "SELECT least(pg_snapshot_xmin(pg_current_snapshot())::text::bigint + $1, (
+        SELECT min(j.commit_no) FROM published p CROSS JOIN LATERAL (
+            SELECT k.commit_no FROM journal k
+            WHERE k.node = p.node AND k.lane = p.lane AND k.commit_no > p.commit_no ORDER BY k.commit_no LIMIT 1
+        ) j))";
 
 /// What this node knows of the numbering.
 pub(crate) struct Numbering(Mutex<Known>);
@@ -80,12 +88,21 @@ impl Numbering {
 
     /// Everything below it is committed or never will be.
     pub(crate) async fn horizon(&self, pool: &Pool) -> Result<Commit, Failure> {
+        self.ask(pool, HORIZON).await
+    }
+
+    /// Everything below it is committed, and told to the other nodes, or never will be.
+    pub(crate) async fn barrier(&self, pool: &Pool) -> Result<Commit, Failure> {
+        self.ask(pool, BARRIER).await
+    }
+
+    async fn ask(&self, pool: &Pool, sql: &'static str) -> Result<Commit, Failure> {
         let mut lent = pool.lend().await?;
         let base = self.base(&lent).await;
         let base = lent.settle(base)?;
-        let row = lent.row(HORIZON, &[]).await;
+        let row = lent.row(sql, &[&base]).await;
         let row = lent.settle(row)?.ok_or_else(|| Failure::Row("no horizon".into()))?;
-        let horizon = Commit::new((row.value::<i64>(0)? + base).cast_unsigned());
+        let horizon = rows::commit(&row, 0)?;
         let mut known = self.lock();
         known.horizon = known.horizon.max(horizon);
         Ok(horizon)

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -15,26 +15,31 @@ use tokio::task::JoinHandle;
 
 use super::connect::Connector;
 use super::epochs::Numbering;
-use super::error::{Failure, OpenError};
-use super::lane::{Counts, Lane};
+use super::error::OpenError;
+use super::lane::{Counts, Lane, Told};
 use super::migrate::{MIGRATIONS, migrate};
 use super::options::PostgresOptions;
 use super::pool::Pool;
-use super::reads::{changes, conversation, feed, history, members};
-use super::types::RowExt as _;
+use super::reads::{changes, conversation, feed, history, leftovers, members};
 use crate::queue::{Call, Queue};
-use crate::{Batch, InboxPage, JournalRow, Logged, MemberPage, Slice, Store, StoreError, lane_of};
+use crate::{Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError, lane_of};
 
 /// A node's way to the conversations that all nodes share: see the [module](super).
 ///
 /// Dropped without [`close`](Store::close) it stops where it is, as by a crash.
 pub struct Postgres {
-    lanes: Vec<Arc<Queue>>,
+    lanes: Vec<LaneDoor>,
     /// Empty once it is closed.
     tasks: Mutex<Vec<JoinHandle<()>>>,
     pool: Pool,
     numbering: Arc<Numbering>,
     counts: Arc<Counts>,
+}
+
+/// What a lane is reached by.
+struct LaneDoor {
+    queue: Arc<Queue>,
+    told: Arc<Told>,
 }
 
 impl Postgres {
@@ -49,26 +54,24 @@ impl Postgres {
         session.check().await?;
         migrate(&session, MIGRATIONS).await?;
         let numbering = Arc::new(Numbering::open(&session).await?);
-        let node = session.row("SELECT nextval('node_numbers')::int", &[]).await?;
-        let node: i32 = node.ok_or_else(|| Failure::Row("no number for this node".into()))?.value(0)?;
-        let begin = "INSERT INTO published SELECT $1, lane - 1, 0 FROM generate_series(1, $2) AS l(lane)";
         let count = i32::try_from(options.lanes.get()).unwrap_or(i32::MAX);
-        session.rows(begin, &[&node, &count]).await?;
         drop(session);
         let counts = Arc::<Counts>::default();
         let (mut lanes, mut tasks) = (Vec::new(), Vec::new());
         for lane in 0..count {
             let queue = Arc::new(Queue::new(options.queue_intents_max, options.queue_bytes_max));
+            let told = Arc::<Told>::default();
             let weight_max = options.conversations_weight_max / options.lanes;
             let lane = Lane::new(
                 Arc::clone(&queue),
                 Arc::clone(&connector),
                 Arc::clone(&numbering),
                 Arc::clone(&counts),
-                (node, lane),
+                Arc::clone(&told),
+                lane,
                 weight_max,
             );
-            lanes.push(queue);
+            lanes.push(LaneDoor { queue, told });
             tasks.push(tokio::spawn(lane.run()));
         }
         Ok(Arc::new(Self { lanes, tasks: Mutex::new(tasks), pool, numbering, counts }))
@@ -86,7 +89,7 @@ impl Postgres {
         now: Timestamp,
     ) -> Result<Batch, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.lanes[lane].push(Call { intents, now, arrived: Instant::now(), answer }).await?;
+        self.lanes[lane].queue.push(Call { intents, now, arrived: Instant::now(), answer }).await?;
         // Without an answer the lane is gone: it was closed meanwhile, or it has panicked.
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
@@ -94,7 +97,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        for queue in &self.lanes {
+        for LaneDoor { queue, .. } in &self.lanes {
             queue.abandon();
         }
         for task in self.take_tasks() {
@@ -127,7 +130,7 @@ impl Store for Postgres {
         let (mut outcomes, mut commit) = (vec![None; count], None::<Commit>);
         for (places, part) in join_all(parts).await {
             let part = part?;
-            commit = commit.into_iter().chain(part.commit).min();
+            commit = commit.max(part.commit);
             for (place, outcome) in places.into_iter().zip(part.outcomes) {
                 outcomes[place] = Some(outcome);
             }
@@ -237,9 +240,27 @@ impl Store for Postgres {
         Ok(feed::logs(&self.pool, after, limit).await?)
     }
 
+    fn published(&self, lane: usize, commit: Commit) {
+        if let Some(lane) = self.lanes.get(lane) {
+            lane.told.up_to(commit);
+        }
+    }
+
+    async fn barrier_horizon(&self) -> Result<Commit, StoreError> {
+        Ok(self.numbering.barrier(&self.pool).await?)
+    }
+
+    async fn unpublished(&self, longer_than: Duration, limit: usize) -> Result<Vec<Leftover>, StoreError> {
+        Ok(leftovers::read(&self.pool, longer_than, limit).await?)
+    }
+
+    async fn take_over(&self, leftovers: &[Leftover]) -> Result<(), StoreError> {
+        Ok(leftovers::take_over(&self.pool, leftovers).await?)
+    }
+
     fn figures(&self) -> Vec<(&'static str, f64)> {
         let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed) as f64;
-        let depth: usize = self.lanes.iter().map(|queue| queue.depth()).sum();
+        let depth: usize = self.lanes.iter().map(|lane| lane.queue.depth()).sum();
         vec![
             ("store_append_queue_intents", depth as f64),
             ("store_batches", count(&self.counts.batches)),
@@ -249,7 +270,7 @@ impl Store for Postgres {
     }
 
     async fn close(&self) {
-        for queue in &self.lanes {
+        for LaneDoor { queue, .. } in &self.lanes {
             queue.close();
         }
         for task in self.take_tasks() {

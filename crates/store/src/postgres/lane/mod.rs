@@ -19,10 +19,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tertulia_domain::log::{Commit, Intent, Outcome};
 use tertulia_protocol::ConvoId;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use self::group::{Cached, Group, Item};
 use self::lookup::{Asks, FOLLOWED_MAX, Moment, look_up};
@@ -30,6 +31,7 @@ use self::plan::{Origin, Plan, Written};
 use super::connect::{Connector, Session};
 use super::epochs::Numbering;
 use super::error::Failure;
+use super::types::{RowExt as _, integer};
 use crate::queue::{Call, Queue, Taken};
 use crate::remembered::Remembered;
 use crate::{Batch, StoreError};
@@ -44,6 +46,14 @@ const CONTENDED: u8 = 3;
 const LARGE: usize = 5_000;
 /// Up to how many members a conversation is read anew rather than followed.
 const SMALL: usize = 64;
+/// How long after the other nodes were told of a commit that is noted by itself, and when it is tried again.
+const NOTE_AFTER: Duration = Duration::from_millis(20);
+const NOTE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The next number, which nobody has been told of anything by.
+const NUMBER: &str = "INSERT INTO published SELECT nextval('node_numbers')::int, $1, 0 RETURNING node";
+const NOTE: &str = "UPDATE published SET commit_no = $3 WHERE node = $1 AND lane = $2 AND commit_no < $3";
+
 /// How often something is tried that another writer stood in the way of.
 const TRIES_MAX: usize = 4;
 
@@ -62,12 +72,29 @@ pub(super) struct Lane {
     pub(super) connector: Arc<Connector>,
     pub(super) numbering: Arc<Numbering>,
     pub(super) counts: Arc<Counts>,
-    pub(super) node: i32,
     pub(super) lane: i32,
+    told: Arc<Told>,
+    /// Up to which commit it is noted that the other nodes were told.
+    noted: u64,
+    /// Which number its commits go by in the journal; a new one after a batch of which nobody knows whether it is
+    /// stored: what is told later must not stand for that one too.
+    node: Option<i32>,
     link: Option<Link>,
     known: Remembered<Cached>,
-    /// How many batches it has written.
-    batch: i64,
+}
+
+/// How far the other nodes have been told of a lane's commits.
+#[derive(Default)]
+pub(super) struct Told {
+    commit: AtomicU64,
+    more: Notify,
+}
+
+impl Told {
+    pub(super) fn up_to(&self, commit: Commit) {
+        self.commit.fetch_max(commit.get(), Ordering::Relaxed);
+        self.more.notify_one();
+    }
 }
 
 /// The connection of a lane.
@@ -94,22 +121,58 @@ impl Lane {
         connector: Arc<Connector>,
         numbering: Arc<Numbering>,
         counts: Arc<Counts>,
-        (node, lane): (i32, i32),
+        told: Arc<Told>,
+        lane: i32,
         weight_max: usize,
     ) -> Self {
         let known = Remembered::new(weight_max);
-        Self { queue, connector, numbering, counts, node, lane, link: None, known, batch: 0 }
+        Self { queue, connector, numbering, counts, lane, told, noted: 0, node: None, link: None, known }
     }
 
     /// Appends until the queue is closed and empty.
     pub(super) async fn run(mut self) {
         loop {
-            match self.queue.taken(TOGETHER_MAX).await {
+            match self.next().await {
                 Taken::Calls(calls) => self.batch(calls).await,
                 Taken::Nothing => {}
                 Taken::Closed => return,
             }
         }
+    }
+
+    /// Waits for calls. When none comes for a while after the other nodes were told of the last, that is noted.
+    async fn next(&mut self) -> Taken {
+        let mut patience = NOTE_AFTER;
+        loop {
+            let is_more = self.told.commit.load(Ordering::Relaxed) > self.noted;
+            let queue = Arc::clone(&self.queue);
+            tokio::select! {
+                biased;
+                taken = queue.taken(TOGETHER_MAX) => return taken,
+                () = tokio::time::sleep(patience), if is_more => {
+                    if let Err(error) = self.note().await {
+                        tracing::debug!(%error, "what was told to the other nodes is noted later");
+                        patience = NOTE_AGAIN_AFTER;
+                    }
+                }
+                () = self.told.more.notified(), if !is_more => {}
+            }
+        }
+    }
+
+    /// Notes how far the other nodes were told, by itself.
+    async fn note(&mut self) -> Result<(), Failure> {
+        let Some(node) = self.node else {
+            // Nothing goes by its number: what was told before is another's to note.
+            self.noted = self.told.commit.load(Ordering::Relaxed);
+            return Ok(());
+        };
+        let (lane, told) = (self.lane, self.told.commit.load(Ordering::Relaxed));
+        let link = self.link().await?;
+        let noted = link.session.rows(NOTE, &[&node, &lane, &integer(told)]).await;
+        self.settle(noted)?;
+        self.noted = told;
+        Ok(())
     }
 
     async fn batch(&mut self, calls: std::collections::VecDeque<Call>) {
@@ -393,16 +456,16 @@ impl Lane {
     /// Writes in one round trip, which is a transaction by itself.
     async fn write(&mut self, plan: &Plan) -> Result<Written, Failure> {
         self.count_round_trip();
-        let origin = self.origin(plan).await?;
+        let origin = self.origin().await?;
         let link = self.link().await?;
         let written = plan.write(&link.session, origin).await;
-        self.settle(written)
+        self.settle_write(origin, written)
     }
 
     /// Writes and commits in one round trip.
     async fn write_and_commit(&mut self, plan: &Plan) -> Result<Written, Failure> {
         self.count_round_trip();
-        let origin = self.origin(plan).await?;
+        let origin = self.origin().await?;
         let link = self.link().await?;
         let session = &link.session;
         let written = tokio::try_join!(
@@ -412,7 +475,21 @@ impl Lane {
             plan.rare.write(session, origin.base),
             session.run("COMMIT")
         );
-        self.settle(written.map(|((), written, (), ())| written))
+        self.settle_write(origin, written.map(|((), written, (), ())| written))
+    }
+
+    /// Passes on how a write went; if nobody knows, what it may have left is no longer this lane's.
+    fn settle_write(
+        &mut self,
+        origin: Origin,
+        written: Result<Written, Failure>,
+    ) -> Result<Written, Failure> {
+        match &written {
+            Ok(_) => self.noted = origin.published.cast_unsigned(),
+            Err(failure) if failure.breaks_connection() => self.node = None,
+            Err(_) => {}
+        }
+        self.settle(written)
     }
 
     /// Ends a transaction that writes nothing.
@@ -423,11 +500,20 @@ impl Lane {
         self.settle(finished)
     }
 
-    async fn origin(&mut self, plan: &Plan) -> Result<Origin, Failure> {
-        self.batch += i64::from(plan.writes());
-        let (node, lane, batch) = (self.node, self.lane, self.batch);
-        let base = self.link().await?.base;
-        Ok(Origin { base, node, lane, batch, published: 0 })
+    async fn origin(&mut self) -> Result<Origin, Failure> {
+        let (lane, published) = (self.lane, integer(self.told.commit.load(Ordering::Relaxed)));
+        let known = self.node;
+        let link = self.link().await?;
+        let base = link.base;
+        let node = match known {
+            Some(node) => node,
+            None => {
+                let row = link.session.row(NUMBER, &[&lane]).await;
+                let row = self.settle(row)?.ok_or_else(|| Failure::Row("no number for this lane".into()))?;
+                *self.node.insert(row.value(0)?)
+            }
+        };
+        Ok(Origin { base, node, lane, published })
     }
 
     /// The connection, made anew if it is broken.
@@ -437,7 +523,8 @@ impl Lane {
             let session = self.connector.connect().await?;
             let base = self.numbering.base(&session).await?;
             // Those that are polled together go out in their order only if none has to be prepared first.
-            let statements = lookup::STATEMENTS.into_iter().chain(rare::STATEMENTS).chain([plan::APPEND]);
+            let own = [plan::APPEND, NUMBER, NOTE];
+            let statements = lookup::STATEMENTS.into_iter().chain(rare::STATEMENTS).chain(own);
             session.prepare(&statements.collect::<Vec<_>>()).await?;
             self.link = Some(Link { session, base });
         }
@@ -489,7 +576,7 @@ fn put_together(answers: impl Iterator<Item = Option<Answer>>) -> Result<Batch, 
         match answer {
             Some(Answer::Told(outcome, commit)) => {
                 batch.outcomes.push(outcome);
-                batch.commit = batch.commit.into_iter().chain(commit).min();
+                batch.commit = batch.commit.max(commit);
             }
             Some(Answer::Failed(error)) => return Err(error),
             None => return Err(StoreError::Damaged("an intent was not answered".into())),

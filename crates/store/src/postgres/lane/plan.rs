@@ -16,16 +16,15 @@ use crate::postgres::types::{Id, RowExt as _, integer};
 /// Writes a batch, or those of its conversations that are still as they were.
 pub(super) const APPEND: &str = "SELECT o_commit, o_current, o_delivered, o_read FROM append_1($1, $2, $3, $4, $5, $6,
     $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29,
-    $30, $31, $32, $33, $34, $35, $36, $37, $38)";
+    $30, $31, $32, $33, $34, $35, $36, $37)";
 
-/// Which batch of which lane of which node it is, for the journal.
+/// Whose batch it is, for the journal.
 #[derive(Clone, Copy)]
 pub(super) struct Origin {
     pub(super) base: i64,
     pub(super) node: i32,
     pub(super) lane: i32,
-    pub(super) batch: i64,
-    /// How far this lane's batches have been told to the other nodes.
+    /// Up to which commit this lane's have been told to the other nodes.
     pub(super) published: i64,
 }
 
@@ -121,11 +120,6 @@ pub(super) struct Written {
 impl Plan {
     pub(super) fn is_empty(&self) -> bool {
         self.convos.id.is_empty()
-    }
-
-    /// Whether there is anything to write, and not only to look at.
-    pub(super) fn writes(&self) -> bool {
-        self.convos.writes.contains(&true)
     }
 
     /// Takes in what was decided of a group; `cached` is the conversation after it.
@@ -244,7 +238,7 @@ impl Plan {
     pub(super) async fn write(&self, session: &Session, origin: Origin) -> Result<Written, Failure> {
         let Self { convos, messages, marks, receipts, .. } = self;
         let locks = locks(convos.lock.iter().copied());
-        let Origin { base, node, lane, batch, published } = origin;
+        let Origin { base, node, lane, published } = origin;
         let row = session
             .row(
                 APPEND,
@@ -253,7 +247,6 @@ impl Plan {
                     &base,
                     &node,
                     &lane,
-                    &batch,
                     &published,
                     &convos.id,
                     &convos.version,

@@ -23,12 +23,12 @@ const JOURNAL: &str = "
 /// whatever waits for the horizon.
 const FORGET: &str = "
     WITH old AS (
-        SELECT j.node, j.lane, j.batch FROM journal j JOIN published p ON p.node = j.node AND p.lane = j.lane
-        WHERE j.commit_no < $1 AND j.batch <= p.batch AND j.at < clock_timestamp() - interval '10 minutes'
+        SELECT j.node, j.lane, j.commit_no FROM journal j JOIN published p ON p.node = j.node AND p.lane = j.lane
+        WHERE j.commit_no < $1 AND j.commit_no <= p.commit_no AND j.at < clock_timestamp() - interval '10 minutes'
         ORDER BY j.commit_no LIMIT 5000
     ), gone AS (
         DELETE FROM journal j USING old
-        WHERE j.node = old.node AND j.lane = old.lane AND j.batch = old.batch
+        WHERE j.node = old.node AND j.lane = old.lane AND j.commit_no = old.commit_no
         RETURNING j.commit_no
     )
     UPDATE journal_forgotten SET before = greatest(before, (SELECT max(commit_no) + 1 FROM gone))

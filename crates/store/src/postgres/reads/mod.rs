@@ -4,4 +4,5 @@ pub(super) mod changes;
 pub(super) mod conversation;
 pub(super) mod feed;
 pub(super) mod history;
+pub(super) mod leftovers;
 pub(super) mod members;

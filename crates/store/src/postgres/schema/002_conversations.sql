@@ -23,7 +23,7 @@ CREATE TABLE epochs (
     first_commit bigint NOT NULL
 );
 
--- A number for every opening by a node, never used again.
+-- A number for every lane of a node, a new one whenever it does not know what became of a batch; never used again.
 CREATE SEQUENCE node_numbers;
 
 CREATE TABLE conversations (
@@ -108,22 +108,21 @@ CREATE TABLE receipts (
 CREATE TABLE journal (
     node      integer NOT NULL,
     lane      integer NOT NULL,
-    batch     bigint NOT NULL,                   -- 1, 2, 3, … of this node's lane
     commit_no bigint NOT NULL,
     at        timestamptz NOT NULL DEFAULT clock_timestamp(),
     convos    uuid[] NOT NULL,
     firsts    bigint[] NOT NULL,
     lasts     bigint[] NOT NULL,
-    PRIMARY KEY (node, lane, batch)
+    PRIMARY KEY (node, lane, commit_no)
 );
 
 CREATE INDEX journal_by_commit ON journal (commit_no);
 
--- How far a node's lane has told the other nodes of its commits; what is above that, whoever finds it tells.
+-- Up to which commit a node's lane has told the other nodes of its own; what is above that, whoever finds it tells.
 CREATE TABLE published (
-    node  integer NOT NULL,
-    lane  integer NOT NULL,
-    batch bigint NOT NULL,
+    node      integer NOT NULL,
+    lane      integer NOT NULL,
+    commit_no bigint NOT NULL,
     PRIMARY KEY (node, lane)
 );
 
@@ -133,7 +132,7 @@ CREATE TABLE published (
 -- the commit (null: nothing was written), whether each conversation was at its version, and each mark's watermarks
 -- before it. What is there already (watermarks) only rises; what was given back says what has come of it.
 CREATE FUNCTION append_1(
-    p_locks bigint[], p_base bigint, p_node integer, p_lane integer, p_batch bigint, p_published bigint,
+    p_locks bigint[], p_base bigint, p_node integer, p_lane integer, p_published bigint,
     c_id uuid[], c_version bigint[], c_writes boolean[], c_next_version bigint[], c_entries bigint[],
     c_last_seq bigint[], c_last_ts bigint[], c_message_no bigint[], c_message_seq bigint[], c_change_seq bigint[],
     c_members bigint[], c_joined_no bigint[],
@@ -208,14 +207,15 @@ BEGIN
         AS w(id, next_version, last_seq, last_ts, message_no, message_seq, change_seq, members, joined_no, at)
     WHERE c.id = w.id AND v_writes[w.at];
 
-    INSERT INTO journal (node, lane, batch, commit_no, convos, firsts, lasts)
-    SELECT p_node, p_lane, p_batch, o_commit, array_agg(w.id), array_agg(w.last_seq - w.entries + 1),
+    INSERT INTO journal (node, lane, commit_no, convos, firsts, lasts)
+    SELECT p_node, p_lane, o_commit, array_agg(w.id), array_agg(w.last_seq - w.entries + 1),
         array_agg(w.last_seq)
     FROM unnest(c_id, c_entries, c_last_seq) WITH ORDINALITY AS w(id, entries, last_seq, at)
     WHERE v_writes[w.at];
 
     IF p_published > 0 THEN
-        UPDATE published SET batch = p_published WHERE node = p_node AND lane = p_lane AND batch < p_published;
+        UPDATE published SET commit_no = p_published
+        WHERE node = p_node AND lane = p_lane AND commit_no < p_published;
     END IF;
 END
 $$;

@@ -71,7 +71,8 @@ const EMPTY: &str = "
     WHERE datname = current_database() AND pid <> pg_backend_pid();
     DELETE FROM access_tokens; DELETE FROM blocks; DELETE FROM devices; DELETE FROM users; DELETE FROM meta;
     DELETE FROM conversations; DELETE FROM participants; DELETE FROM messages; DELETE FROM receipts;
-    DELETE FROM journal; DELETE FROM published; DELETE FROM epochs; DELETE FROM lineage;";
+    DELETE FROM journal; DELETE FROM published; DELETE FROM epochs; DELETE FROM lineage;
+    UPDATE journal_forgotten SET before = 0;";
 
 /// Databases that tests have left.
 fn free() -> MutexGuard<'static, Vec<String>> {

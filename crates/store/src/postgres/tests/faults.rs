@@ -198,3 +198,21 @@ async fn who_goes_in_the_middle_of_a_transaction_leaves_nothing_of_it_to_the_nex
     let found = pool.row("SELECT to_regclass('half_done') IS NULL", &[]).await.unwrap().unwrap();
     assert!(found.value::<bool>(0).unwrap());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_which_its_node_knows_nothing_is_left_for_others_to_tell() {
+    let world = World::new().await;
+    let lane = crate::lane_of(convo(1), world.store.lanes());
+    let lost = answer_lost(&world, send(convo(1), ANA, 2, "2")).await;
+    assert!(is_unavailable(&lost), "{lost:?}");
+    world.append_at_last(send(convo(1), ANA, 3, "3")).await;
+    // What it tells now stands for what it knows.
+    let told = world.store.append(vec![send(convo(1), ANA, 4, "4")], NOW).await.unwrap().commit.unwrap();
+    world.store.published(lane, told);
+    world.append_at_last(send(convo(1), ANA, 5, "5")).await;
+    let left = world.store.unpublished(Duration::ZERO, 100).await.unwrap();
+    let places: Vec<_> =
+        left.iter().flat_map(|left| &left.touched).map(|touched| (touched.first, touched.last)).collect();
+    assert!(places.contains(&(seq(3), seq(3))), "{left:?}");
+    assert!(!places.contains(&(seq(5), seq(5))), "{left:?}");
+}

@@ -6,4 +6,5 @@ mod faults;
 mod horizon;
 mod migrations;
 mod nodes;
+mod published;
 mod suite;

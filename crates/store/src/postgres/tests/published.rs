@@ -1,0 +1,96 @@
+//! What the other nodes were told of: the barrier waits for it, and of a dead node somebody else tells it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tertulia_domain::log::{Commit, Intent};
+use tertulia_protocol::{ConvoId, Timestamp};
+
+use super::database::{Database, options};
+use crate::postgres::Postgres;
+use crate::testsuite::world::{ANA, BO, convo, create_group, mark, send, seq};
+use crate::{Leftover, Store, Touched, lane_of};
+
+const NOW: Timestamp = Timestamp::from_millis(1_795_563_466_000);
+const DEADLINE: Duration = Duration::from_secs(60);
+
+async fn commit(store: &Arc<Postgres>, intents: Vec<Intent>) -> Commit {
+    store.append(intents, NOW).await.unwrap().commit.unwrap()
+}
+
+fn tell(store: &Arc<Postgres>, convo: ConvoId, commit: Commit) {
+    store.published(lane_of(convo, store.lanes()), commit);
+}
+
+async fn horizon_beyond(store: &Arc<Postgres>, commit: Commit) {
+    let beyond = async { while store.horizon().await.unwrap() <= commit {} };
+    tokio::time::timeout(DEADLINE, beyond).await.expect("the horizon does not pass it");
+}
+
+async fn barrier_beyond(store: &Arc<Postgres>, commit: Commit) {
+    let beyond = async { while store.barrier_horizon().await.unwrap() <= commit {} };
+    tokio::time::timeout(DEADLINE, beyond).await.expect("the barrier does not pass it");
+}
+
+async fn leftovers(store: &Arc<Postgres>) -> Vec<Leftover> {
+    store.unpublished(Duration::ZERO, 100).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_barrier_waits_until_the_other_nodes_are_told() {
+    let database = Database::new().await;
+    let store = Postgres::open(&database.url(), &options()).await.unwrap();
+    let first = commit(&store, vec![create_group(convo(1), &[ANA, BO], Default::default())]).await;
+    let second = commit(&store, vec![send(convo(1), ANA, 1, "1")]).await;
+    horizon_beyond(&store, second).await;
+    assert_eq!(store.barrier_horizon().await.unwrap(), first);
+    tell(&store, convo(1), first);
+    barrier_beyond(&store, first).await;
+    assert_eq!(store.barrier_horizon().await.unwrap(), second);
+    // Along with the next append, which is itself one that waits.
+    tell(&store, convo(1), second);
+    let third = commit(&store, vec![send(convo(1), ANA, 2, "2")]).await;
+    horizon_beyond(&store, third).await;
+    barrier_beyond(&store, second).await;
+    assert_eq!(store.barrier_horizon().await.unwrap(), third);
+    tell(&store, convo(1), third);
+    barrier_beyond(&store, third).await;
+    assert_eq!(leftovers(&store).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_node_did_not_tell_another_finds_and_tells() {
+    let database = Database::new().await;
+    let dead = Postgres::open(&database.url(), &options()).await.unwrap();
+    let created = commit(&dead, vec![create_group(convo(1), &[ANA, BO], Default::default())]).await;
+    tell(&dead, convo(1), created);
+    let sent = commit(&dead, vec![send(convo(1), ANA, 1, "1"), send(convo(1), ANA, 2, "2")]).await;
+    let marked = commit(&dead, vec![mark(convo(1), BO, 0, 3)]).await;
+    drop(dead);
+
+    let alive = Postgres::open(&database.url(), &options()).await.unwrap();
+    let own = commit(&alive, vec![send(convo(1), BO, 1, "3")]).await;
+    tell(&alive, convo(1), own);
+    horizon_beyond(&alive, own).await;
+    // Its own word is no other's.
+    assert_eq!(alive.barrier_horizon().await.unwrap(), sent);
+    let found: Vec<_> = leftovers(&alive).await;
+    let touched = |first, last| vec![Touched { convo: convo(1), first: seq(first), last: seq(last) }];
+    let of_dead: Vec<_> = found.iter().filter(|left| left.commit < own).collect();
+    assert_eq!(
+        of_dead.iter().map(|left| (left.commit, left.touched.clone())).collect::<Vec<_>>(),
+        [(sent, touched(2, 3)), (marked, touched(4, 3))]
+    );
+    alive.take_over(&found).await.unwrap();
+    barrier_beyond(&alive, own).await;
+    assert_eq!(leftovers(&alive).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_over_before_its_time() {
+    let database = Database::new().await;
+    let store = Postgres::open(&database.url(), &options()).await.unwrap();
+    commit(&store, vec![create_group(convo(1), &[ANA, BO], Default::default())]).await;
+    assert_eq!(store.unpublished(Duration::from_secs(3_600), 100).await.unwrap(), []);
+    assert_eq!(leftovers(&store).await.len(), 1);
+}
