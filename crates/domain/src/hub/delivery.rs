@@ -63,6 +63,10 @@ impl Hub {
         for waker in delivery.wakers {
             waker.wake();
         }
+        if self.settings.others_append {
+            // What was missing may have come.
+            self.come(Commit::default());
+        }
         delivery.has_holes
     }
 }

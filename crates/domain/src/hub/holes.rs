@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tertulia_protocol::event::SharedSettings;
 use tertulia_protocol::{ConvoId, Entry, Seq, UserId};
@@ -87,6 +88,21 @@ impl Routes {
 }
 
 impl Hub {
+    /// Where others append: what came early has not been handed to anybody. (Whoever is in doubt lags.)
+    pub(super) fn come(&self, horizon: Commit) {
+        let mut routes = self.routes();
+        routes.come = routes.come.max(horizon);
+        if !routes.holes.is_empty() {
+            return;
+        }
+        let before = self.position.fetch_max(routes.come.get(), Ordering::AcqRel);
+        let has_moved = routes.come.get() > before;
+        drop(routes);
+        if has_moved && self.is_awaited.swap(false, Ordering::AcqRel) {
+            self.wake_lagging();
+        }
+    }
+
     /// Whether there is a hole, or a doubt.
     pub fn needs_repair(&self) -> bool {
         let routes = self.routes();

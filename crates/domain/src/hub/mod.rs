@@ -125,15 +125,14 @@ impl Hub {
         Commit::new(self.position.load(Ordering::Acquire))
     }
 
-    /// Says that everything below `horizon` has been delivered: nothing committed is on its way here.
+    /// Says that everything below `horizon` has come here: nothing committed is on its way.
+    ///
+    /// It is the position as soon as nothing is missing any more.
     pub fn caught_up(&self, horizon: Commit) {
-        let before = self.position.fetch_max(horizon.get(), Ordering::AcqRel);
-        // Where nobody else appends, what they wait for wakes them itself.
-        if self.settings.others_append
-            && horizon.get() > before
-            && self.is_awaited.swap(false, Ordering::AcqRel)
-        {
-            self.wake_lagging();
+        if self.settings.others_append {
+            self.come(horizon);
+        } else {
+            self.position.fetch_max(horizon.get(), Ordering::AcqRel);
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Routes {
     pub(super) holes: BTreeMap<u32, Beyond>,
     /// Of whom nobody knows here whether he is in a conversation.
     pub(super) doubts: BTreeSet<(UserId, ConvoId)>,
+    /// Everything below it has come here, if it is not missing.
+    pub(super) come: Commit,
     /// Conversations that came here with an entry, whose later ones nobody has asked for yet.
     pub(super) unheard: Vec<ConvoId>,
 }
