@@ -7,10 +7,11 @@
 //!   batch=20000         messages in one transaction
 //!   queries=300         of each kind
 //!   dir=PATH            a folder to keep; a temporary one when absent
+//!   url=POSTGRES        a database instead, which is emptied first
 //! ```
 //!
 //! A message is 100 bytes of made-up words out of 30,000, of which a few are said often and most seldom, as people do
-//! (Zipf). CPU is user and system time of the whole process, read from `/proc`.
+//! (Zipf). CPU is user and system time of the whole process, read from `/proc`; of a database its own is not in it.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement for people at a terminal")]
 
@@ -18,7 +19,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
+use tertulia_search::postgres::Postgres;
 use tertulia_search::{Change, Document, Embedded, Order, Search, SearchIndex, Term};
+use tertulia_store::postgres::PostgresOptions;
 
 const VOCABULARY: usize = 30_000;
 const BODY_BYTES: usize = 100;
@@ -31,7 +34,8 @@ async fn main() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = settings.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     std::fs::create_dir_all(&dir).unwrap();
-    let index = Embedded::open(&dir).unwrap();
+    let index = settings.open(&dir).await;
+    index.clear().await.unwrap();
     let mut world = World::new(&settings);
     println!("{settings:?}");
 
@@ -60,10 +64,11 @@ async fn main() {
     );
     show("a batch", &mut applying);
     index.close().await;
-    let bytes = std::fs::metadata(dir.join("search.db")).unwrap().len();
-    println!("at rest: {:.0} bytes a message", bytes as f64 / settings.messages as f64);
+    if let Ok(file) = std::fs::metadata(dir.join("search.db")) {
+        println!("at rest: {:.0} bytes a message", file.len() as f64 / settings.messages as f64);
+    }
 
-    let index = Embedded::open(&dir).unwrap();
+    let index = settings.open(&dir).await;
     let mine: Vec<u32> = (0..settings.conversations.min(100)).collect();
     let kinds: [(&str, usize, Order, [usize; 2]); 6] = [
         ("one conversation, a word", 1, Order::Newest, [20, 1]),
@@ -107,12 +112,26 @@ struct Settings {
     batch: usize,
     queries: usize,
     dir: Option<PathBuf>,
+    url: Option<String>,
 }
 
 impl Settings {
+    async fn open(&self, dir: &std::path::Path) -> Box<dyn SearchIndex> {
+        match &self.url {
+            Some(url) => Box::new(Postgres::open(url, &PostgresOptions::default()).await.unwrap()),
+            None => Box::new(Embedded::open(dir).unwrap()),
+        }
+    }
+
     fn from_args() -> Self {
-        let mut settings =
-            Self { messages: 1_000_000, conversations: 100, batch: 20_000, queries: 300, dir: None };
+        let mut settings = Self {
+            messages: 1_000_000,
+            conversations: 100,
+            batch: 20_000,
+            queries: 300,
+            dir: None,
+            url: None,
+        };
         for arg in std::env::args().skip(1) {
             let (key, value) = arg.split_once('=').unwrap();
             match key {
@@ -120,6 +139,7 @@ impl Settings {
                 "conversations" => settings.conversations = value.parse().unwrap(),
                 "batch" => settings.batch = value.parse().unwrap(),
                 "queries" => settings.queries = value.parse().unwrap(),
+                "url" => settings.url = Some(value.to_owned()),
                 "dir" => settings.dir = Some(value.into()),
                 _ => panic!("there is no setting {key}"),
             }

@@ -2,8 +2,8 @@
 //!
 //! - [`words`] is the one tokenizer: for index, query and snippet alike.
 //! - [`Query`] is what a user writes, [`Term`] what it comes to.
-//! - [`SearchIndex`] is the port; [`Embedded`] the adapter in a file of the data folder. Every adapter passes the suite of
-//!   the port (`testsuite`): all of them give the same answers.
+//! - [`SearchIndex`] is the port; [`Embedded`] the adapter in a file of the data folder, [`postgres`] the one that nodes
+//!   share. Every adapter passes the suite of the port (`testsuite`): all of them give the same answers.
 //! - [`snippet()`] marks in a message what was sought.
 //!
 //! The index is derived: it is fed from the logs, and whoever deletes it gets it back.
@@ -12,6 +12,7 @@ mod embedded;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod port;
+pub mod postgres;
 mod query;
 mod snippet;
 mod term;

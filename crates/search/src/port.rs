@@ -136,6 +136,15 @@ pub const fn rank(ts: Timestamp, words: u32) -> i64 {
     ts.as_millis() - WEEK_MS * (words | 1).ilog2() as i64
 }
 
+/// Adapters number messages by their time, and within a millisecond with so many bits; the time has 43, and lasts until
+/// the year 2248.
+pub(crate) const NUMBER_BITS: u32 = 20;
+
+/// The least number of a moment.
+pub(crate) fn first_id(ts: Timestamp) -> i64 {
+    ts.as_millis().clamp(0, i64::MAX >> NUMBER_BITS) << NUMBER_BITS
+}
+
 /// A message that fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hit {

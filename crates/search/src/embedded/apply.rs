@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 use tertulia_protocol::{ConvoId, IdMap, Seq, Timestamp};
 
-use super::{Durability, NUMBER_BITS, first_id};
-use crate::port::{Change, Document, IndexError};
+use super::Durability;
+use crate::port::{Change, Document, IndexError, NUMBER_BITS, first_id};
 
 /// How many names are remembered; then all are forgotten and looked up again.
 const NAMES_REMEMBERED: usize = 200_000;

@@ -13,8 +13,7 @@ use std::ops::ControlFlow;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 use tertulia_protocol::{ConvoId, Seq, Timestamp};
 
-use super::{NUMBER_BITS, first_id};
-use crate::port::{Found, Hit, Order, Place, RANKED_MAX, Search, rank};
+use crate::port::{Found, Hit, NUMBER_BITS, Order, Place, RANKED_MAX, Search, first_id, rank};
 
 /// Up to so many conversations are named at once.
 const FEW: usize = 4;

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode};
-use tertulia_protocol::Timestamp;
 use tertulia_store::embedded::OpenError;
 use tertulia_store::embedded::sqlite::{self, Durability, Schema};
 use tokio::sync::Semaphore;
@@ -34,14 +33,6 @@ const SEARCH_MAX: Duration = Duration::from_secs(5);
 const CHECKPOINT_PAGES: u32 = 4_000;
 /// The cache of the writer, in KiB: merging reads what was written lately.
 const CACHE_KIB: i64 = 32_768;
-
-/// A number within a millisecond has so many bits; the time has 43 and lasts until the year 2248.
-const NUMBER_BITS: u32 = 20;
-
-/// The least id of a moment.
-fn first_id(ts: Timestamp) -> i64 {
-    ts.as_millis().clamp(0, i64::MAX >> NUMBER_BITS) << NUMBER_BITS
-}
 
 /// The index of one process, in `search.db` of a data folder.
 pub struct Embedded {

@@ -34,10 +34,10 @@ const SERVER: &str =
     FROM pg_control_system() s";
 
 /// What a statement is given for its `$1`, `$2`, …
-pub(crate) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// Makes connections to one database.
-pub(crate) struct Connector {
+pub struct Connector {
     config: Config,
     connect_max: Duration,
     statement_max: Duration,
@@ -53,7 +53,11 @@ struct Backoff {
 }
 
 impl Connector {
-    pub(crate) fn new(url: &str, options: &PostgresOptions) -> Result<Self, OpenError> {
+    /// For the database of a URL.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn new(url: &str, options: &PostgresOptions) -> Result<Self, OpenError> {
         let mut config: Config = url.parse().map_err(OpenError::Url)?;
         let statement_max = options.statement_max.as_millis();
         let given = config.get_options().unwrap_or_default().to_owned();
@@ -78,7 +82,10 @@ impl Connector {
     }
 
     /// Makes a connection, unless it is too early to try again.
-    pub(crate) async fn connect(&self) -> Result<Session, Failure> {
+    ///
+    /// # Errors
+    /// The server does not answer, or it is too early.
+    pub async fn connect(&self) -> Result<Session, Failure> {
         if let Some(down) = self.backoff().is_too_early(Instant::now()) {
             return Err(down);
         }
@@ -137,7 +144,7 @@ impl Backoff {
 }
 
 /// A connection, with the statements that it has prepared.
-pub(crate) struct Session {
+pub struct Session {
     client: Client,
     statements: Mutex<HashMap<&'static str, Statement>>,
     statement_max: Duration,
@@ -147,22 +154,21 @@ pub(crate) struct Session {
 
 impl Session {
     /// The start of the server that it is connected to, and its timeline: another after every restart and restore.
-    pub(crate) fn server(&self) -> &str {
+    pub fn server(&self) -> &str {
         &self.server
     }
 
     /// Whether it is known to be broken.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
     /// What a statement gives. Several that are polled together go to the server together, in the order in which they
     /// were first polled.
-    pub(crate) async fn rows(
-        &self,
-        sql: &'static str,
-        parameters: Parameters<'_>,
-    ) -> Result<Vec<Row>, Failure> {
+    ///
+    /// # Errors
+    /// It failed, or nobody knows.
+    pub async fn rows(&self, sql: &'static str, parameters: Parameters<'_>) -> Result<Vec<Row>, Failure> {
         self.in_time(async {
             let statement = self.prepared(sql).await?;
             Ok(self.client.query(&statement, parameters).await?)
@@ -171,16 +177,18 @@ impl Session {
     }
 
     /// What a statement gives, if that is a row.
-    pub(crate) async fn row(
-        &self,
-        sql: &'static str,
-        parameters: Parameters<'_>,
-    ) -> Result<Option<Row>, Failure> {
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub async fn row(&self, sql: &'static str, parameters: Parameters<'_>) -> Result<Option<Row>, Failure> {
         Ok(self.rows(sql, parameters).await?.into_iter().next())
     }
 
     /// Statements without parameters, one after the other.
-    pub(crate) async fn run(&self, sql: &str) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub async fn run(&self, sql: &str) -> Result<(), Failure> {
         if sql.starts_with("BEGIN") {
             self.in_transaction.store(true, Ordering::Relaxed);
         }
@@ -192,12 +200,15 @@ impl Session {
     }
 
     /// Whether a transaction was begun and did not end: whoever was at it has gone, or it went wrong.
-    pub(crate) fn is_in_transaction(&self) -> bool {
+    pub fn is_in_transaction(&self) -> bool {
         self.in_transaction.load(Ordering::Relaxed)
     }
 
     /// Prepares what will be needed, in one round trip.
-    pub(crate) async fn prepare(&self, statements: &[&'static str]) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub async fn prepare(&self, statements: &[&'static str]) -> Result<(), Failure> {
         self.in_time(try_join_all(statements.iter().map(|sql| self.prepared(sql)))).await.map(drop)
     }
 
@@ -220,7 +231,10 @@ impl Session {
     }
 
     /// Whether this is a server that keeps what it says it has kept.
-    pub(crate) async fn check(&self) -> Result<(), OpenError> {
+    ///
+    /// # Errors
+    /// It is none, or too old.
+    pub async fn check(&self) -> Result<(), OpenError> {
         let asked = "SELECT current_setting('server_version_num')::int, current_setting('fsync') = 'off',
             current_setting('synchronous_commit') = 'off'";
         let row = self.row(asked, &[]).await?.ok_or_else(|| Failure::Row("no settings".into()))?;

@@ -58,7 +58,7 @@ impl From<Failure> for OpenError {
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// PostgreSQL, or the way to it.
     #[error("{}", describe(.0))]
     Postgres(#[from] tokio_postgres::Error),
@@ -92,8 +92,14 @@ impl Failure {
         }
     }
 
+    /// Whether PostgreSQL gives one of these classes for its reason: the first two characters of the code.
+    pub fn is_of_class(&self, classes: &[&str]) -> bool {
+        let class = self.code().and_then(|code| code.code().get(..2));
+        class.is_some_and(|class| classes.contains(&class))
+    }
+
     /// Whether another has changed what this was decided by, or stood in its way: deciding again may do.
-    pub(crate) fn is_conflict(&self) -> bool {
+    pub fn is_conflict(&self) -> bool {
         let conflicts = [
             SqlState::UNIQUE_VIOLATION,
             SqlState::T_R_SERIALIZATION_FAILURE,
@@ -103,7 +109,7 @@ impl Failure {
     }
 
     /// Whether the connection on which it happened is of no more use.
-    pub(crate) fn breaks_connection(&self) -> bool {
+    pub fn breaks_connection(&self) -> bool {
         match self {
             Self::Postgres(error) => error.code().is_none_or(|code| {
                 // A server that was a primary and is none any more goes on answering.
@@ -126,7 +132,7 @@ impl From<Failure> for StoreError {
 
 impl Failure {
     /// What callers are told.
-    pub(crate) fn told(&self) -> StoreError {
+    pub fn told(&self) -> StoreError {
         let unavailable = |retry_after| StoreError::Unavailable { reason: self.to_string(), retry_after };
         match self {
             Self::Closed => StoreError::Closed,

@@ -40,4 +40,15 @@ mod types;
 pub use accounts::PostgresAccounts;
 pub use error::OpenError;
 pub use options::PostgresOptions;
+
+/// What adapters of other ports on PostgreSQL are made of.
+pub mod parts {
+    pub use tokio_postgres::Row;
+    pub use tokio_postgres::types::ToSql;
+
+    pub use super::connect::{Connector, Parameters, Session};
+    pub use super::error::Failure;
+    pub use super::pool::{Lent, Pool};
+    pub use super::types::{Id, RowExt, integer};
+}
 pub use store::Postgres;

@@ -11,7 +11,7 @@ use super::connect::{Connector, Parameters, Session};
 use super::error::Failure;
 
 /// A bounded number of connections; they are made when they are first needed, and again when they broke.
-pub(crate) struct Pool {
+pub struct Pool {
     connector: Arc<Connector>,
     idle: Arc<Mutex<Vec<Session>>>,
     /// How many may be lent at a time. Closed: none any more.
@@ -21,7 +21,8 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(connector: Arc<Connector>, size: usize, wait_max: Duration) -> Self {
+    /// So many at most; whoever waits longer than `wait_max` for one is told so.
+    pub fn new(connector: Arc<Connector>, size: usize, wait_max: Duration) -> Self {
         let size = u32::try_from(size.clamp(1, 1_000)).unwrap_or(1);
         Self {
             connector,
@@ -33,7 +34,10 @@ impl Pool {
     }
 
     /// A connection, once one is free.
-    pub(crate) async fn lend(&self) -> Result<Lent, Failure> {
+    ///
+    /// # Errors
+    /// None was free in time, or none can be made.
+    pub async fn lend(&self) -> Result<Lent, Failure> {
         let place = tokio::time::timeout(self.wait_max, Arc::clone(&self.places).acquire_owned()).await;
         let place = place.map_err(|_| Failure::Busy)?.map_err(|_| Failure::Closed)?;
         let idle = || {
@@ -49,27 +53,25 @@ impl Pool {
     }
 
     /// What one statement gives.
-    pub(crate) async fn rows(
-        &self,
-        sql: &'static str,
-        parameters: Parameters<'_>,
-    ) -> Result<Vec<Row>, Failure> {
+    ///
+    /// # Errors
+    /// No connection can be had, or the statement failed.
+    pub async fn rows(&self, sql: &'static str, parameters: Parameters<'_>) -> Result<Vec<Row>, Failure> {
         let mut lent = self.lend().await?;
         let result = lent.rows(sql, parameters).await;
         lent.settle(result)
     }
 
     /// What one statement gives, if that is a row.
-    pub(crate) async fn row(
-        &self,
-        sql: &'static str,
-        parameters: Parameters<'_>,
-    ) -> Result<Option<Row>, Failure> {
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub async fn row(&self, sql: &'static str, parameters: Parameters<'_>) -> Result<Option<Row>, Failure> {
         Ok(self.rows(sql, parameters).await?.into_iter().next())
     }
 
     /// Waits for what is under way, and lends nothing any more.
-    pub(crate) async fn close(&self) {
+    pub async fn close(&self) {
         // All places together are there when nobody has one; an error says that it was closed before.
         if let Ok(all) = self.places.acquire_many(self.size).await {
             self.places.close();
@@ -86,7 +88,7 @@ fn lock(idle: &Mutex<Vec<Session>>) -> MutexGuard<'_, Vec<Session>> {
 
 /// A connection on loan. It goes back when this is dropped, unless it is broken, or in the middle of a transaction: then
 /// whoever had it does not wait for it any more, and the server takes that back.
-pub(crate) struct Lent {
+pub struct Lent {
     session: Option<Session>,
     idle: Arc<Mutex<Vec<Session>>>,
     _place: OwnedSemaphorePermit,
@@ -94,7 +96,10 @@ pub(crate) struct Lent {
 
 impl Lent {
     /// Passes on how something went; what breaks the connection, ends it.
-    pub(crate) fn settle<T>(&mut self, result: Result<T, Failure>) -> Result<T, Failure> {
+    ///
+    /// # Errors
+    /// The one that is passed on.
+    pub fn settle<T>(&mut self, result: Result<T, Failure>) -> Result<T, Failure> {
         if result.as_ref().is_err_and(Failure::breaks_connection) {
             self.session = None;
         }

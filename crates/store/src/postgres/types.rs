@@ -11,7 +11,10 @@ use super::error::Failure;
 
 /// An id: a `uuid`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Id(pub(crate) [u8; 16]);
+pub struct Id(
+    /// Its bytes.
+    pub [u8; 16],
+);
 
 impl ToSql for Id {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
@@ -52,13 +55,16 @@ macro_rules! ids {
 ids!(ConvoId DeviceId UserId);
 
 /// An integer as it is stored. All of ours are below 2^53 but those of damaged callers, which count as the largest.
-pub(crate) fn integer(number: impl TryInto<i64>) -> i64 {
+pub fn integer(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
 /// A stored row, whose columns are read by their place.
-pub(crate) trait RowExt {
+pub trait RowExt {
     /// A value.
+    ///
+    /// # Errors
+    /// It is not what is asked for, as with all of these.
     fn value<'a, T: FromSql<'a>>(&'a self, at: usize) -> Result<T, Failure>;
 
     /// An id.
