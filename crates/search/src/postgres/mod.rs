@@ -34,17 +34,18 @@ const DROP: &str = "DROP TABLE search_meta, search_documents; DROP FUNCTION sear
 
 const CURSOR: &str = "SELECT cursor FROM search_meta";
 const APPLY: &str = "SELECT search_apply_1($1, $2, $3, $4, $5, $6)";
-/// What fits, by the words first, whatever the planner thinks of it; then what may be seen.
+/// What fits, by the words first, whatever the planner thinks of it (`+ 0`: nor by the time, which mostly is all there
+/// is); then what may be seen.
 const NEWEST: &str = "
     WITH fitting AS MATERIALIZED (
-        SELECT id, convo, seq FROM search_documents WHERE text @@ $1::text::tsquery AND id >= $2 AND id < $3
+        SELECT id, convo, seq FROM search_documents WHERE text @@ $1::text::tsquery AND id + 0 >= $2 AND id + 0 < $3
     )
     SELECT f.id, f.convo, f.seq FROM fitting f JOIN unnest($4::uuid[], $5::bigint[]) AS v(convo, first)
         ON v.convo = f.convo AND f.seq >= v.first
     ORDER BY f.id DESC LIMIT $6";
 const RANKED: &str = "
     WITH fitting AS MATERIALIZED (
-        SELECT id, convo, seq, rank FROM search_documents WHERE text @@ $1::text::tsquery AND id >= $2 AND id < $3
+        SELECT id, convo, seq, rank FROM search_documents WHERE text @@ $1::text::tsquery AND id + 0 >= $2 AND id + 0 < $3
     ), newest AS MATERIALIZED (
         SELECT f.id, f.convo, f.seq, f.rank
         FROM fitting f JOIN unnest($4::uuid[], $5::bigint[]) AS v(convo, first)

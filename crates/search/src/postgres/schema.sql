@@ -19,7 +19,8 @@ CREATE TABLE search_documents (
     UNIQUE (convo, seq)
 );
 
-CREATE INDEX search_documents_by_text ON search_documents USING gin (text);
+-- Every search reads all of the list of what is not sorted in yet: it is kept short.
+CREATE INDEX search_documents_by_text ON search_documents USING gin (text) WITH (gin_pending_list_limit = 512);
 
 -- Writes a batch, each message once at most: the texts (null: the message is gone), and the cursor.
 CREATE FUNCTION search_apply_1(
