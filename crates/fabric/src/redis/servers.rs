@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,7 +26,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait for a server that has not answered yet.
 const REACH_MAX: Duration = Duration::from_secs(2);
 /// How long a call waits to hear where something has moved.
-const MOVED_MAX: Duration = Duration::from_millis(500);
+const MOVED_MAX: Duration = Duration::from_secs(1);
 
 /// The servers; clones are the same.
 #[derive(Clone)]
@@ -128,29 +129,30 @@ impl Servers {
     /// Asks commands, each of the server that has its key, in one round trip to each server; `answers[i]` is that of
     /// the `i`th. What one server is asked it does in the order of the commands.
     ///
-    /// What has moved to another server is asked there once more.
+    /// What has moved to another server is asked there, as soon as one of them says where that is.
     pub(crate) async fn ask(&self, commands: &impl Routed) -> Vec<Result<Reply, CallError>> {
         if self.is_closed() {
             return (0..commands.count()).map(|_| Err(CallError::Closed)).collect();
         }
         let mut map = self.map();
-        let (looked, topology) = {
+        let (mut looked, topology) = {
             let map = map.borrow_and_update();
             (map.looked, map.topology.clone())
         };
         let mut answers = self.ask_once(topology.as_deref(), commands, 0..commands.count()).await;
-        let moved: Vec<usize> = (0..answers.len()).filter(|at| has_moved(&answers[*at])).collect();
-        if moved.is_empty() {
-            return answers;
-        }
-        self.doubt();
-        let again = tokio::time::timeout(MOVED_MAX, map.wait_for(|map| map.looked > looked)).await;
-        let Some(topology) = again.ok().and_then(|map| Some(map.ok()?.topology.clone())) else {
-            return answers;
-        };
-        let again = self.ask_once(topology.as_deref(), commands, moved.iter().copied()).await;
-        for (at, answer) in moved.into_iter().zip(again) {
-            answers[at] = answer;
+        let mut moved: Vec<usize> = (0..answers.len()).filter(|at| has_moved(&answers[*at])).collect();
+        let deadline = Instant::now() + MOVED_MAX;
+        while !moved.is_empty() {
+            self.doubt();
+            let looked_again =
+                tokio::time::timeout_at(deadline, map.wait_for(|map| map.looked > looked)).await;
+            let Some(map) = looked_again.ok().and_then(|map| Some(map.ok()?.clone())) else { break };
+            looked = map.looked;
+            let again = self.ask_once(map.topology.as_deref(), commands, moved.iter().copied()).await;
+            for (at, answer) in moved.iter().zip(again) {
+                answers[*at] = answer;
+            }
+            moved.retain(|at| has_moved(&answers[*at]));
         }
         answers
     }

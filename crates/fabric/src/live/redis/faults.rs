@@ -26,11 +26,9 @@ fn topics(count: u32) -> Vec<Topic> {
     (0..count).map(|number| if number % 2 == 0 { convo(number) } else { user(number) }).collect()
 }
 
-/// Publishes, again if need be, and expects to hear it.
 async fn expect_heard(node: &mut Node, topics: impl IntoIterator<Item = Topic>) {
     for topic in topics {
-        while node.try_publish(topic, "x").await.is_err() {}
-        node.expect(topic, "x").await;
+        node.expect_in_the_end(topic).await;
     }
 }
 
@@ -62,8 +60,8 @@ async fn connections_that_the_server_kills_are_made_again_with_all_topics() {
     ana.subscribe(&topics(5_000)).await;
     for _ in 0..3 {
         server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
-        assert_eq!(ana.hear().await, Heard::Broken);
-        assert_eq!(ana.hear().await, Heard::Restored);
+        ana.hear_until(&Heard::Broken).await;
+        ana.hear_until(&Heard::Restored).await;
         assert_eq!(channels(&server), 5_000);
     }
     // One that only publishes is not missed.
@@ -205,8 +203,8 @@ async fn a_slot_that_moves_takes_its_topics_along() {
         let channel = [b"t:", topic.key().as_slice()].concat();
         let from = cluster.server_of(&channel);
         cluster.move_slot(&channel, from, (from + 1) % 3);
-        assert_eq!(ana.hear().await, Heard::Broken);
-        assert_eq!(ana.hear().await, Heard::Restored);
+        ana.hear_until(&Heard::Broken).await;
+        ana.hear_until(&Heard::Restored).await;
         // Who publishes has not heard of it, and is told by the server that had it.
         bo.publish(*topic, "moved").await;
         ana.expect(*topic, "moved").await;

@@ -83,7 +83,11 @@ mod single {
     crate::live_suite!(super::Single);
 }
 
+// Apart, so that those which share a cluster run one after the other.
 mod clustered {
     crate::live_suite!(hearing: super::Steady);
+}
+
+mod clustered_links {
     crate::live_suite!(links: super::Clustered);
 }

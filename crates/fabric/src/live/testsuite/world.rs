@@ -111,8 +111,36 @@ impl Node {
         }
     }
 
-    /// Listens until the link is broken, and then until it stands, if it did not break again.
+    /// Listens until this is heard.
     pub async fn hear_until(&mut self, what: &Heard) {
         while self.hear().await != *what {}
+    }
+
+    /// Publishes until it is heard: where links were broken just now they may break again.
+    pub async fn expect_in_the_end(&mut self, topic: Topic) {
+        let text = format!("to {topic}");
+        loop {
+            if self.try_publish(topic, &text).await.is_err() {
+                continue;
+            }
+            loop {
+                match self.hear().await {
+                    Heard::Message { topic: heard, .. } if heard == topic => return,
+                    Heard::Broken => {
+                        self.hear_until(&Heard::Restored).await;
+                        break;
+                    }
+                    // One that was published when a link broke may have been heard, and is again.
+                    Heard::Message { .. } | Heard::Restored | Heard::Barrier(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Subscribes, or waits until that has been made up for.
+    pub async fn subscribe_in_the_end(&mut self, topics: &[Topic]) {
+        if soon("a subscription", self.live.subscribe(topics.to_vec())).await.is_err() {
+            self.hear_until(&Heard::Restored).await;
+        }
     }
 }
