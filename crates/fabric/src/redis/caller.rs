@@ -198,7 +198,7 @@ impl Session {
             if let Err(error) = incoming.fill().await {
                 return error;
             }
-            self.life.sign(!self.lock().is_empty());
+            self.life.sign();
         }
     }
 
@@ -210,7 +210,9 @@ impl Session {
             return Ok(());
         }
         let done = queue.pop_front();
-        self.life.sign(!queue.is_empty());
+        if queue.is_empty() {
+            self.life.answered();
+        }
         drop(queue);
         self.answered.notify_one();
         if let Some(UnderWay { call, replies }) = done {
@@ -238,7 +240,9 @@ impl Session {
                 // Who has given up before his commands were written does not want them any more.
                 if call.is_wanted() {
                     buffer.append(&call.commands);
-                    self.lock().push_back(UnderWay { replies: Vec::with_capacity(call.count), call });
+                    let mut queue = self.lock();
+                    queue.push_back(UnderWay { replies: Vec::with_capacity(call.count), call });
+                    self.life.asked();
                 }
                 let has_room = buffer.len() < WRITE_MAX && self.lock().len() < UNDER_WAY_MAX;
                 next = if has_room { calls.try_recv().ok() } else { None };
@@ -246,7 +250,6 @@ impl Session {
             if buffer.len() == 0 {
                 continue;
             }
-            self.life.asked();
             if let Err(error) = outgoing.write(buffer.as_bytes()).await {
                 return Some(error);
             }

@@ -1,15 +1,14 @@
 //! A connection: dialled, logged in, and cut in two halves that know what life signs are.
 
 use std::io;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::resp::{self, Malformed, Value};
 use super::target::{Address, Target};
@@ -138,6 +137,8 @@ impl Outgoing {
 }
 
 /// When a server gave its last sign of life, and since when it owes us one.
+///
+/// Whoever keeps the list of what is owed says so under the lock of that list.
 pub(crate) struct Life(Mutex<Signs>);
 
 struct Signs {
@@ -152,40 +153,38 @@ impl Life {
         Self(Mutex::new(Signs { last: Instant::now(), owed_since: None, not_reading: false }))
     }
 
-    fn with<T>(&self, what: impl FnOnce(&mut Signs) -> T) -> T {
-        what(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn signs(&self) -> MutexGuard<'_, Signs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something came.
-    pub(crate) fn sign(&self, owes_more: bool) {
-        let now = Instant::now();
-        self.with(|signs| {
-            signs.last = now;
-            signs.owed_since = owes_more.then_some(now);
-        });
+    pub(crate) fn sign(&self) {
+        self.signs().last = Instant::now();
     }
 
-    /// Something was asked.
+    /// Something was asked, and is owed.
     pub(crate) fn asked(&self) {
-        let now = Instant::now();
-        self.with(|signs| signs.owed_since = signs.owed_since.or(Some(now)));
+        let mut signs = self.signs();
+        signs.owed_since = signs.owed_since.or_else(|| Some(Instant::now()));
+    }
+
+    /// Nothing is owed any more.
+    pub(crate) fn answered(&self) {
+        self.signs().owed_since = None;
     }
 
     /// Whether we read. From the moment on that we do again, silence is counted anew.
     pub(crate) fn set_reading(&self, reading: bool) {
-        let now = Instant::now();
-        self.with(|signs| {
-            signs.not_reading = !reading;
-            signs.last = now;
-            signs.owed_since = signs.owed_since.map(|_| now);
-        });
+        let mut signs = self.signs();
+        signs.not_reading = !reading;
+        signs.last = Instant::now();
     }
 
     /// Returns once the server has owed a sign of life for too long; `ping` is called when it has said nothing for a
     /// while.
     pub(crate) async fn watch(&self, ping: impl Fn()) {
         let mut every = tokio::time::interval(WATCH_EVERY);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut before = Instant::now();
         loop {
             every.tick().await;
@@ -193,21 +192,77 @@ impl Life {
             // We ourselves were stopped, or starved: what came meanwhile has to be read first.
             let was_away = now.duration_since(before) > 5 * WATCH_EVERY;
             before = now;
-            let (is_dead, is_quiet) = self.with(|signs| {
-                if was_away {
-                    signs.owed_since = signs.owed_since.map(|_| now);
-                }
-                let since = |at: Instant| now.duration_since(at);
-                let is_dead =
-                    signs.owed_since.is_some_and(|at| since(at) >= SILENCE_MAX) && !signs.not_reading;
-                (is_dead, signs.owed_since.is_none() && since(signs.last) >= PING_AFTER)
-            });
-            if is_dead {
-                return;
-            }
-            if is_quiet {
-                ping();
+            match self.signs().look(now, was_away) {
+                Look::Well => {}
+                Look::Quiet => ping(),
+                Look::Dead => return,
             }
         }
+    }
+}
+
+/// What the signs say.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    Well,
+    Quiet,
+    Dead,
+}
+
+impl Signs {
+    fn look(&mut self, now: Instant, was_away: bool) -> Look {
+        if was_away {
+            self.last = now;
+        }
+        let silence = now.duration_since(self.last);
+        match self.owed_since {
+            Some(owed) if !self.not_reading && silence.min(now.duration_since(owed)) >= SILENCE_MAX => {
+                Look::Dead
+            }
+            None if silence >= PING_AFTER => Look::Quiet,
+            _ => Look::Well,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is seen so many milliseconds after the last sign, and so many after something was asked.
+    #[track_caller]
+    fn check(silence: u64, owed: Option<u64>, not_reading: bool, expected: &Look) {
+        let now = Instant::now() + Duration::from_secs(3_600);
+        let ago = |millis| now - Duration::from_millis(millis);
+        let mut signs = Signs { last: ago(silence), owed_since: owed.map(ago), not_reading };
+        assert_eq!(signs.look(now, false), *expected);
+        assert_ne!(signs.look(now, true), Look::Dead, "we were away ourselves");
+    }
+
+    #[test]
+    fn a_server_is_dead_that_owes_an_answer_and_says_nothing() {
+        check(0, None, false, &Look::Well);
+        check(499, None, false, &Look::Well);
+        check(500, None, false, &Look::Quiet);
+        check(60_000, None, false, &Look::Quiet);
+        check(60_000, Some(0), false, &Look::Well);
+        check(60_000, Some(1_199), false, &Look::Well);
+        check(60_000, Some(1_200), false, &Look::Dead);
+        check(1_200, Some(60_000), false, &Look::Dead);
+        check(1_199, Some(60_000), false, &Look::Well);
+    }
+
+    #[test]
+    fn nobody_is_dead_to_whom_we_do_not_listen() {
+        check(60_000, Some(60_000), true, &Look::Well);
+    }
+
+    #[test]
+    fn who_has_answered_owes_nothing() {
+        let life = Life::new();
+        life.asked();
+        life.asked();
+        life.answered();
+        assert_eq!(life.signs().look(Instant::now() + Duration::from_secs(60), false), Look::Quiet);
     }
 }

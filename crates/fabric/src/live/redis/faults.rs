@@ -54,6 +54,28 @@ async fn a_paused_server_is_noticed_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_on_which_nothing_happens_stays() {
+    let server = Server::start();
+    let mut ana = join(server.target()).await;
+    ana.subscribe(&topics(2)).await;
+    // For as long as it takes to be asked ten times whether it is there.
+    let pings = || {
+        let stats = server.info("commandstats", "cmdstat_ping");
+        stats.trim_start_matches("calls=").split(',').next().unwrap().parse::<u32>().unwrap()
+    };
+    let begun = pings();
+    let is_asked = async {
+        while pings() < begun + 10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("pings", is_asked).await;
+    assert_eq!(ana.all().await, []);
+    let connections = ana.live.figures().into_iter().find(|(name, _)| *name == "live_connections");
+    assert_eq!(connections.unwrap().1, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_the_server_kills_are_made_again_with_all_topics() {
     let server = Server::start();
     let mut ana = join(server.target()).await;

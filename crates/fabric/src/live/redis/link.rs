@@ -19,6 +19,8 @@ const COMMAND_TOPICS: usize = 512;
 /// Topics that are asked for before the first of them is confirmed: confirmations wait with the server, and count
 /// against what it holds for us.
 const UNCONFIRMED_MAX: usize = 16 * 1_024;
+/// Topics that are written at once.
+const ROUND_TOPICS: usize = 4 * 1_024;
 /// A connection that lasted so long had not failed.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -117,7 +119,7 @@ impl Session<'_> {
             if let Err(error) = incoming.fill().await {
                 return error;
             }
-            self.life.sign(!self.owed().is_empty());
+            self.life.sign();
         }
     }
 
@@ -223,6 +225,9 @@ impl Session<'_> {
             reached = Some(*round);
             owed.pop_front();
         }
+        if owed.is_empty() {
+            self.life.answered();
+        }
         drop(owed);
         self.confirmed.notify_one();
         if let Some(round) = reached {
@@ -233,7 +238,7 @@ impl Session<'_> {
     async fn write(&self, mut outgoing: Outgoing) -> WireError {
         let mut buffer = Command::default();
         loop {
-            let round = self.link.shared.round(&self.link.server, UNCONFIRMED_MAX / 4);
+            let round = self.link.shared.round(&self.link.server, ROUND_TOPICS);
             buffer.clear();
             let Some(round) = round else {
                 tokio::select! {
@@ -250,16 +255,14 @@ impl Session<'_> {
             while self.unconfirmed() > UNCONFIRMED_MAX {
                 self.confirmed.notified().await;
             }
-            for (name, topics) in [("SSUBSCRIBE", round.subscribe), ("SUNSUBSCRIBE", round.unsubscribe)] {
-                for topics in self.link.shared.commands(topics, COMMAND_TOPICS) {
-                    buffer.begin(name, 1 + topics.len());
-                    topics.iter().for_each(|topic| buffer.word_of(&self.link.shared.prefix, &topic.key()));
-                    self.owe(match name {
-                        "SSUBSCRIBE" => Owed::Subscribed { topics, done: 0 },
-                        _ => Owed::Unsubscribed { topics, done: 0 },
-                    });
-                }
-            }
+            self.ask(&mut buffer, "SSUBSCRIBE", round.subscribe, |topics| Owed::Subscribed {
+                topics,
+                done: 0,
+            });
+            self.ask(&mut buffer, "SUNSUBSCRIBE", round.unsubscribe, |topics| Owed::Unsubscribed {
+                topics,
+                done: 0,
+            });
             if let Some(round) = round.ends {
                 let mut owed = self.owed();
                 owed.push_back(Owed::Round(round));
@@ -275,8 +278,18 @@ impl Session<'_> {
         }
     }
 
+    fn ask(&self, buffer: &mut Command, name: &str, topics: Vec<Topic>, owed: impl Fn(Vec<Topic>) -> Owed) {
+        let shared = &self.link.shared;
+        for topics in shared.commands(topics, COMMAND_TOPICS) {
+            buffer.begin(name, 1 + topics.len());
+            topics.iter().for_each(|topic| buffer.word_of(&shared.prefix, &topic.key()));
+            self.owe(owed(topics));
+        }
+    }
+
     fn owe(&self, what: Owed) {
-        self.owed().push_back(what);
+        let mut owed = self.owed();
+        owed.push_back(what);
         self.life.asked();
     }
 
