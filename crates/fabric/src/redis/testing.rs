@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tertulia_services::{Kind, Server as Service};
+use tertulia_services::{Kind, Proxy, Server as Service};
 
 use super::{Address, Command, Reply, Target, Topology, resp, slot_of};
 
@@ -40,6 +40,13 @@ impl Server {
 
     pub(crate) fn target(&self) -> Target {
         self.service.url().parse().unwrap()
+    }
+
+    /// A way to it on which things go wrong when a test says so.
+    pub(crate) fn proxy(&self) -> (Proxy, Target) {
+        let proxy = Proxy::to(self.service.address()).unwrap();
+        let target = format!("redis://{}", proxy.address()).parse().unwrap();
+        (proxy, target)
     }
 
     /// Starts it again after it was killed.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tertulia_services::Fault;
 use tokio_util::sync::CancellationToken;
 
 use super::{Options, RedisLive};
@@ -51,6 +52,43 @@ async fn a_paused_server_is_noticed_and_comes_back() {
     // What it was told while it was paused, and what the connections before that one had asked, may come yet.
     expect_heard(&mut ana, [convo(1_000)]).await;
     assert_eq!(channels(&server), 101);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_swallows_everything_is_noticed() {
+    let server = Server::start();
+    let (proxy, target) = server.proxy();
+    let (mut ana, bo) = (join(target).await, join(server.target()).await);
+    ana.subscribe(&topics(100)).await;
+    for fault in [Fault::Stalled, Fault::AnswersLost, Fault::Refused] {
+        proxy.set(fault);
+        if fault == Fault::Refused {
+            proxy.cut();
+        }
+        ana.hear_until(&Heard::Broken).await;
+        // The others do not know of it.
+        bo.publish(convo(0), "missed").await;
+        proxy.set(Fault::None);
+        ana.hear_until(&Heard::Restored).await;
+        expect_heard(&mut ana, topics(100).into_iter().step_by(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_whose_answer_is_lost_may_have_been_heard() {
+    let server = Server::start();
+    let (proxy, target) = server.proxy();
+    let (ana, mut bo) = (join(target).await, join(server.target()).await);
+    bo.subscribe(&[convo(1)]).await;
+    ana.publish(convo(1), "answered").await;
+    proxy.set(Fault::AnswersLost);
+    let published = ana.try_publish(convo(1), "unanswered").await;
+    assert!(matches!(published, Err(LiveError::Broken(_))));
+    for text in ["answered", "unanswered"] {
+        bo.expect(convo(1), text).await;
+    }
+    // It is not published again by itself.
+    assert_eq!(bo.all().await, []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tertulia_protocol::event::Presence::{Away, Offline, Online};
+use tertulia_services::Fault;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Options, RedisPresence};
@@ -171,6 +172,25 @@ async fn a_server_that_was_paused_goes_on() {
     ana.announce(&[(user(1), Offline)]);
     server.resume();
     expect_soon(&bo, &[1, 2, 3], &[Offline, Away, Online]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_is_seen_no_more_until_it_is_back() {
+    let server = Server::start();
+    let (proxy, target) = server.proxy();
+    let (ana, bo) = (join(target, 1).await, join(server.target(), 2).await);
+    ana.announce(&[(user(1), Online)]);
+    for fault in [Fault::Stalled, Fault::AnswersLost, Fault::Refused] {
+        expect_soon(&bo, &[1], &[Online]).await;
+        proxy.set(fault);
+        proxy.cut();
+        expect_soon(&bo, &[1], &[Offline]).await;
+        expect_nodes(&bo, &["http://2"]).await;
+        assert!(matches!(ana.ask(&[user(1)]).await, Err(ClusterError::Unavailable(_))));
+        proxy.set(Fault::None);
+    }
+    expect_soon(&bo, &[1], &[Online]).await;
+    expect_nodes(&bo, &["http://1", "http://2"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
