@@ -16,6 +16,9 @@ impl Backoff {
     /// For connections to servers beside us: 50 ms, doubling to 2 s.
     pub(crate) const SERVER: Self = Self { base: Duration::from_millis(50), cap: Duration::from_secs(2) };
 
+    /// What has lasted so long had not failed: the next wait is a first one.
+    pub(crate) const STEADY: Duration = Duration::from_secs(10);
+
     /// The wait after `failures` failures in a row (at least one); `roll` is drawn evenly from 0 to 1.
     pub(crate) fn delay(self, failures: u32, roll: f64) -> Duration {
         let doublings = failures.saturating_sub(1);

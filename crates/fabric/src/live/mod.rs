@@ -36,7 +36,11 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub trait Live: Send + Sync + 'static {
     /// Subscribes to topics; one that is subscribed already stays so.
     ///
-    /// When it has returned `Ok`, nothing that is published to them from now on is missed.
+    /// When it has returned `Ok`, nothing that is published to them from now on is missed. What was published before
+    /// may be heard, too. The confirmation comes on the link behind what is heard: somebody has to listen to the ear
+    /// while this waits.
+    ///
+    /// Many calls at once cost as little as one with all their topics.
     ///
     /// # Errors
     /// [`LiveError::Broken`]: not now. They are remembered, and subscribed when [`Heard::Restored`] is heard.

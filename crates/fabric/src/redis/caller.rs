@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::target::{Address, Target};
 use super::wire::{Incoming, Life, Outgoing, SILENCE_MAX, WireError, dial};
@@ -112,11 +113,11 @@ struct CallerEnd {
 
 impl CallerEnd {
     async fn run(mut self) {
-        let mut failures = 0;
+        let mut failures: u32 = 0;
         loop {
+            let begun = Instant::now();
             let error = match dial(&self.target, &self.address).await {
                 Ok((incoming, outgoing)) => {
-                    failures = 0;
                     self.connections.fetch_add(1, Ordering::AcqRel);
                     tracing::debug!(server = %self.address, "connected");
                     match self.serve(incoming, outgoing).await {
@@ -126,9 +127,11 @@ impl CallerEnd {
                 }
                 Err(error) => error,
             };
-            failures += 1;
+            failures = if begun.elapsed() >= Backoff::STEADY { 1 } else { failures.saturating_add(1) };
             if failures == 1 {
                 tracing::warn!(server = %self.address, %error, "the connection to Redis is broken");
+            } else {
+                tracing::debug!(server = %self.address, %error, failures, "the connection to Redis is still broken");
             }
             let wait = tokio::time::sleep(Backoff::SERVER.delay(failures, roll()));
             tokio::pin!(wait);

@@ -72,6 +72,8 @@ pub(crate) async fn dial(target: &Target, address: &Address) -> Result<(Incoming
 async fn dial_unhurried(target: &Target, address: &Address) -> Result<(Incoming, Outgoing), WireError> {
     let tcp = TcpStream::connect((&*address.host, address.port)).await?;
     tcp.set_nodelay(true)?;
+    // What is given up unanswered is not delivered later, behind the back of the next connection.
+    tcp.set_zero_linger()?;
     let stream: Box<dyn Stream> = match &target.tls {
         None => Box::new(tcp),
         Some(tls) => {

@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::Shared;
 use crate::backoff::{Backoff, roll};
@@ -21,8 +21,6 @@ const COMMAND_TOPICS: usize = 512;
 const UNCONFIRMED_MAX: usize = 16 * 1_024;
 /// Topics that are written at once.
 const ROUND_TOPICS: usize = 4 * 1_024;
-/// A connection that lasted so long had not failed.
-const STEADY: Duration = Duration::from_secs(10);
 
 /// What the server has still to say to what it was asked, in its order.
 enum Owed {
@@ -54,14 +52,16 @@ impl Link {
     pub(super) async fn run(self) {
         let mut failures: u32 = 0;
         loop {
-            let begun = tokio::time::Instant::now();
+            let begun = Instant::now();
             let error = match dial(self.shared.servers.target(), &self.server).await {
                 Ok((incoming, outgoing)) => self.serve(incoming, outgoing).await,
                 Err(error) => error,
             };
-            failures = if begun.elapsed() >= STEADY { 1 } else { failures.saturating_add(1) };
+            failures = if begun.elapsed() >= Backoff::STEADY { 1 } else { failures.saturating_add(1) };
             if failures == 1 {
                 tracing::warn!(server = %self.server, %error, "the live channel is broken");
+            } else {
+                tracing::debug!(server = %self.server, %error, failures, "the live channel is still broken");
             }
             self.shared.servers.doubt();
             tokio::time::sleep(Backoff::SERVER.delay(failures, roll())).await;
@@ -77,9 +77,9 @@ impl Link {
             life: Life::new(),
         };
         self.shared.counts.connections.add(1);
+        let connection = self.shared.change(|wanted| wanted.is_up(&self.server));
         // Also when this future is dropped: the server is not one of the cluster any more.
-        let _down = Down(self);
-        self.shared.change(|wanted| wanted.is_up(&self.server));
+        let _down = Down { link: self, connection };
         tokio::select! {
             error = session.read(incoming) => error,
             error = session.write(outgoing) => error,
@@ -89,11 +89,14 @@ impl Link {
 }
 
 /// Says that a link is down when it goes.
-struct Down<'l>(&'l Link);
+struct Down<'l> {
+    link: &'l Link,
+    connection: u64,
+}
 
 impl Drop for Down<'_> {
     fn drop(&mut self) {
-        self.0.shared.change(|wanted| wanted.is_down(&self.0.server));
+        self.link.shared.change(|wanted| wanted.is_down(&self.link.server, self.connection));
     }
 }
 
@@ -202,16 +205,12 @@ impl Session<'_> {
         let text = String::from_utf8_lossy(text).into_owned();
         let mut owed = self.owed();
         let topics = match owed.pop_front() {
-            Some(Owed::Subscribed { topics, done: 0 }) => topics,
+            Some(Owed::Subscribed { topics, done: 0 }) if is_elsewhere(&text) => topics,
             // The server has given them up already.
             Some(Owed::Unsubscribed { done: 0, .. }) if is_elsewhere(&text) => Vec::new(),
+            // Anything else has to do with us, such as a right that is missing: the link is of no use, and that shows.
             _ => return Err(WireError::Refused(text)),
         };
-        // It may have to do with us (a right that is missing): to come back again and again would not help then, and
-        // neither would it be quiet.
-        if !is_elsewhere(&text) {
-            return Err(WireError::Refused(text));
-        }
         self.link.shared.change(|wanted| wanted.refused(&self.link.server, topics));
         self.link.shared.servers.doubt();
         self.settle(owed);

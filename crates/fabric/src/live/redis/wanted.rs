@@ -25,12 +25,16 @@ pub(super) struct Wanted {
     lost: Vec<Topic>,
     /// Barriers under way, oldest first: the token, and how many links have not passed it.
     barriers: VecDeque<(u64, usize)>,
+    /// Counts the connections of all links.
+    connections: u64,
 }
 
 /// How far a link is.
 #[derive(Default)]
 struct Link {
-    /// Moves whenever what was asked for may be forgotten; even while there is no connection.
+    /// The connection that it has.
+    connection: Option<u64>,
+    /// Moves whenever what was asked for may be forgotten.
     epoch: u64,
     /// What has changed and was not asked for yet. A topic may be there twice.
     changed: VecDeque<Topic>,
@@ -70,7 +74,7 @@ pub(super) enum Standing {
 
 impl Link {
     const fn is_up(&self) -> bool {
-        self.epoch % 2 == 1
+        self.connection.is_some()
     }
 
     const fn is_whole(&self) -> bool {
@@ -197,21 +201,26 @@ impl Wanted {
         (new, gone)
     }
 
-    /// A link has a connection.
-    pub(super) fn is_up(&mut self, server: &Address) {
-        let Self { topics, links, topology, prefix, .. } = self;
-        let (Some(link), Some(topology)) = (links.get_mut(server), topology) else { return };
-        link.epoch += u64::from(!link.is_up());
+    /// A link has a connection; returns which.
+    pub(super) fn is_up(&mut self, server: &Address) -> u64 {
+        let Self { topics, links, topology, prefix, connections, .. } = self;
+        *connections += 1;
+        let (Some(link), Some(topology)) = (links.get_mut(server), topology) else { return *connections };
+        link.connection = Some(*connections);
+        link.epoch += 1;
         let here = |topic: &&Topic| Self::server_of(topology, prefix, topic) == Some(server);
         link.changed = topics.iter().filter(here).copied().collect();
         link.whole_after = link.next_round();
+        *connections
     }
 
-    /// The connection of a link is broken, or the link is not needed any more.
-    pub(super) fn is_down(&mut self, server: &Address) {
+    /// A connection is broken, or its link is not needed any more; there may be another one to the same server by now.
+    pub(super) fn is_down(&mut self, server: &Address, connection: u64) {
         self.forget_barriers();
-        let Some(link) = self.links.get_mut(server) else { return };
-        link.epoch += u64::from(link.is_up());
+        let link = self.links.get_mut(server).filter(|link| link.connection == Some(connection));
+        let Some(link) = link else { return };
+        link.connection = None;
+        link.epoch += 1;
         link.changed = VecDeque::new();
         link.confirmed = link.begun;
         link.awaited = link.begun;
@@ -256,7 +265,7 @@ impl Wanted {
     pub(super) fn refused(&mut self, server: &Address, topics: Vec<Topic>) {
         self.forget_barriers();
         if let Some(link) = self.links.get_mut(server) {
-            link.epoch += 2;
+            link.epoch += 1;
         }
         self.lost.extend(topics);
     }
@@ -332,6 +341,13 @@ mod tests {
         };
         let answer = Reply::List(vec![range(0, border - 1, 1), range(border, 16_383, 2)]);
         Arc::new(Topology::of_cluster(&answer, &server(1)).unwrap())
+    }
+
+    impl Wanted {
+        fn goes_down(&mut self, server: &Address) {
+            let connection = self.links[server].connection.unwrap();
+            self.is_down(server, connection);
+        }
     }
 
     /// One that is up and has nothing to do.
@@ -411,7 +427,7 @@ mod tests {
         wanted.want(&[topic(1), topic(2)]);
         confirm_all(&mut wanted, &server(1));
         let under_way = wanted.want(&[topic(3)]).unwrap();
-        wanted.is_down(&server(1));
+        wanted.goes_down(&server(1));
         assert!(!wanted.is_whole());
         assert_eq!(wanted.standing(&under_way), Standing::Broken);
         assert_eq!(wanted.want(&[topic(4)]), None);
@@ -424,6 +440,16 @@ mod tests {
         assert_eq!(asked, [2, 3, 4].map(topic));
         assert!(wanted.is_whole());
         assert_eq!(wanted.standing(&under_way), Standing::Broken, "whatever comes later");
+    }
+
+    #[test]
+    fn the_end_of_an_older_connection_changes_nothing() {
+        let mut wanted = up(&single());
+        let older = wanted.links[&server(1)].connection.unwrap();
+        wanted.is_up(&server(1));
+        confirm_all(&mut wanted, &server(1));
+        wanted.is_down(&server(1), older);
+        assert!(wanted.is_whole());
     }
 
     #[test]
@@ -442,7 +468,7 @@ mod tests {
             assert!(topics.iter().all(|topic| topology.server_of(&channel(topic)) == Some(&server(port))));
         }
         // One that breaks leaves the other as it is.
-        wanted.is_down(&server(1));
+        wanted.goes_down(&server(1));
         assert_eq!(wanted.want(&topics), None);
         assert_eq!(confirm_all(&mut wanted, &server(2)).0.len(), second.len());
         wanted.is_up(&server(1));
@@ -520,7 +546,7 @@ mod tests {
         let mut wanted = up(&cluster(8_000));
         wanted.barrier(1);
         wanted.round(&server(1), MAX);
-        wanted.is_down(&server(2));
+        wanted.goes_down(&server(2));
         wanted.barrier(2);
         assert!(!wanted.passed(1));
         wanted.is_up(&server(2));

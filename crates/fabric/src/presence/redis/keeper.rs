@@ -36,14 +36,16 @@ impl Keeper {
 
     /// Keeps a lease until the node leaves.
     pub(super) async fn run(mut self) {
-        let mut failures = 0;
+        let mut failures: u32 = 0;
         loop {
+            let begun = Instant::now();
             let leaving = self.shared.leaving.clone();
-            let Some(ended) = leaving.run_until_cancelled(self.hold()).await else { break };
-            // One that was held for a while had not failed.
-            failures = if ended.was_held { 1 } else { failures + 1 };
+            let Some(reason) = leaving.run_until_cancelled(self.hold()).await else { break };
+            failures = if begun.elapsed() >= Backoff::STEADY { 1 } else { failures.saturating_add(1) };
             if failures == 1 {
-                tracing::warn!(reason = %ended.reason, "what this node announced is announced anew");
+                tracing::warn!(%reason, "what this node announced is announced anew");
+            } else {
+                tracing::debug!(%reason, failures, "what this node announced is still to be announced anew");
             }
             self.shared.failed();
             let wait = tokio::time::sleep(Backoff::SERVER.delay(failures, roll()));
@@ -57,10 +59,10 @@ impl Keeper {
     }
 
     /// Takes a lease, announces everything, and keeps it so until the servers may have forgotten something.
-    async fn hold(&mut self) -> Ended {
+    async fn hold(&mut self) -> ClusterError {
         match self.begin().await {
-            Ok((lease, upheavals)) => Ended { was_held: true, reason: self.keep(lease, upheavals).await },
-            Err(reason) => Ended { was_held: false, reason },
+            Ok((lease, upheavals)) => self.keep(lease, upheavals).await,
+            Err(reason) => reason,
         }
     }
 
@@ -170,12 +172,6 @@ impl Keeper {
         let info = NodeInfo { id: self.shared.id, description: self.shared.description().clone() };
         serde_json::to_vec(&info).map_err(|error| ClusterError::Unavailable(error.to_string()))
     }
-}
-
-/// Why a lease is worth nothing any more.
-struct Ended {
-    was_held: bool,
-    reason: ClusterError,
 }
 
 fn expect_ok(answers: &[Reply]) -> Result<(), ClusterError> {
