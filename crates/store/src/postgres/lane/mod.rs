@@ -50,9 +50,16 @@ const SMALL: usize = 64;
 const NOTE_AFTER: Duration = Duration::from_millis(20);
 const NOTE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// The next number, which nobody has been told of anything by.
-const NUMBER: &str = "INSERT INTO published SELECT nextval('node_numbers')::int, $1, 0 RETURNING node";
-const NOTE: &str = "UPDATE published SET commit_no = $3 WHERE node = $1 AND lane = $2 AND commit_no < $3";
+/// The next number, which nobody has been told of anything by. Those go that nobody has used for long; a lane that was
+/// only silent makes its row anew when it speaks.
+const NUMBER: &str = "
+    WITH gone AS (
+        DELETE FROM published p WHERE p.commit_no > 0 AND p.at < clock_timestamp() - interval '1 day' AND NOT EXISTS (
+            SELECT FROM journal j WHERE j.node = p.node AND j.lane = p.lane AND j.commit_no > p.commit_no)
+    )
+    INSERT INTO published (node, lane, commit_no) VALUES (nextval('node_numbers'), $1, 0) RETURNING node";
+const NOTE: &str = "UPDATE published SET commit_no = $3, at = clock_timestamp()
+    WHERE node = $1 AND lane = $2 AND commit_no < $3";
 
 /// How often something is tried that another writer stood in the way of.
 const TRIES_MAX: usize = 4;

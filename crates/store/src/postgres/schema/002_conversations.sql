@@ -123,6 +123,7 @@ CREATE TABLE published (
     node      integer NOT NULL,
     lane      integer NOT NULL,
     commit_no bigint NOT NULL,
+    at        timestamptz NOT NULL DEFAULT clock_timestamp(), -- when that was noted
     PRIMARY KEY (node, lane)
 );
 
@@ -214,8 +215,10 @@ BEGIN
     WHERE v_writes[w.at];
 
     IF p_published > 0 THEN
-        UPDATE published SET commit_no = p_published
-        WHERE node = p_node AND lane = p_lane AND commit_no < p_published;
+        -- A row that was not touched for long may be gone.
+        INSERT INTO published AS known (node, lane, commit_no) VALUES (p_node, p_lane, p_published)
+        ON CONFLICT (node, lane) DO UPDATE SET commit_no = excluded.commit_no, at = excluded.at
+        WHERE known.commit_no < excluded.commit_no;
     END IF;
 END
 $$;

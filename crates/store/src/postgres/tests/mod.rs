@@ -6,5 +6,6 @@ mod faults;
 mod horizon;
 mod migrations;
 mod nodes;
+mod plans;
 mod published;
 mod suite;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tertulia_domain::log::{Commit, Intent};
 use tertulia_protocol::{ConvoId, Timestamp};
 
-use super::database::{Database, options};
+use super::database::{Database, connect, options};
 use crate::postgres::Postgres;
+use crate::postgres::types::RowExt as _;
 use crate::testsuite::world::{ANA, BO, convo, create_group, mark, send, seq};
 use crate::{Leftover, Store, Touched, lane_of};
 
@@ -93,4 +94,27 @@ async fn nothing_is_left_over_before_its_time() {
     commit(&store, vec![create_group(convo(1), &[ANA, BO], Default::default())]).await;
     assert_eq!(store.unpublished(Duration::from_secs(3_600), 100).await.unwrap(), []);
     assert_eq!(leftovers(&store).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_that_nobody_used_for_long_goes_and_one_that_was_only_silent_comes_again() {
+    let database = Database::new().await;
+    let silent = Postgres::open(&database.url(), &options()).await.unwrap();
+    let created = commit(&silent, vec![create_group(convo(1), &[ANA, BO], Default::default())]).await;
+    tell(&silent, convo(1), created);
+    barrier_beyond(&silent, created).await;
+    let session = connect(&database.url()).await;
+    session.run("UPDATE published SET at = at - interval '2 days'").await.unwrap();
+    // Another comes, and takes a number.
+    let other = Postgres::open(&database.url(), &options()).await.unwrap();
+    let sent = commit(&other, vec![send(convo(1), BO, 1, "1")]).await;
+    tell(&other, convo(1), sent);
+    barrier_beyond(&other, sent).await;
+    let count = "SELECT count(*) FROM published";
+    assert_eq!(session.row(count, &[]).await.unwrap().unwrap().count(0).unwrap(), 1);
+    let sent = commit(&silent, vec![send(convo(1), ANA, 1, "2")]).await;
+    horizon_beyond(&silent, sent).await;
+    assert_eq!(silent.barrier_horizon().await.unwrap(), sent);
+    tell(&silent, convo(1), sent);
+    barrier_beyond(&silent, sent).await;
 }
