@@ -305,11 +305,8 @@ impl World {
         for convo in touched {
             let Some(log) = self.truth.log.get(&convo) else { continue };
             let node = &self.nodes[node];
-            if node.hub.is_here(convo) {
-                self.compare_since(node, convo, since);
-                continue;
-            }
-            // Somebody who is here may have been let in, where nobody else is.
+            // Whom it lets in or puts out may be here, also by an entry that is past: somebody who came in before the
+            // link broke has brought along a head.
             for (entry, commit) in log.values() {
                 let changes_members = matches!(
                     entry.kind,
@@ -321,6 +318,7 @@ impl World {
                     letters::read(&node.hub, Letter::Entry(Arc::clone(entry), None));
                 }
             }
+            self.compare_since(node, convo, since);
         }
     }
 
