@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accounts::{AccountsService, SessionEvents};
 use crate::clock::{Clock, Random};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::consumers::Progresses;
 use crate::lane::Lanes;
@@ -41,6 +42,8 @@ pub struct Parts {
     pub lanes: Lanes,
     /// Who gets which frame.
     pub hub: Arc<Hub>,
+    /// The other nodes, where the store is shared.
+    pub cluster: Option<Cluster>,
     /// How often somebody may do something.
     pub limits: Limits,
     /// Seen from outside.

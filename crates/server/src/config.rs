@@ -15,6 +15,15 @@ pub enum StoreAt {
     Postgres(String),
 }
 
+/// How nodes that share a store tell each other what they append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LiveAt {
+    /// There is one node.
+    Process,
+    /// By the Redis server, or cluster, with this address, which may have its password in it.
+    Redis(String),
+}
+
 /// The configuration of a node.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -22,6 +31,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where conversations and accounts are kept.
     pub store: StoreAt,
+    /// How nodes that share a store tell each other what they append.
+    pub live: LiveAt,
     /// Where to listen.
     pub listen: SocketAddr,
     /// How long a user counts as present after his last sign of life.
@@ -48,6 +59,7 @@ impl Config {
         Self {
             data,
             store: StoreAt::Folder,
+            live: LiveAt::Process,
             listen,
             presence_ttl: Duration::from_secs(60),
             handshake: Duration::from_secs(10),

@@ -30,6 +30,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tertulia_domain::hub::{self, Hub};
+use tertulia_fabric::NodeId;
+use tertulia_fabric::live::local::Bus;
+use tertulia_fabric::live::redis::RedisLive;
+use tertulia_fabric::live::{self, Ear, Limits as EarLimits, Live};
 use tertulia_store::embedded::sqlite::FolderLock;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -40,7 +44,8 @@ use tokio_util::task::TaskTracker;
 use crate::accounts::{AccountsConfig, AccountsService, FLUSH_EVERY, PasswordConfig};
 use crate::app::{App, Parts, TellHub};
 use crate::clock::{Clock, Random};
-use crate::config::Config;
+use crate::cluster::Cluster;
+use crate::config::{Config, LiveAt};
 use crate::consumers::search::Indexing;
 use crate::consumers::{Consumer, Consumers};
 use crate::data::Data;
@@ -67,6 +72,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error(transparent)]
     Postgres(#[from] tertulia_store::postgres::OpenError),
+    /// The address of the live channel is none.
+    #[error(transparent)]
+    Live(tertulia_fabric::redis::InvalidTarget),
     /// The search index cannot be opened.
     #[error("cannot open the search index ({0}); if it is damaged, delete it: it is made anew")]
     Search(tertulia_store::embedded::OpenError),
@@ -89,6 +97,8 @@ pub struct Node {
     app: App,
     lane_ends: Vec<lane::LaneEnd>,
     consumers: Consumers,
+    /// What other nodes tell.
+    ear: Option<Ear>,
     /// Of a data folder without a store.
     lock: Option<FolderLock>,
 }
@@ -124,7 +134,15 @@ impl Node {
         })
         .map_err(|error| StartError::System(error.to_string()))?;
         let repairs = Arc::new(Notify::new());
-        let (lanes, lane_ends) = lane::lanes(&store, &hub, &repairs, &metrics, &clock);
+        let (cluster, ear) = if store.is_sole_writer() {
+            (None, None)
+        } else {
+            let (live, ear) = join(&config.live)?;
+            let node = NodeId::from_bytes(random.bytes()?);
+            (Some(Cluster::new(node, live, &store, &hub, &repairs, &random)), Some(ear))
+        };
+        let outgoing = cluster.as_ref().map(|cluster| &cluster.outgoing);
+        let (lanes, lane_ends) = lane::lanes(&store, &hub, &repairs, outgoing, &metrics, &clock);
         let started = clock.now();
         let app = App::new(Parts {
             config,
@@ -134,6 +152,7 @@ impl Node {
             followers: consumers.progresses(),
             lanes,
             hub,
+            cluster,
             limits,
             metrics,
             clock,
@@ -144,7 +163,7 @@ impl Node {
             repairs,
             tasks: TaskTracker::new(),
         });
-        Ok(Self { app, lane_ends, consumers, lock })
+        Ok(Self { app, lane_ends, consumers, ear, lock })
     }
 
     /// Serves on `listener` until `shutdown`, then drains: sockets are told to come back elsewhere, what was
@@ -153,7 +172,7 @@ impl Node {
     /// # Errors
     /// If it cannot begin to listen.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { app, lane_ends, consumers, lock } = self;
+        let Self { app, lane_ends, consumers, ear, lock } = self;
         let (store, search) = (Arc::clone(&app.store), Arc::clone(&app.search));
         let following = consumers.follow(&app.store, &app.clock, &app.random);
         let mut lanes: JoinSet<()> = lane_ends.into_iter().map(lane::LaneEnd::run).collect();
@@ -162,9 +181,15 @@ impl Node {
             hub: Arc::clone(&app.hub),
             store: Arc::clone(&app.store),
             wanted: Arc::clone(&app.repairs),
+            topics: app.cluster.as_ref().map(|cluster| cluster.topics.clone()),
             random: app.random.clone(),
         };
         app.tasks.spawn(repairer.run(app.draining.clone()));
+        // Longer than the sockets: what their last sends append is told, too.
+        let (cluster_tasks, cluster_stop) = (TaskTracker::new(), CancellationToken::new());
+        if let (Some(cluster), Some(ear)) = (&app.cluster, ear) {
+            cluster.start(ear, &cluster_tasks, &cluster_stop);
+        }
         let router = rest::router(app.clone());
         let listening = gateway::listener::listen(app.clone(), listener, router)?;
         shutdown.cancelled().await;
@@ -188,12 +213,30 @@ impl Node {
         if tokio::time::timeout(CLOSE_MAX, finished).await.is_err() {
             tracing::warn!("somebody still holds the lanes; closing the store under them");
         }
+        cluster_stop.cancel();
+        cluster_tasks.close();
+        cluster_tasks.wait().await;
         following.stop().await;
         search.close().await;
         store.close().await;
         drop(lock);
         Ok(())
     }
+}
+
+/// A node's link to the others.
+fn join(live: &LiveAt) -> Result<(Arc<dyn Live>, Ear), StartError> {
+    Ok(match live {
+        LiveAt::Process => {
+            let (live, ear) = Bus::new().join(EarLimits::default());
+            (Arc::new(live), ear)
+        }
+        LiveAt::Redis(url) => {
+            let target = url.parse().map_err(StartError::Live)?;
+            let (live, ear) = RedisLive::start(live::redis::Options::new(target));
+            (Arc::new(live), ear)
+        }
+    })
 }
 
 async fn sweep(app: App) {

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use tertulia_domain::hub::{Committed, Hole, Hub};
 use tertulia_domain::log::Outcome;
+use tertulia_fabric::live::Topic;
 use tertulia_protocol::{ConvoId, EntryKind, UserId};
 use tertulia_store::{Store, StoreError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Random;
+use crate::cluster::Topics;
 
 /// How long what comes from another node may be late before it is read.
 const PATIENCE: Duration = Duration::from_millis(25);
@@ -27,6 +29,8 @@ pub struct Repairer {
     pub store: Arc<dyn Store>,
     /// Told when there is a hole.
     pub wanted: Arc<Notify>,
+    /// What the node hears of, where other nodes append.
+    pub topics: Option<Topics>,
     /// Chance.
     pub random: Random,
 }
@@ -56,11 +60,27 @@ impl Repairer {
     }
 
     async fn repair_all(&self) -> Result<(), StoreError> {
+        self.hear().await?;
         for hole in self.hub.overdue() {
             self.fill(hole).await?;
         }
         for (user, convo) in self.hub.doubts() {
             self.resolve(user, convo).await?;
+        }
+        Ok(())
+    }
+
+    /// Subscribes to conversations that have come here; what was told of them before is read.
+    async fn hear(&self) -> Result<(), StoreError> {
+        let convos = self.hub.take_unheard();
+        let Some(topics) = self.topics.as_ref().filter(|_| !convos.is_empty()) else { return Ok(()) };
+        topics.hear(convos.iter().map(|convo| Topic::Conversation(*convo)).collect()).await;
+        for convo in convos {
+            let Some(next) = self.hub.next(convo) else { continue };
+            if let Some((entry, _)) = self.store.entries(convo, next, 1).await?.first() {
+                self.hub.has_come_to(convo, entry.seq);
+            }
+            self.hub.lacks_news(convo, self.hub.position());
         }
         Ok(())
     }

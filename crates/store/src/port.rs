@@ -128,6 +128,9 @@ pub trait Store: Send + Sync + 'static {
         only: Option<ConvoId>,
     ) -> Result<Vec<(ConvoId, Seq)>, StoreError>;
 
+    /// Above the number of every commit that was told before this call; of one that is told later it may lie above, too.
+    async fn ceiling(&self) -> Result<Commit, StoreError>;
+
     /// What came with commits from `since` on, ascending, `limit` rows of it at most: for those who follow the logs.
     /// Whoever has taken a row has taken everything up to its commit.
     ///
@@ -189,8 +192,11 @@ pub type Logged = (Arc<Entry>, Commit);
 pub struct JournalRow {
     /// The commit, or the newest of several.
     pub commit: Commit,
-    /// The entries; none where only watermarks and settings changed.
+    /// The entries.
     pub ranges: Vec<Touched>,
+    /// Conversations in which nothing but watermarks and settings changed. Only a store that several nodes share tells
+    /// them.
+    pub quiet: Vec<ConvoId>,
 }
 
 /// New entries of a conversation, which follow one another.

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tertulia_server::Node;
 use tertulia_server::clock::{Clock, Random};
-use tertulia_server::config::{Config, StoreAt};
+use tertulia_server::config::{Config, LiveAt, StoreAt};
 use tertulia_server::limits::LimitsConfig;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,11 @@ pub(crate) struct ServeArgs {
     /// postgres://USER:PASSWORD@HOST:PORT/NAME [default: the data folder]
     #[arg(long, env = "TERTULIA_STORE", value_name = "URL", hide_env_values = true, value_parser = store_at)]
     store: Option<StoreAt>,
+
+    /// How nodes with one store tell each other what was sent: redis://[USER:PASSWORD@]HOST:PORT, several hosts of a
+    /// Redis Cluster by commas [default: there is one node]
+    #[arg(long, env = "TERTULIA_LIVE", value_name = "URL", hide_env_values = true, value_parser = live_at)]
+    live: Option<LiveAt>,
 
     /// Rate limits: on, as configured, or off, for load tests [default: on]
     #[arg(long, env = "TERTULIA_LIMITS", value_name = "on|off")]
@@ -100,6 +105,8 @@ struct File {
     drain: Option<u64>,
     limits: LimitsSection,
     store: StoreSection,
+    /// `live = "redis://…"`.
+    live: Option<String>,
 }
 
 /// `store = "postgres://…"`, or how the data folder is kept, for those who know why.
@@ -128,6 +135,14 @@ fn store_at(url: &str) -> Result<StoreAt, String> {
         Ok(StoreAt::Postgres(url.to_owned()))
     } else {
         Err("a store is postgres://USER:PASSWORD@HOST:PORT/NAME; leave it out for the data folder".to_owned())
+    }
+}
+
+fn live_at(url: &str) -> Result<LiveAt, String> {
+    if url.starts_with("redis://") || url.starts_with("rediss://") {
+        Ok(LiveAt::Redis(url.to_owned()))
+    } else {
+        Err("a live channel is redis://[USER:PASSWORD@]HOST:PORT; leave it out for a single node".to_owned())
     }
 }
 
@@ -253,6 +268,16 @@ fn merge(args: &ServeArgs) -> anyhow::Result<Config> {
     if let Some(store) = &args.store {
         config.store = store.clone();
     }
+    if let Some(url) = file.live {
+        config.live = live_at(&url).map_err(anyhow::Error::msg)?;
+    }
+    if let Some(live) = &args.live {
+        config.live = live.clone();
+    }
+    anyhow::ensure!(
+        config.live == LiveAt::Process || config.store != StoreAt::Folder,
+        "--live is for nodes that share a store: say --store postgres://… too"
+    );
     config.allowed_origins = file.allowed_origins;
     config.trusted_proxies = file.trusted_proxies;
     config.limits = match (args.limits, file.limits) {

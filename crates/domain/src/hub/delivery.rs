@@ -257,6 +257,7 @@ impl Delivery<'_> {
             routes.doubts.remove(&(*user, entry.convo_id));
             if is_unheard && routes.convo_slot(entry.convo_id).is_some() {
                 routes.unheard.push(entry.convo_id);
+                self.has_holes = true;
             }
             let Some(node) = routes.user(*user) else { continue };
             for connection in &node.connections {

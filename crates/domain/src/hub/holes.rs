@@ -103,10 +103,10 @@ impl Hub {
         }
     }
 
-    /// Whether there is a hole, or a doubt.
+    /// Whether there is a hole, a doubt, or a conversation that nobody has asked to hear of.
     pub fn needs_repair(&self) -> bool {
         let routes = self.routes();
-        !routes.holes.is_empty() || !routes.doubts.is_empty()
+        !routes.holes.is_empty() || !routes.doubts.is_empty() || !routes.unheard.is_empty()
     }
 
     /// Of whom nobody knows here whether he is in a conversation: the store is to be asked, and
@@ -213,6 +213,16 @@ impl Hub {
     /// Whoever does says [`has_come_to`](Hub::has_come_to) then.
     pub fn take_unheard(&self) -> Vec<ConvoId> {
         std::mem::take(&mut self.routes().unheard)
+    }
+
+    /// The entry that is delivered next in a conversation that somebody here is in.
+    pub fn next(&self, convo: ConvoId) -> Option<Seq> {
+        self.routes().convo(convo).map(|convo| convo.next)
+    }
+
+    /// Whether a user is here, or was a moment ago.
+    pub fn is_user_here(&self, user: UserId) -> bool {
+        self.routes().user_slot(user).is_some()
     }
 
     /// Whether somebody here is in the conversation.

@@ -5,23 +5,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tertulia_domain::hub::{Committed, Hub};
 use tertulia_domain::log::{Commit, Outcome, Receipt};
+use tertulia_fabric::live::Topic;
 use tertulia_protocol::event::SharedSettings;
 use tertulia_protocol::rest::MemberSettings;
 use tertulia_protocol::{ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
 
 /// Of more users than this, a change of members is told to all nodes instead of to each of the users.
 const USERS_MAX: usize = 64;
-
-/// To whom a letter goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum To {
-    /// The nodes with a member of it.
-    Conversation(ConvoId),
-    /// The nodes where he is.
-    User(UserId),
-    /// All nodes.
-    Everyone,
-}
 
 /// What is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,20 +55,20 @@ pub enum Letter {
 }
 
 /// What there is to tell of an outcome, to each for whom it is; nothing of what changed nothing.
-pub fn write(outcome: &Outcome, shows_read: bool, mut send: impl FnMut(To, &Letter)) {
+pub fn write(outcome: &Outcome, shows_read: bool, mut send: impl FnMut(Topic, &Letter)) {
     match outcome {
         Outcome::Appended { entry, shared } => {
             let letter = Letter::Entry(Arc::clone(entry), shared.clone());
-            send(To::Conversation(entry.convo_id), &letter);
+            send(Topic::Conversation(entry.convo_id), &letter);
             // Who comes in has nobody who asks for the conversation yet; who goes out may have nobody any more.
             match &entry.kind {
                 EntryKind::Created { user_ids, .. }
                 | EntryKind::MemberAdded { user_ids }
                 | EntryKind::MemberRemoved { user_ids } => {
                     if user_ids.len() > USERS_MAX {
-                        send(To::Everyone, &letter);
+                        send(Topic::Everyone, &letter);
                     } else {
-                        user_ids.iter().for_each(|user| send(To::User(*user), &letter));
+                        user_ids.iter().for_each(|user| send(Topic::User(*user), &letter));
                     }
                 }
                 _ => {}
@@ -86,11 +76,14 @@ pub fn write(outcome: &Outcome, shows_read: bool, mut send: impl FnMut(To, &Lett
         }
         Outcome::Marked(Receipt { convo, user, delivered, read, ts }) => {
             let (convo, user, delivered, read, ts) = (*convo, *user, *delivered, *read, *ts);
-            send(To::Conversation(convo), &Letter::Receipt { convo, user, delivered, read, ts, shows_read });
+            send(
+                Topic::Conversation(convo),
+                &Letter::Receipt { convo, user, delivered, read, ts, shows_read },
+            );
         }
         Outcome::OwnChanged { convo, user, settings } => {
             let (convo, user, settings) = (*convo, *user, *settings);
-            send(To::User(user), &Letter::Own { convo, user, settings });
+            send(Topic::User(user), &Letter::Own { convo, user, settings });
         }
         Outcome::Duplicate(_) | Outcome::Unchanged | Outcome::Refused(_) => {}
     }
@@ -124,7 +117,7 @@ mod tests {
         Outcome::Appended { entry: Arc::new(entry), shared: None }
     }
 
-    fn told(outcome: &Outcome) -> Vec<To> {
+    fn told(outcome: &Outcome) -> Vec<Topic> {
         let mut told = Vec::new();
         write(outcome, true, |to, letter| {
             let bytes = serde_json::to_vec(letter).unwrap();
@@ -136,11 +129,11 @@ mod tests {
 
     #[test]
     fn an_entry_goes_to_its_conversation_and_to_those_whom_it_lets_in_or_puts_out() {
-        let convo = To::Conversation(ConvoId::from_bytes([1; 16]));
+        let convo = Topic::Conversation(ConvoId::from_bytes([1; 16]));
         let users: Vec<_> = (0..=USERS_MAX as u8).map(|number| UserId::from_bytes([number; 16])).collect();
         assert_eq!(told(&entry(EntryKind::Text { body: "hi".into(), reply_to: None })), [convo]);
         let added = entry(EntryKind::MemberAdded { user_ids: users[..2].to_vec() });
-        assert_eq!(told(&added), [convo, To::User(users[0]), To::User(users[1])]);
-        assert_eq!(told(&entry(EntryKind::MemberAdded { user_ids: users })), [convo, To::Everyone]);
+        assert_eq!(told(&added), [convo, Topic::User(users[0]), Topic::User(users[1])]);
+        assert_eq!(told(&entry(EntryKind::MemberAdded { user_ids: users })), [convo, Topic::Everyone]);
     }
 }

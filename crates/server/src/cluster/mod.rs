@@ -2,5 +2,112 @@
 //!
 //! The log stays the truth. A letter is a hint that comes sooner than a read would: it may be lost, come twice or late,
 //! and the hub reads what it lacks.
+//!
+//! ```text
+//! lane ── outgoing: letters, a message a conversation and batch ── the live channel ── incoming ── hub of another node
+//!   └─ published: the store knows that it was told      barrier: nothing below it is on its way ── the hub's position
+//! ```
 
+mod incoming;
 pub mod letters;
+mod outgoing;
+mod topics;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tertulia_domain::hub::Hub;
+use tertulia_fabric::NodeId;
+use tertulia_fabric::live::{Ear, Live};
+use tertulia_store::Store;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::outgoing::Outgoing;
+pub use self::topics::Topics;
+use crate::clock::Random;
+
+/// How a node stands to the others.
+#[derive(Clone)]
+pub struct Cluster {
+    /// What it tells.
+    pub outgoing: Arc<Outgoing>,
+    /// What it hears.
+    pub topics: Topics,
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    live: Arc<dyn Live>,
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    repairs: Arc<Notify>,
+    random: Random,
+    link: Link,
+}
+
+/// Whether what the others tell comes here.
+#[derive(Default)]
+struct Link {
+    /// From the moment that what was missed has been made good until the link breaks.
+    is_whole: AtomicBool,
+    /// Told when it stands again.
+    restored: Notify,
+}
+
+impl Link {
+    fn is_whole(&self) -> bool {
+        self.is_whole.load(Ordering::Acquire)
+    }
+}
+
+impl Cluster {
+    /// A node that tells others what it appends.
+    pub fn new(
+        node: NodeId,
+        live: Arc<dyn Live>,
+        store: &Arc<dyn Store>,
+        hub: &Arc<Hub>,
+        repairs: &Arc<Notify>,
+        random: &Random,
+    ) -> Self {
+        let parts = Parts {
+            live: Arc::clone(&live),
+            store: Arc::clone(store),
+            hub: Arc::clone(hub),
+            repairs: Arc::clone(repairs),
+            random: random.clone(),
+            link: Link::default(),
+        };
+        Self {
+            outgoing: Arc::new(Outgoing::new(node, store.lanes())),
+            topics: Topics::new(live, Arc::clone(hub)),
+            parts: Arc::new(parts),
+        }
+    }
+
+    /// Begins to tell and to hear, until `stop`.
+    pub fn start(&self, ear: Ear, tasks: &TaskTracker, stop: &CancellationToken) {
+        let Self { outgoing, topics, parts } = self;
+        let until = |stop: &CancellationToken| stop.clone();
+        let (own, sent) = (Arc::clone(outgoing), Arc::clone(parts));
+        tasks.spawn(until(stop).run_until_cancelled_owned(async move { own.send(&sent).await }));
+        let (own, heard) = (Arc::clone(outgoing), Arc::clone(parts));
+        tasks.spawn(
+            until(stop).run_until_cancelled_owned(async move { incoming::hear(&own, &heard, ear).await }),
+        );
+        tasks.spawn(until(stop).run_until_cancelled_owned(topics.clone().run()));
+        let (own, watched) = (Arc::clone(outgoing), Arc::clone(parts));
+        tasks.spawn(
+            until(stop).run_until_cancelled_owned(async move { watch::barrier(&own, &watched).await }),
+        );
+        let (own, watched) = (Arc::clone(outgoing), Arc::clone(parts));
+        tasks.spawn(
+            until(stop).run_until_cancelled_owned(async move { watch::leftovers(&own, &watched).await }),
+        );
+        let watched = Arc::clone(parts);
+        tasks.spawn(until(stop).run_until_cancelled_owned(async move { watch::make_good(&watched).await }));
+    }
+}

@@ -204,7 +204,7 @@ impl Follower {
         let mut left: u64 = rows.iter().flat_map(|row| &row.ranges).map(count).sum();
         let more = rows.len() == ROWS_MAX;
         let mut batch = Batch::default();
-        for JournalRow { commit, ranges } in rows {
+        for JournalRow { commit, ranges, .. } in rows {
             let mut pages = ranges.iter().flat_map(pages).collect::<Vec<_>>().into_iter();
             loop {
                 let some: Vec<_> = pages.by_ref().take(READS_AT_ONCE).collect();

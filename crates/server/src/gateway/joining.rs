@@ -5,13 +5,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tertulia_domain::hub::{Connection, Mode, Step};
-use tertulia_domain::log::{Change, Commit, Missed};
+use tertulia_domain::log::{Change, Commit, Head, Missed};
+use tertulia_fabric::live::Topic;
 use tertulia_protocol::{ConvoId, UserId};
-use tertulia_store::Slice;
+use tertulia_store::{Slice, StoreError};
 use tokio::sync::SemaphorePermit;
 
 use crate::accounts::Identity;
 use crate::app::App;
+use crate::cluster::Cluster;
 use crate::rest::problem::ApiError;
 use crate::views;
 
@@ -43,7 +45,7 @@ pub async fn register(
     let who = (identity.user, identity.device);
     let (connection, attach) = app.hub.register(mode, who, privacy, since, app.steady_now());
     if attach {
-        match app.store.heads(identity.user).await {
+        match heads(app, identity.user).await {
             Ok(heads) => app.hub.attach(identity.user, &heads),
             Err(error) => {
                 unregister(app, &connection);
@@ -52,6 +54,19 @@ pub async fn register(
         }
     }
     Ok(connection)
+}
+
+/// In which conversations a user is. Of what is told of them from here on this node hears; who missed what was told
+/// before reads it.
+async fn heads(app: &App, user: UserId) -> Result<Vec<Head>, StoreError> {
+    if let Some(Cluster { topics, .. }) = &app.cluster {
+        topics.hear(vec![Topic::User(user)]).await;
+    }
+    let heads = app.store.heads(user).await?;
+    if let Some(Cluster { topics, .. }) = &app.cluster {
+        topics.hear(heads.iter().map(|head| Topic::Conversation(head.convo)).collect()).await;
+    }
+    Ok(heads)
 }
 
 /// Lets a reader go.

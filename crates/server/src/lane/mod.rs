@@ -23,6 +23,7 @@ use tokio::sync::{Notify, oneshot};
 
 use self::queue::{Gathered, Queue};
 use crate::clock::Clock;
+use crate::cluster::Outgoing;
 use crate::metrics::Metrics;
 
 enum Reply {
@@ -57,6 +58,9 @@ pub struct LaneEnd {
     hub: Arc<Hub>,
     /// Told when something did not come to the hub.
     repairs: Arc<Notify>,
+    /// Where other nodes are told, and as which lane.
+    outgoing: Option<Arc<Outgoing>>,
+    number: usize,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
@@ -66,15 +70,18 @@ pub fn lanes(
     store: &Arc<dyn Store>,
     hub: &Arc<Hub>,
     repairs: &Arc<Notify>,
+    outgoing: Option<&Arc<Outgoing>>,
     metrics: &Arc<Metrics>,
     clock: &Clock,
 ) -> (Lanes, Vec<LaneEnd>) {
     let queues: Vec<_> = (0..store.lanes().get()).map(|_| Arc::new(Queue::new())).collect();
-    let ends = queues.iter().map(|queue| LaneEnd {
+    let ends = queues.iter().enumerate().map(|(number, queue)| LaneEnd {
         queue: Arc::clone(queue),
         store: Arc::clone(store),
         hub: Arc::clone(hub),
         repairs: Arc::clone(repairs),
+        outgoing: outgoing.cloned(),
+        number,
         metrics: Arc::clone(metrics),
         clock: clock.clone(),
     });
@@ -172,6 +179,10 @@ impl LaneEnd {
         let pairs = batch.outcomes.iter().zip(&waiting);
         if self.hub.deliver(pairs.map(|(outcome, waiting)| waiting.committed(outcome))) {
             self.repairs.notify_one();
+        }
+        if let (Some(outgoing), Some(commit)) = (&self.outgoing, batch.commit) {
+            let told = batch.outcomes.iter().zip(&waiting);
+            outgoing.tell(self.number, commit, told.map(|(outcome, waiting)| (outcome, waiting.shows_read)));
         }
         for (outcome, waiting) in batch.outcomes.into_iter().zip(waiting) {
             if matches!(outcome, Outcome::Appended { .. } | Outcome::Duplicate(_)) {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use tertulia_domain::hub::{Hub, Settings};
 use tertulia_domain::log::{Commit, Intent};
+use tertulia_fabric::live::Topic;
 use tertulia_protocol::{ConvoId, EntryKind, Seq, Timestamp, UserId};
-use tertulia_server::cluster::letters::{self, Letter, To};
+use tertulia_server::cluster::letters::{self, Letter};
 use tertulia_store::Store;
 use tertulia_store::embedded::{Embedded, OpenOptions};
 
@@ -179,7 +180,7 @@ impl World {
     }
 
     /// Puts a letter into the inbox of each node that hears it.
-    fn post(&mut self, from: Option<usize>, to: To, letter: &Letter) {
+    fn post(&mut self, from: Option<usize>, to: Topic, letter: &Letter) {
         let homes = &self.homes;
         let is_at = |user: UserId, node: usize| {
             let clients = self.crowd.clients.iter().zip(homes);
@@ -189,9 +190,9 @@ impl World {
         };
         for (number, node) in self.nodes.iter_mut().enumerate() {
             let hears = match to {
-                To::Conversation(convo) => node.hears.contains(&convo),
-                To::User(user) => is_at(user, number),
-                To::Everyone => true,
+                Topic::Conversation(convo) => node.hears.contains(&convo),
+                Topic::User(user) => is_at(user, number),
+                _ => true,
             };
             if hears && node.is_linked && from != Some(number) {
                 node.inbox.push_back(Mail::Letter(letter.clone()));

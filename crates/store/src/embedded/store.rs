@@ -234,6 +234,10 @@ impl Store for Embedded {
         self.readers.read(move |db| feed::logs(db, after, limit)).await
     }
 
+    async fn ceiling(&self) -> Result<Commit, StoreError> {
+        self.horizon().await
+    }
+
     fn published(&self, _: usize, _: Commit) {}
 
     async fn barrier_horizon(&self) -> Result<Commit, StoreError> {

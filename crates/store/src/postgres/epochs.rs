@@ -44,6 +44,8 @@ const BEGIN_EPOCH: &str = "
 
 const EPOCHS: &str = "SELECT tag, first_commit FROM epochs ORDER BY number";
 
+const CEILING: &str = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint + $1";
+
 const HORIZON: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + $1";
 
 /// In one snapshot: what is committed below its oldest transaction is to be seen in it.
@@ -96,16 +98,25 @@ impl Numbering {
         self.ask(pool, BARRIER).await
     }
 
+    /// Every transaction that has a number yet has one below it.
+    pub(crate) async fn ceiling(&self, pool: &Pool) -> Result<Commit, Failure> {
+        self.number(pool, CEILING).await
+    }
+
     async fn ask(&self, pool: &Pool, sql: &'static str) -> Result<Commit, Failure> {
+        let horizon = self.number(pool, sql).await?;
+        let mut known = self.lock();
+        known.horizon = known.horizon.max(horizon);
+        Ok(horizon)
+    }
+
+    async fn number(&self, pool: &Pool, sql: &'static str) -> Result<Commit, Failure> {
         let mut lent = pool.lend().await?;
         let base = self.base(&lent).await;
         let base = lent.settle(base)?;
         let row = lent.row(sql, &[&base]).await;
         let row = lent.settle(row)?.ok_or_else(|| Failure::Row("no horizon".into()))?;
-        let horizon = rows::commit(&row, 0)?;
-        let mut known = self.lock();
-        known.horizon = known.horizon.max(horizon);
-        Ok(horizon)
+        rows::commit(&row, 0)
     }
 
     pub(crate) fn position(&self, commit: Commit) -> String {

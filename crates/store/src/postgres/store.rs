@@ -246,6 +246,10 @@ impl Store for Postgres {
         }
     }
 
+    async fn ceiling(&self) -> Result<Commit, StoreError> {
+        Ok(self.numbering.ceiling(&self.pool).await?)
+    }
+
     async fn barrier_horizon(&self) -> Result<Commit, StoreError> {
         Ok(self.numbering.barrier(&self.pool).await?)
     }

@@ -36,7 +36,7 @@ async fn follow<S: StoreUnderTest>(
             assert!(begun.elapsed() < DEADLINE, "followed to {followed:?}, and not to {expected:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        for JournalRow { commit, ranges } in rows {
+        for JournalRow { commit, ranges, .. } in rows {
             assert!(commit >= since, "rows rise");
             since = commit.next();
             for range in ranges {

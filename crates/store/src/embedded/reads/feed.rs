@@ -28,7 +28,7 @@ pub(in super::super) fn journal(
     let mut journal = Vec::new();
     while let Some(row) = found.next()? {
         let ranges = touched::decode(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
-        journal.push(JournalRow { commit: get_commit(row, 0)?, ranges });
+        journal.push(JournalRow { commit: get_commit(row, 0)?, ranges, quiet: Vec::new() });
     }
     Ok(Some(journal))
 }

@@ -55,14 +55,16 @@ pub(in super::super) async fn journal(
 fn journal_row(row: &Row) -> Result<JournalRow, Failure> {
     let convos: Vec<Id> = row.value(2)?;
     let (firsts, lasts): (Vec<i64>, Vec<i64>) = (row.value(3)?, row.value(4)?);
-    let ranges =
-        convos.into_iter().zip(firsts.into_iter().zip(lasts)).filter(|(_, (first, last))| first <= last);
-    let ranges = ranges.map(|(convo, (first, last))| Touched {
-        convo: convo.into(),
-        first: Seq::new(first.cast_unsigned()),
-        last: Seq::new(last.cast_unsigned()),
-    });
-    Ok(JournalRow { commit: Commit::new(row.count(1)?), ranges: ranges.collect() })
+    let (mut ranges, mut quiet) = (Vec::new(), Vec::new());
+    for (convo, (first, last)) in convos.into_iter().zip(firsts.into_iter().zip(lasts)) {
+        if first <= last {
+            let seq = |seq: i64| Seq::new(seq.cast_unsigned());
+            ranges.push(Touched { convo: convo.into(), first: seq(first), last: seq(last) });
+        } else {
+            quiet.push(convo.into());
+        }
+    }
+    Ok(JournalRow { commit: Commit::new(row.count(1)?), ranges, quiet })
 }
 
 pub(in super::super) async fn forget_journal(pool: &Pool, before: Commit) -> Result<(), Failure> {

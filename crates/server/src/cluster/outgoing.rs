@@ -1,0 +1,220 @@
+//! What was appended here, on its way to the other nodes.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tertulia_domain::log::{Commit, Outcome};
+use tertulia_fabric::NodeId;
+use tertulia_fabric::live::Topic;
+use tokio::sync::Notify;
+
+use super::Parts;
+use super::letters::{self, Letter};
+
+/// What waits for the channel, in bytes; beyond it batches are not told from here any more, but by the journal.
+const WAITING_BYTES_MAX: usize = 32 << 20;
+/// When a message is this long, the next letter begins another.
+const MESSAGE_BYTES: usize = 256 << 10;
+/// The first byte of a message: how it is written.
+const FORMAT: u8 = 1;
+/// What comes before the letters: the format, and who sends it.
+const HEAD: usize = 17;
+
+/// What is to be told.
+pub struct Outgoing {
+    node: NodeId,
+    queue: Mutex<Queue>,
+    work: Notify,
+}
+
+struct Queue {
+    batches: Vec<Batch>,
+    bytes: usize,
+    lanes: Vec<LaneState>,
+}
+
+/// How far the others were told of a lane's commits.
+#[derive(Clone, Copy, Default)]
+struct LaneState {
+    /// The newest commit that could not be told: the journal's leftovers tell it. Until they have, nothing is said of
+    /// later ones, for that would stand for it, too.
+    untold: Option<Commit>,
+}
+
+/// What is told of one append.
+struct Batch {
+    lane: usize,
+    commit: Commit,
+    messages: Vec<(Topic, Bytes)>,
+}
+
+impl Outgoing {
+    pub(super) fn new(node: NodeId, lanes: NonZeroUsize) -> Self {
+        let queue = Queue { batches: Vec::new(), bytes: 0, lanes: vec![LaneState::default(); lanes.get()] };
+        Self { node, queue: Mutex::new(queue), work: Notify::new() }
+    }
+
+    /// Tells what was committed, after it was handed over here. Never waits.
+    pub fn tell<'a>(&self, lane: usize, commit: Commit, outcomes: impl Iterator<Item = (&'a Outcome, bool)>) {
+        let mut messages = Messages::new(self.node);
+        for (outcome, shows_read) in outcomes {
+            letters::write(outcome, shows_read, |topic, letter| messages.put(topic, letter));
+        }
+        let messages = messages.finish();
+        let bytes: usize = messages.iter().map(|(_, bytes)| bytes.len()).sum();
+        let mut queue = self.lock();
+        if queue.bytes + bytes > WAITING_BYTES_MAX {
+            queue.lanes[lane].untold = Some(commit);
+            return;
+        }
+        queue.bytes += bytes;
+        queue.batches.push(Batch { lane, commit, messages });
+        drop(queue);
+        self.work.notify_one();
+    }
+
+    /// Who sent a message, and its letters; `None` of what this node does not understand, or has sent itself.
+    pub(super) fn open(&self, message: &[u8]) -> Option<Vec<Letter>> {
+        let (head, letters) = message.split_at_checked(HEAD)?;
+        if head[0] != FORMAT || head[1..] == self.node.as_bytes()[..] {
+            return None;
+        }
+        match serde_json::from_slice(letters) {
+            Ok(letters) => Some(letters),
+            Err(error) => {
+                tracing::error!(%error, "a letter of another node cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Letters of others, as messages.
+    pub(super) fn messages(&self, letters: impl IntoIterator<Item = (Topic, Letter)>) -> Vec<(Topic, Bytes)> {
+        let mut messages = Messages::new(self.node);
+        for (topic, letter) in letters {
+            messages.put(topic, &letter);
+        }
+        messages.finish()
+    }
+
+    /// Everything below `horizon` was told to the others, by whomever.
+    pub(super) fn told_below(&self, horizon: Commit) {
+        for lane in &mut self.lock().lanes {
+            lane.untold = lane.untold.filter(|commit| *commit >= horizon);
+        }
+    }
+
+    /// Sends what there is, for ever.
+    pub(super) async fn send(&self, parts: &Parts) {
+        loop {
+            let batches = {
+                let mut queue = self.lock();
+                queue.bytes = 0;
+                std::mem::take(&mut queue.batches)
+            };
+            if batches.is_empty() {
+                self.work.notified().await;
+                continue;
+            }
+            let newest = batches.iter().fold(HashMap::new(), |mut newest, batch| {
+                let known = newest.entry(batch.lane).or_insert(batch.commit);
+                *known = batch.commit.max(*known);
+                newest
+            });
+            let messages: Vec<_> = batches.into_iter().flat_map(|batch| batch.messages).collect();
+            let sent = if messages.is_empty() { Ok(()) } else { parts.live.publish(messages).await };
+            if let Err(error) = &sent {
+                // Not again from here: the journal has it, and whoever finds it there tells it.
+                tracing::warn!(%error, "what was appended is told to the other nodes later");
+            }
+            let mut queue = self.lock();
+            for (lane, commit) in newest {
+                match (&sent, queue.lanes[lane].untold) {
+                    (Ok(()), None) => parts.store.published(lane, commit),
+                    (Ok(()), Some(_)) => {}
+                    (Err(_), _) => queue.lanes[lane].untold = Some(commit),
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing under this lock leaves it half done.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Letters as messages: one a topic, in their order.
+struct Messages {
+    node: NodeId,
+    messages: Vec<(Topic, Vec<u8>)>,
+    /// The message of a topic that is still written to.
+    open: HashMap<Topic, usize>,
+}
+
+impl Messages {
+    fn new(node: NodeId) -> Self {
+        Self { node, messages: Vec::new(), open: HashMap::new() }
+    }
+
+    fn put(&mut self, topic: Topic, letter: &Letter) {
+        let at = match self.open.get(&topic) {
+            Some(at) => *at,
+            None => {
+                let mut message = Vec::with_capacity(512);
+                message.push(FORMAT);
+                message.extend_from_slice(self.node.as_bytes());
+                message.push(b'[');
+                self.messages.push((topic, message));
+                self.open.insert(topic, self.messages.len() - 1);
+                self.messages.len() - 1
+            }
+        };
+        let message = &mut self.messages[at].1;
+        if message.len() > HEAD + 1 {
+            message.push(b',');
+        }
+        let written = serde_json::to_writer(&mut *message, letter);
+        debug_assert!(written.is_ok(), "a letter that cannot be written: {written:?}");
+        if message.len() >= MESSAGE_BYTES {
+            self.open.remove(&topic);
+        }
+    }
+
+    fn finish(self) -> Vec<(Topic, Bytes)> {
+        let messages = self.messages.into_iter().map(|(topic, mut message)| {
+            message.push(b']');
+            (topic, Bytes::from(message))
+        });
+        messages.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tertulia_protocol::{ConvoId, Seq};
+
+    use super::*;
+
+    #[test]
+    fn letters_come_as_they_were_written_and_ones_own_are_passed_over() {
+        let [one, other] = [1, 2].map(|number| {
+            Outgoing::new(NodeId::from_bytes([number; 16]), const { NonZeroUsize::new(1).unwrap() })
+        });
+        let convo = |number| ConvoId::from_bytes([number; 16]);
+        let hint = |number, last| {
+            let letter = Letter::Hint { convo: convo(number), last: Seq::new(last), since: 7 };
+            (Topic::Conversation(convo(number)), letter)
+        };
+        let messages = one.messages([hint(1, 1), hint(2, 1), hint(1, 2)]);
+        let topics: Vec<_> = messages.iter().map(|(topic, _)| *topic).collect();
+        assert_eq!(topics, [1, 2].map(|number| Topic::Conversation(convo(number))));
+        assert_eq!(other.open(&messages[0].1), Some(vec![hint(1, 1).1, hint(1, 2).1]));
+        assert_eq!(one.open(&messages[0].1), None);
+        for garbage in [&b""[..], b"\x01", &[9; 40], &[1; 40]] {
+            assert_eq!(other.open(garbage), None);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What a node looks after, now and then: how far everybody has been told, what dead nodes have left untold, and what
+//! it has missed itself.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tertulia_domain::hub::Close;
+use tertulia_domain::log::Commit;
+use tertulia_fabric::live::Topic;
+use tertulia_protocol::event::CloseReason;
+use tertulia_protocol::{ConvoId, EntryKind, Seq};
+use tertulia_store::{Logged, StoreError, Touched};
+
+use super::letters::{self, Letter};
+use super::{Outgoing, Parts};
+
+/// How often the position moves.
+const BARRIER_EVERY: Duration = Duration::from_millis(100);
+/// How often what was left untold is looked for, and how old it is then.
+const LEFTOVERS_EVERY: Duration = Duration::from_secs(1);
+/// The longest wait, about, while the store does not answer.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How many rows of the journal, or entries, are read at a time.
+const PAGE: usize = 500;
+
+/// Waits that grow while something fails.
+struct Pace<'a> {
+    parts: &'a Parts,
+    every: Duration,
+    failures: u32,
+}
+
+impl<'a> Pace<'a> {
+    const fn new(parts: &'a Parts, every: Duration) -> Self {
+        Self { parts, every, failures: 0 }
+    }
+
+    async fn wait<T>(&mut self, result: &Result<T, StoreError>, what: &str) {
+        match result {
+            Ok(_) => self.failures = 0,
+            Err(error) => {
+                if self.failures == 0 {
+                    tracing::warn!(%error, "cannot {what} now; trying again");
+                }
+                self.failures = (self.failures + 1).min(6);
+            }
+        }
+        let wait = (self.every * (1 << self.failures)).min(RETRY_MAX.max(self.every));
+        tokio::time::sleep(self.parts.random.jitter(wait)).await;
+    }
+}
+
+/// Moves the position: everything below what the store gives was told, so once the channel has brought what it had
+/// taken before, it has come here.
+pub(super) async fn barrier(outgoing: &Outgoing, parts: &Parts) {
+    let mut pace = Pace::new(parts, BARRIER_EVERY);
+    let mut asked = Commit::default();
+    loop {
+        let horizon = parts.store.barrier_horizon().await;
+        if let Ok(horizon) = horizon {
+            outgoing.told_below(horizon);
+            if parts.link.is_whole() && horizon > asked {
+                asked = horizon;
+                parts.live.barrier(horizon.get());
+            }
+            if !parts.link.is_whole() {
+                // What is asked for while it is broken is never heard.
+                asked = Commit::default();
+            }
+        }
+        pace.wait(&horizon, "find out how far the nodes have told each other").await;
+    }
+}
+
+/// Tells what was committed and not told: whoever appended it has died, or could not.
+pub(super) async fn leftovers(outgoing: &Outgoing, parts: &Parts) {
+    let mut pace = Pace::new(parts, LEFTOVERS_EVERY);
+    loop {
+        let told = tell_leftovers(outgoing, parts).await;
+        pace.wait(&told, "tell what dead nodes have left").await;
+    }
+}
+
+async fn tell_leftovers(outgoing: &Outgoing, parts: &Parts) -> Result<(), StoreError> {
+    let leftovers = parts.store.unpublished(LEFTOVERS_EVERY, PAGE).await?;
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    let mut letters = Vec::new();
+    for leftover in &leftovers {
+        for touched in &leftover.touched {
+            letters.extend(hints(parts, *touched, leftover.commit).await?);
+        }
+    }
+    let messages = outgoing.messages(letters.iter().cloned());
+    if let Err(error) = parts.live.publish(messages).await {
+        tracing::debug!(%error, "what was left untold stays so for now");
+        return Ok(());
+    }
+    for (_, letter) in letters {
+        letters::read(&parts.hub, letter);
+    }
+    parts.repairs.notify_one();
+    parts.store.take_over(&leftovers).await
+}
+
+/// What there is to tell of what a commit touched, without those who did it.
+async fn hints(
+    parts: &Parts,
+    Touched { convo, first, last }: Touched,
+    since: Commit,
+) -> Result<Vec<(Topic, Letter)>, StoreError> {
+    let mut letters = Vec::new();
+    for (entry, _) in entries(parts, convo, first, last).await? {
+        if changes_members(&entry.kind) {
+            let outcome = tertulia_domain::log::Outcome::Appended { entry, shared: None };
+            letters::write(&outcome, true, |topic, letter| letters.push((topic, letter.clone())));
+        }
+    }
+    let last = if first <= last { last } else { Seq::default() };
+    letters.push((Topic::Conversation(convo), Letter::Hint { convo, last, since: since.get() }));
+    Ok(letters)
+}
+
+const fn changes_members(kind: &EntryKind) -> bool {
+    matches!(
+        kind,
+        EntryKind::Created { .. } | EntryKind::MemberAdded { .. } | EntryKind::MemberRemoved { .. }
+    )
+}
+
+async fn entries(parts: &Parts, convo: ConvoId, first: Seq, last: Seq) -> Result<Vec<Logged>, StoreError> {
+    let (mut next, mut found) = (first, Vec::new());
+    while next <= last {
+        let page = parts.store.entries(convo, next, PAGE).await?;
+        let Some((newest, _)) = page.last() else { break };
+        next = newest.seq.next();
+        found.extend(page.into_iter().filter(|(entry, _)| entry.seq <= last));
+    }
+    Ok(found)
+}
+
+/// Makes good what was missed, each time that the link stands again.
+pub(super) async fn make_good(parts: &Parts) {
+    loop {
+        parts.link.restored.notified().await;
+        let mut pace = Pace::new(parts, BARRIER_EVERY);
+        loop {
+            let done = read_what_was_missed(parts).await;
+            let is_done = done.is_ok();
+            if is_done {
+                parts.link.is_whole.store(true, Ordering::Release);
+                parts.repairs.notify_one();
+                break;
+            }
+            pace.wait(&done, "read what was missed while the link was broken").await;
+        }
+    }
+}
+
+/// Everything that was committed before the link stood again, and told by whoever appended it.
+async fn read_what_was_missed(parts: &Parts) -> Result<(), StoreError> {
+    let Parts { store, hub, .. } = parts;
+    let ceiling = store.ceiling().await?;
+    let mut since = hub.position();
+    loop {
+        let horizon = store.horizon().await?;
+        let Some(rows) = store.journal(since, PAGE).await? else {
+            begin_anew(parts);
+            return Ok(());
+        };
+        let is_last = rows.len() < PAGE;
+        for row in rows {
+            since = row.commit.next();
+            let quiet = row.quiet.into_iter().map(|convo| Touched {
+                convo,
+                first: Seq::new(1),
+                last: Seq::default(),
+            });
+            for touched in row.ranges.into_iter().chain(quiet) {
+                for (_, letter) in hints(parts, touched, row.commit).await? {
+                    letters::read(hub, letter);
+                }
+            }
+        }
+        // Nothing that was committed before has a number from here on.
+        if is_last && horizon >= ceiling {
+            return Ok(());
+        }
+        if is_last {
+            tokio::time::sleep(parts.random.jitter(BARRIER_EVERY)).await;
+        }
+    }
+}
+
+/// So much was missed that nobody knows what: those who are here come back, and read it as they do after any absence.
+fn begin_anew(parts: &Parts) {
+    tracing::warn!("the link was broken for so long that those who are here have to come back");
+    for connection in parts.hub.connections() {
+        let wait = parts.random.jitter(Duration::from_millis(500)).as_millis();
+        let text = format!(r#"{{"retryAfterMs":{wait}}}"#);
+        connection.close(Close { reason: CloseReason::Draining, text });
+    }
+}
