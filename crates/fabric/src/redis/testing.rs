@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -147,7 +147,8 @@ impl Cluster {
     pub(crate) fn shared() -> (Arc<Self>, String) {
         static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
         static USERS: AtomicU32 = AtomicU32::new(0);
-        let mut shared = SHARED.lock().unwrap();
+        // One that could not be started fails its test, not all others.
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         let cluster = shared.upgrade().unwrap_or_else(|| {
             let cluster = Arc::new(Self::start(0));
             *shared = Arc::downgrade(&cluster);
