@@ -1,3 +1,5 @@
+//! What a text is found by.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -15,7 +15,6 @@ use tertulia_protocol::{ConvoId, Entry, EntryKind, IdMap, Seq, Timestamp, UserId
 use super::rows::{self, Key, sql};
 use super::tail::Committed;
 use super::touched;
-use crate::Touched;
 use crate::codes::{CHANGE, Code, TEXT};
 
 /// How many keys are remembered of each kind; then all are forgotten and looked up again.
@@ -111,9 +110,6 @@ fn create(db: &Connection, entry: &Entry) -> Result<Option<Key>, rusqlite::Error
     Ok(Some(key))
 }
 
-/// How many rows of what came are forgotten with one bite.
-const FORGOTTEN_MAX: u32 = 1_000;
-
 /// Folds `batches`, which follow on what is settled, into `db`, all or nothing. All who follow have passed what came
 /// before the commit `passed`.
 pub(super) fn settle(
@@ -138,7 +134,7 @@ pub(super) fn settle(
     let mut rows = Vec::new();
     let mut ranges = Vec::new();
     for of_one in records.chunk_by(|one, next| one.0 == next.0) {
-        ranges.extend(touched(of_one));
+        ranges.extend(touched::of(of_one.iter().map(|&(.., record)| record)));
         Folding::new(&tx, keys, &mut statements, &mut rows, of_one[0].0).fold(of_one)?;
     }
     statements.write_messages(&rows)?;
@@ -147,32 +143,10 @@ pub(super) fn settle(
         tx.prepare_cached("INSERT INTO touched (commit_no, ranges) VALUES (?1, ?2)")?
             .execute((sql(commit), touched::encode(&ranges)?))?;
     }
-    forget(&tx, passed.min(commit.next()))?;
+    touched::forget(&tx, passed.min(commit.next()))?;
     tx.prepare_cached("UPDATE meta SET settled = ?1")?.execute([sql(commit)])?;
     tx.commit()?;
     Ok(commit)
-}
-
-/// The entries among the records of one conversation: they follow one another.
-fn touched(records: &[(Key, Commit, &Record)]) -> Option<Touched> {
-    let entry = |record: &Record| match record {
-        Record::Entry { entry, .. } => Some((entry.convo_id, entry.seq)),
-        _ => None,
-    };
-    let (convo, first) = records.iter().find_map(|(.., record)| entry(record))?;
-    let (_, last) = records.iter().rev().find_map(|(.., record)| entry(record))?;
-    Some(Touched { convo, first, last })
-}
-
-/// Forgets what came before a commit; some of it, and the rest with the next bites.
-fn forget(tx: &Transaction<'_>, passed: Commit) -> rusqlite::Result<()> {
-    tx.prepare_cached("UPDATE meta SET touched_from = ?1 WHERE touched_from < ?1")?.execute([sql(passed)])?;
-    tx.prepare_cached(
-        "DELETE FROM touched WHERE commit_no IN
-            (SELECT commit_no FROM touched WHERE commit_no < ?1 ORDER BY commit_no LIMIT ?2)",
-    )?
-    .execute((sql(passed), FORGOTTEN_MAX))?;
-    Ok(())
 }
 
 /// The statements that nearly every message needs.
