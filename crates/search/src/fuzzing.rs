@@ -42,3 +42,31 @@ pub fn cursor(text: &str) {
         assert_eq!(Place::parse(&place.write()), Some(place));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof!["\\PC{0,120}", ".{0,80}", "[a-zé上海カーกาㅎ한ﷺ½ ,.'_\u{301}\u{3099}\u{200d}0-9-]{0,300}"]
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_found_by_its_words(text in text()) {
+            tokens(&text);
+        }
+
+        #[test]
+        fn any_query_is_answered_or_refused(sought in "\\PC{0,12}|[a-z上海\" ]{1,6}", text in text()) {
+            query(&sought, &text);
+        }
+
+        #[test]
+        fn any_text_is_a_cursor_or_none(text in "[A-Za-z0-9_-]{0,40}|bg[A-Za-z0-9_-]{10}|c[A-Za-z0-9_-]{33}") {
+            cursor(&text);
+        }
+    }
+}
