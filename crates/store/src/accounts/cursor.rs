@@ -10,7 +10,7 @@ pub(crate) fn write(username: &str) -> String {
     format!("{username}~{:08x}", crc32fast::hash(username.as_bytes()))
 }
 
-/// The username of a [written](write) one.
+/// The username of a [written](fn@write) one.
 pub(crate) fn parse(text: &str) -> Result<&str, StoreError> {
     let username = text.rsplit_once('~').map_or("", |(username, _)| username);
     let is_ours = rules::username(username).is_ok() && write(username) == text;

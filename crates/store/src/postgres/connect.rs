@@ -6,11 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::config::SslMode;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{Client, Config, Connection, NoTls, Row, Statement};
 
 use super::error::{Failure, OpenError};
 use super::options::PostgresOptions;
+use super::tls::{self, Tls};
 use super::types::RowExt as _;
 
 /// The oldest version that has all that the statements use.
@@ -39,6 +42,7 @@ pub type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 /// Makes connections to one database.
 pub struct Connector {
     config: Config,
+    tls: Option<Tls>,
     connect_max: Duration,
     statement_max: Duration,
     backoff: Mutex<Backoff>,
@@ -58,7 +62,12 @@ impl Connector {
     /// # Errors
     /// It is none.
     pub fn new(url: &str, options: &PostgresOptions) -> Result<Self, OpenError> {
+        let (url, roots) = tls::split(url);
         let mut config: Config = url.parse().map_err(OpenError::Url)?;
+        let tls = match config.get_ssl_mode() {
+            SslMode::Require => Some(Tls::new(roots)?),
+            _ => None,
+        };
         let statement_max = options.statement_max.as_millis();
         let given = config.get_options().unwrap_or_default().to_owned();
         config
@@ -78,7 +87,7 @@ impl Connector {
             config.application_name("tertulia");
         }
         let (connect_max, statement_max) = (options.connect_max, options.statement_max);
-        Ok(Self { config, connect_max, statement_max, backoff: Mutex::default() })
+        Ok(Self { config, tls, connect_max, statement_max, backoff: Mutex::default() })
     }
 
     /// Makes a connection, unless it is too early to try again.
@@ -99,16 +108,20 @@ impl Connector {
     }
 
     async fn try_connect(&self) -> Result<Session, Failure> {
-        let connecting = self.config.connect(NoTls);
-        let (client, connection) = tokio::time::timeout(self.connect_max, connecting)
-            .await
-            .map_err(|_| Failure::TimedOut(self.connect_max))??;
-        // It ends when the client is dropped, or when the connection breaks; what waits for it is told by then.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to PostgreSQL ended");
+        let connecting = async {
+            match &self.tls {
+                Some(tls) => self.config.connect(tls.clone()).await.map(|(client, connection)| {
+                    drive(connection);
+                    client
+                }),
+                None => self.config.connect(NoTls).await.map(|(client, connection)| {
+                    drive(connection);
+                    client
+                }),
             }
-        });
+        };
+        let client = tokio::time::timeout(self.connect_max, connecting).await;
+        let client = client.map_err(|_| Failure::TimedOut(self.connect_max))??;
         let mut session = Session {
             client,
             statements: Mutex::default(),
@@ -124,6 +137,20 @@ impl Connector {
     fn backoff(&self) -> MutexGuard<'_, Backoff> {
         self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Does a connection's work. It ends when the client is dropped, or when the connection breaks; what waits for it is told
+/// by then.
+fn drive<S, T>(connection: Connection<S, T>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to PostgreSQL ended");
+        }
+    });
 }
 
 impl Backoff {

@@ -45,6 +45,17 @@ pub enum OpenError {
         /// Its name.
         name: &'static str,
     },
+    /// The certificates that the address names cannot be used.
+    #[error("cannot use the certificates in {}: {reason}", file.display())]
+    Certificates {
+        /// Where they are.
+        file: std::path::PathBuf,
+        /// What is the matter.
+        reason: String,
+    },
+    /// TLS cannot be set up.
+    #[error("no TLS: {0}")]
+    Tls(#[from] rustls::Error),
     /// The system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(#[from] getrandom::Error),

@@ -35,6 +35,7 @@ mod rows;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod types;
 
 pub use accounts::PostgresAccounts;

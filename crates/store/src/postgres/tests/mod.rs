@@ -2,6 +2,7 @@
 
 mod accounts;
 mod database;
+mod encrypted;
 mod faults;
 mod horizon;
 mod migrations;
