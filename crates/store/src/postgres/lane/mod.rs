@@ -398,7 +398,10 @@ impl Lane {
         groups: &mut [Group],
     ) -> Result<(), Failure> {
         self.count_round_trip();
-        let link = self.link().await?;
+        let link = match moment {
+            Moment::StillLocked => self.locked()?,
+            Moment::Snapshot | Moment::Locked(_) => self.link().await?,
+        };
         let answers = look_up(&link.session, asks, moment).await;
         let mut answers = self.settle(answers)?;
         for &convo in &asks.load {
@@ -463,8 +466,9 @@ impl Lane {
     /// Writes in one round trip, which is a transaction by itself.
     async fn write(&mut self, plan: &Plan) -> Result<Written, Failure> {
         self.count_round_trip();
-        let origin = self.origin().await?;
-        let link = self.link().await?;
+        self.link().await?;
+        let origin = self.origin()?;
+        let link = self.link.as_ref().ok_or_else(lost)?;
         let written = plan.write(&link.session, origin).await;
         self.settle_write(origin, written)
     }
@@ -472,9 +476,8 @@ impl Lane {
     /// Writes and commits in one round trip.
     async fn write_and_commit(&mut self, plan: &Plan) -> Result<Written, Failure> {
         self.count_round_trip();
-        let origin = self.origin().await?;
-        let link = self.link().await?;
-        let session = &link.session;
+        let origin = self.origin()?;
+        let session = &self.locked()?.session;
         let written = tokio::try_join!(
             biased;
             plan.rare.begin(session),
@@ -502,25 +505,20 @@ impl Lane {
     /// Ends a transaction that writes nothing.
     async fn finish(&mut self) -> Result<(), Failure> {
         self.count_round_trip();
-        let link = self.link().await?;
-        let finished = link.session.run("COMMIT").await;
+        let finished = self.locked()?.session.run("COMMIT").await;
         self.settle(finished)
     }
 
-    async fn origin(&mut self) -> Result<Origin, Failure> {
+    /// Whose batch it is that goes out on the connection.
+    fn origin(&self) -> Result<Origin, Failure> {
         let (lane, published) = (self.lane, integer(self.told.commit.load(Ordering::Relaxed)));
-        let known = self.node;
-        let link = self.link().await?;
-        let base = link.base;
-        let node = match known {
-            Some(node) => node,
-            None => {
-                let row = link.session.row(NUMBER, &[&lane]).await;
-                let row = self.settle(row)?.ok_or_else(|| Failure::Row("no number for this lane".into()))?;
-                *self.node.insert(row.value(0)?)
-            }
-        };
-        Ok(Origin { base, node, lane, published })
+        let (Some(link), Some(node)) = (&self.link, self.node) else { return Err(lost()) };
+        Ok(Origin { base: link.base, node, lane, published })
+    }
+
+    /// The connection on which a transaction was begun. If that is broken, so are the locks.
+    fn locked(&self) -> Result<&Link, Failure> {
+        self.link.as_ref().filter(|link| link.session.is_in_transaction()).ok_or_else(lost)
     }
 
     /// The connection, made anew if it is broken.
@@ -533,9 +531,15 @@ impl Lane {
             let own = [plan::APPEND, NUMBER, NOTE];
             let statements = lookup::STATEMENTS.into_iter().chain(rare::STATEMENTS).chain(own);
             session.prepare(&statements.collect::<Vec<_>>()).await?;
+            if self.node.is_none() {
+                // Outside of any transaction: a number that is in use is there to be found.
+                let row = session.row(NUMBER, &[&self.lane]).await?;
+                let row = row.ok_or_else(|| Failure::Row("no number for this lane".into()))?;
+                self.node = Some(row.value(0)?);
+            }
             self.link = Some(Link { session, base });
         }
-        self.link.as_ref().ok_or(Failure::Busy)
+        self.link.as_ref().ok_or_else(lost)
     }
 
     /// Passes on how something went; what breaks the connection, ends it.
@@ -557,6 +561,11 @@ impl Lane {
     fn count_round_trip(&self) {
         self.counts.round_trips.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// The connection went in the middle of something.
+fn lost() -> Failure {
+    Failure::Down { reason: "the connection was lost".into(), retry_after: NOTE_AFTER }
 }
 
 /// What is remembered of a conversation that was looked up before.

@@ -45,11 +45,11 @@ impl World {
     }
 
     /// The same again and again, as one who was told to, until it is answered.
-    async fn append_at_last(&self, intent: Intent) -> Outcome {
+    async fn at_last<T>(&self, ask: impl AsyncFn() -> Result<T, StoreError>) -> T {
         let at_last = async {
             loop {
-                match self.append(intent.clone()).await {
-                    Ok(outcome) => return outcome,
+                match ask().await {
+                    Ok(answer) => return answer,
                     Err(StoreError::Unavailable { retry_after, .. }) => tokio::time::sleep(retry_after).await,
                     Err(other) => panic!("{other}"),
                 }
@@ -58,9 +58,14 @@ impl World {
         tokio::time::timeout(DEADLINE, at_last).await.expect("it does not come back")
     }
 
+    async fn append_at_last(&self, intent: Intent) -> Outcome {
+        self.at_last(async || self.append(intent.clone()).await).await
+    }
+
     /// The bodies of the group's messages, in their order.
     async fn bodies(&self) -> Vec<String> {
-        let page = self.store.history(BO, convo(1), Slice::After(seq(1)), 1_000).await.unwrap().unwrap();
+        let read = async || self.store.history(BO, convo(1), Slice::After(seq(1)), 1_000).await;
+        let page = self.at_last(read).await.unwrap();
         let body = |entry: &tertulia_protocol::Entry| match &entry.kind {
             tertulia_protocol::EntryKind::Text { body, .. } => body.clone(),
             other => format!("{other:?}"),
@@ -215,4 +220,27 @@ async fn a_batch_of_which_its_node_knows_nothing_is_left_for_others_to_tell() {
         left.iter().flat_map(|left| &left.touched).map(|touched| (touched.first, touched.last)).collect();
     assert!(places.contains(&(seq(3), seq(3))), "{left:?}");
     assert!(!places.contains(&(seq(5), seq(5))), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_whole_or_not_there_wherever_the_connection_breaks() {
+    let world = World::new().await;
+    for round in 0..20_u16 {
+        // On a connection that is there; it breaks a little later in each round.
+        world.append_at_last(mark(convo(1), BO, 0, 1)).await;
+        let who = crate::testsuite::world::user(100 + round);
+        let add = Intent::AddMembers { convo: convo(1), by: ANA, users: vec![who] };
+        let cut = async {
+            tokio::time::sleep(Duration::from_micros(200 * u64::from(round))).await;
+            world.proxy.cut();
+        };
+        let (first, ()) = tokio::join!(biased; world.append(add.clone()), cut);
+        if first.is_err() {
+            world.append_at_last(add).await;
+        }
+    }
+    // Each entry has its member, and each member his entry.
+    let members = world.at_last(async || world.store.members(ANA, convo(1), None, 200).await).await;
+    let added = world.bodies().await.iter().filter(|body| body.contains("MemberAdded")).count();
+    assert_eq!((members.unwrap().items.len(), added), (22, 20));
 }
