@@ -11,6 +11,7 @@
 
 mod asking;
 mod basics;
+mod cluster;
 mod drain;
 mod follow;
 mod harness;

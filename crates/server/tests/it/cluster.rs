@@ -1,0 +1,142 @@
+//! Two nodes on one PostgreSQL and one Redis: what happens on one is seen on the other, and Redis may come and go.
+
+use serde_json::{Value, json};
+use tertulia_server::config::{LiveAt, StoreAt};
+use tertulia_services::{Kind, Server as Service};
+
+use crate::harness::{Server, Socket, User};
+
+/// Both are the test's own, so that it may do anything to them.
+struct Cluster {
+    nodes: [Server; 2],
+    redis: Service,
+    _postgres: Service,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let service = async |kind| {
+            tokio::task::spawn_blocking(move || Service::temporary(kind).unwrap()).await.unwrap()
+        };
+        let (postgres, redis) = tokio::join!(service(Kind::Postgres), service(Kind::Redis));
+        let node = async || {
+            let (store, live) = (postgres.url(), redis.url());
+            Server::start_with(move |config| {
+                (config.store, config.live) = (StoreAt::Postgres(store), LiveAt::Redis(live));
+            })
+            .await
+        };
+        let nodes = [node().await, node().await];
+        Self { nodes, redis, _postgres: postgres }
+    }
+
+    /// Ana with a socket on the first node, Bo with one on the second, and a group of both.
+    async fn two(&self) -> ([User; 2], [Socket; 2], String) {
+        let [one, other] = &self.nodes;
+        let (ana, bo) = (one.user("ana").await, other.user("bo1").await);
+        let mut sockets = [one.connect(&ana).await.0, other.connect(&bo).await.0];
+        let group = one.group(&ana, &[&bo]).await;
+        for socket in &mut sockets {
+            assert_eq!(socket.wait_for("conversation_update").await["conversation"]["id"], json!(group));
+            assert_eq!(socket.wait_for("message").await["kind"], "created");
+        }
+        ([ana, bo], sockets, group)
+    }
+
+    async fn do_to_redis(&mut self, what: impl FnOnce(&mut Service) + Send) {
+        tokio::task::block_in_place(|| what(&mut self.redis));
+    }
+}
+
+fn message(convo: &str, client_seq: u64) -> Value {
+    json!({ "type": "send_message", "convoId": convo, "clientSeq": client_seq, "body": "x" })
+}
+
+/// All places of a log that a socket has or has sent, in the order in which they came, up to `last`.
+async fn places(socket: &mut Socket, last: u64) -> Vec<u64> {
+    let mut places = Vec::new();
+    while !(places.len() as u64 + 1 >= last && places.contains(&last)) {
+        let event = socket.next().await;
+        let place = match event["type"].as_str() {
+            Some("message") => &event["seq"],
+            Some("message_ack") => &event["serverSeq"],
+            _ => continue,
+        };
+        places.push(place.as_u64().unwrap());
+    }
+    places.sort_unstable();
+    places
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_on_one_node_is_seen_on_the_other() {
+    let cluster = Cluster::start().await;
+    let ([ana, bo], [mut of_ana, mut of_bo], group) = cluster.two().await;
+    for number in 1..=20 {
+        of_ana.say(message(&group, number)).await;
+        of_bo.say(message(&group, number)).await;
+    }
+    let all: Vec<_> = (2..=41).collect();
+    assert_eq!(places(&mut of_ana, 41).await, all);
+    assert_eq!(places(&mut of_bo, 41).await, all);
+
+    let receipts = format!("/api/conversations/{group}/receipts");
+    bo.put(&cluster.nodes[1], &receipts, Some(json!({ "readSeq": 41 }))).await.expect(204);
+    ana.patch(&cluster.nodes[0], &format!("/api/conversations/{group}"), json!({ "title": "té" }))
+        .await
+        .expect(200);
+    assert_eq!(of_bo.wait_for("message").await["kind"], "renamed");
+    assert_eq!(of_bo.wait_for("conversation_update").await["conversation"]["title"], "té");
+
+    // Whatever node he resumes on, a position of another one is known there.
+    let (mut again, ready) = cluster.nodes[1].connect(&bo).await;
+    let position = loop {
+        again.say(json!({ "type": "ping" })).await;
+        let position = again.wait_for("pong").await["position"].clone();
+        if position != ready["position"] {
+            break position;
+        }
+    };
+    of_ana.say(message(&group, 21)).await;
+    let (mut resumed, ready_there) = cluster.nodes[0].resume(&ready["resumeToken"], &position).await;
+    assert_eq!(ready_there["resumed"], true);
+    while resumed.wait_for("message").await["seq"] != json!(43) {}
+
+    ana.delete(&cluster.nodes[0], &format!("/api/conversations/{group}/members/{}", bo.id)).await.expect(204);
+    while of_bo.wait_for("message").await["kind"] != "member_removed" {}
+    assert_eq!(of_bo.event("conversation_update").await["conversation"]["left"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_missing_after_redis_was_gone_and_sends_never_stop() {
+    let mut cluster = Cluster::start().await;
+    let ([ana, bo], [mut of_ana, mut of_bo], group) = cluster.two().await;
+    of_ana.say(message(&group, 1)).await;
+    assert_eq!(places(&mut of_bo, 2).await, [2]);
+
+    cluster.do_to_redis(|redis| redis.kill().unwrap()).await;
+    for number in 2..=20 {
+        of_ana.say(message(&group, number)).await;
+    }
+    for place in 2..=21_u64 {
+        assert_eq!(of_ana.wait_for("message_ack").await["serverSeq"], json!(place), "acks need no Redis");
+    }
+    // Somebody who is on the other node is let into another conversation meanwhile.
+    let other = cluster.nodes[0].group(&ana, &[&bo]).await;
+    ana.send(&cluster.nodes[0], &other, 1, "are you there?").await;
+
+    cluster.do_to_redis(|redis| redis.restart().unwrap()).await;
+    let (mut of_group, mut of_other) = (Vec::new(), Vec::new());
+    while of_group.len() < 19 || of_other.len() < 2 {
+        let event = of_bo.wait_for("message").await;
+        let of = if event["convoId"] == json!(group) { &mut of_group } else { &mut of_other };
+        of.push(event["seq"].as_u64().unwrap());
+    }
+    assert_eq!((of_group, of_other), ((3..=21).collect(), vec![1, 2]));
+
+    // And it is live again.
+    of_bo.say(message(&group, 1)).await;
+    while of_ana.wait_for("message").await["seq"] != json!(22) {}
+    of_ana.say(message(&other, 2)).await;
+    while of_bo.wait_for("message").await["seq"] != json!(3) {}
+}
