@@ -15,7 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::accounts::{AccountsService, SessionEvents};
 use crate::clock::{Clock, Random};
-use crate::cluster::Cluster;
+use crate::cluster::letters::AccountLetter;
+use crate::cluster::{Cluster, Outgoing};
 use crate::config::Config;
 use crate::consumers::Progresses;
 use crate::lane::Lanes;
@@ -111,15 +112,34 @@ impl FromRef<App> for Clock {
     }
 }
 
-/// Tells the hub what happens to sessions.
-pub struct TellHub(pub Arc<Hub>);
+/// Tells the hub, and the other nodes, what happens to accounts.
+pub struct TellNodes {
+    /// Of this node.
+    pub hub: Arc<Hub>,
+    /// The other nodes, if there are any.
+    pub outgoing: Option<Arc<Outgoing>>,
+}
 
-impl SessionEvents for TellHub {
+impl TellNodes {
+    fn tell(&self, letter: AccountLetter) {
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.tell_of_account(letter);
+        }
+    }
+}
+
+impl SessionEvents for TellNodes {
     fn revoked(&self, user: UserId, device: DeviceId) {
-        self.0.revoke(user, device);
+        self.hub.revoke(user, device);
+        self.tell(AccountLetter::Revoked { user, device });
+    }
+
+    fn block_changed(&self, by: UserId, other: UserId) {
+        self.tell(AccountLetter::Block { by, other });
     }
 
     fn privacy_changed(&self, user: UserId, privacy: Privacy) {
-        self.0.set_privacy(user, privacy);
+        self.hub.set_privacy(user, privacy);
+        self.tell(AccountLetter::Privacy { user, privacy });
     }
 }

@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::{AccountsConfig, AccountsService, FLUSH_EVERY, PasswordConfig};
-use crate::app::{App, Parts, TellHub};
+use crate::app::{App, Parts, TellNodes};
 use crate::clock::{Clock, Random};
 use crate::cluster::Cluster;
 use crate::config::{Config, LiveAt};
@@ -124,15 +124,6 @@ impl Node {
         };
         let hub = Arc::new(Hub::new(settings, store.horizon().await?));
         let limits = config.limits.as_ref().map_or_else(Limits::off, Limits::new);
-        let accounts = AccountsService::start(AccountsConfig {
-            store: accounts,
-            events: Arc::new(TellHub(Arc::clone(&hub))),
-            limits: limits.clone(),
-            clock: clock.clone(),
-            random: random.clone(),
-            passwords: PasswordConfig::default(),
-        })
-        .map_err(|error| StartError::System(error.to_string()))?;
         let repairs = Arc::new(Notify::new());
         let (cluster, ear) = if store.is_sole_writer() {
             (None, None)
@@ -142,6 +133,15 @@ impl Node {
             (Some(Cluster::new(node, live, &store, &hub, &repairs, &random)), Some(ear))
         };
         let outgoing = cluster.as_ref().map(|cluster| &cluster.outgoing);
+        let accounts = AccountsService::start(AccountsConfig {
+            store: accounts,
+            events: Arc::new(TellNodes { hub: Arc::clone(&hub), outgoing: outgoing.cloned() }),
+            limits: limits.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            passwords: PasswordConfig::default(),
+        })
+        .map_err(|error| StartError::System(error.to_string()))?;
         let (lanes, lane_ends) = lane::lanes(&store, &hub, &repairs, outgoing, &metrics, &clock);
         let started = clock.now();
         let app = App::new(Parts {
@@ -188,7 +188,7 @@ impl Node {
         // Longer than the sockets: what their last sends append is told, too.
         let (cluster_tasks, cluster_stop) = (TaskTracker::new(), CancellationToken::new());
         if let (Some(cluster), Some(ear)) = (&app.cluster, ear) {
-            cluster.start(ear, &cluster_tasks, &cluster_stop);
+            cluster.start(&app.accounts, ear, &cluster_tasks, &cluster_stop);
         }
         let router = rest::router(app.clone());
         let listening = gateway::listener::listen(app.clone(), listener, router)?;

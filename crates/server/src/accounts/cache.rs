@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const SHARDS: usize = 16;
@@ -17,6 +18,8 @@ pub(super) struct Cache<K, V> {
     shards: Box<[Mutex<Shard<K, V>>]>,
     /// The most values of each generation of a shard.
     generation_max: usize,
+    /// Whether nothing is kept: others change what is remembered here, and cannot tell.
+    is_blind: AtomicBool,
 }
 
 /// Two generations: what is asked for moves to the young one; when that is full it becomes the old one, and what
@@ -41,6 +44,17 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| empty()).collect(),
             generation_max: (capacity / SHARDS / 2).max(1),
+            is_blind: AtomicBool::new(false),
+        }
+    }
+
+    /// Forgets everything, and keeps nothing as long as it `is_blind`.
+    pub(super) fn forget_all(&self, is_blind: bool) {
+        self.is_blind.store(is_blind, Ordering::Release);
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            shard.changes += 1;
+            (shard.young, shard.old) = (HashMap::new(), HashMap::new());
         }
     }
 
@@ -62,7 +76,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
     /// Keeps what a read gave, unless it may be out of date already.
     pub(super) fn fill(&self, ticket: Ticket, key: K, value: V) {
         let mut shard = self.shard(&key);
-        if shard.changes == ticket.changes {
+        // Looked at under the lock: what is forgotten after it was set goes all of it.
+        if shard.changes == ticket.changes && !self.is_blind.load(Ordering::Acquire) {
             shard.insert(key, value, self.generation_max);
         }
     }
@@ -88,9 +103,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
 
     fn shard(&self, key: &K) -> MutexGuard<'_, Shard<K, V>> {
         let hash = self.hasher.hash_one(key);
-        // A panic elsewhere cannot leave a map half changed.
-        self.shards[hash as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[hash as usize % SHARDS])
     }
+}
+
+fn lock<K, V>(shard: &Mutex<Shard<K, V>>) -> MutexGuard<'_, Shard<K, V>> {
+    // A panic elsewhere cannot leave a map half changed.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<K: Hash + Eq, V> Shard<K, V> {
@@ -137,6 +156,21 @@ mod tests {
         assert_eq!(cache.get(&1), Some(2));
         cache.forget(&1);
         assert_eq!(cache.get(&1), None);
+    }
+
+    #[test]
+    fn what_is_blind_keeps_nothing() {
+        let cache = Cache::new(320);
+        cache.fill(cache.ticket(&1), 1, 1);
+        let begun_before = cache.ticket(&2);
+        cache.forget_all(true);
+        cache.fill(cache.ticket(&1), 1, 1);
+        assert_eq!(cache.get(&1), None);
+        cache.forget_all(false);
+        cache.fill(begun_before, 2, 2);
+        assert_eq!(cache.get(&2), None, "it may have been read while nobody could tell of a change");
+        cache.fill(cache.ticket(&1), 1, 1);
+        assert_eq!(cache.get(&1), Some(1));
     }
 
     #[tokio::test]

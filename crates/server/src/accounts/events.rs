@@ -12,6 +12,9 @@ pub trait SessionEvents: Send + Sync + 'static {
     /// Its tokens are refused already; its connections must be closed.
     fn revoked(&self, user: UserId, device: DeviceId);
 
+    /// One user blocks another, or no longer.
+    fn block_changed(&self, by: UserId, other: UserId);
+
     /// A user shows more or less of himself from now on. Changes come in the order in which they were made.
     fn privacy_changed(&self, user: UserId, privacy: Privacy);
 }
@@ -22,6 +25,8 @@ pub struct NoEvents;
 
 impl SessionEvents for NoEvents {
     fn revoked(&self, _: UserId, _: DeviceId) {}
+
+    fn block_changed(&self, _: UserId, _: UserId) {}
 
     fn privacy_changed(&self, _: UserId, _: Privacy) {}
 }

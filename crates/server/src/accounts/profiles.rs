@@ -182,6 +182,8 @@ impl AccountsService {
         self.to_the_end(async move {
             let done = this.inner.store.set_block(by, other, blocked).await;
             this.inner.blocks.forget(&(by, other));
+            // Also when nobody knows whether it was changed.
+            this.inner.events.block_changed(by, other);
             if done? { Ok(()) } else { Err(BlockError::NotFound) }
         })
         .await

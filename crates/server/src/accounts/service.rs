@@ -172,6 +172,30 @@ impl AccountsService {
         }
     }
 
+    /// Another node has removed a device.
+    pub fn forget_device(&self, device: DeviceId) {
+        self.inner.devices.forget(&device);
+    }
+
+    /// Another node has changed what a user shows.
+    pub fn forget_privacy(&self, user: UserId) {
+        self.inner.privacies.forget(&user);
+    }
+
+    /// Another node has changed whether one user blocks another.
+    pub fn forget_block(&self, by: UserId, other: UserId) {
+        self.inner.blocks.forget(&(by, other));
+    }
+
+    /// Forgets all that other nodes may have changed, and remembers nothing as long as they cannot tell (`is_blind`).
+    pub fn forget_all(&self, is_blind: bool) {
+        let Inner { tokens, devices, privacies, blocks, .. } = &*self.inner;
+        tokens.forget_all(is_blind);
+        devices.forget_all(is_blind);
+        privacies.forget_all(is_blind);
+        blocks.forget_all(is_blind);
+    }
+
     /// What must happen here when a device is gone from the store.
     pub(super) fn gone(&self, user: UserId, device: DeviceId) {
         self.inner.devices.forget(&device);

@@ -30,6 +30,8 @@ impl SessionEvents for Heard {
         self.revoked.lock().unwrap().push((user, device));
     }
 
+    fn block_changed(&self, _: UserId, _: UserId) {}
+
     fn privacy_changed(&self, user: UserId, privacy: Privacy) {
         self.privacy.lock().unwrap().push((user, privacy));
     }

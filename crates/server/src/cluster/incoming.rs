@@ -5,17 +5,22 @@ use std::sync::atomic::Ordering;
 use tertulia_domain::log::Commit;
 use tertulia_fabric::live::{Ear, Heard};
 
+use super::letters::{AccountLetter, Letter};
 use super::{Outgoing, Parts, letters};
+use crate::accounts::AccountsService;
 
 /// Hears until the channel is closed.
-pub(super) async fn hear(outgoing: &Outgoing, parts: &Parts, mut ear: Ear) {
+pub(super) async fn hear(outgoing: &Outgoing, parts: &Parts, accounts: &AccountsService, mut ear: Ear) {
     let Parts { hub, link, repairs, .. } = parts;
     while let Some(heard) = ear.next().await {
         match heard {
             Heard::Message { bytes, .. } => {
                 let mut lacks = false;
                 for letter in outgoing.open(&bytes).into_iter().flatten() {
-                    lacks |= letters::read(hub, letter);
+                    match letter {
+                        Letter::Account(letter) => hear_of_account(parts, accounts, letter),
+                        letter => lacks |= letters::read(hub, letter),
+                    }
                 }
                 if lacks {
                     repairs.notify_one();
@@ -29,8 +34,28 @@ pub(super) async fn hear(outgoing: &Outgoing, parts: &Parts, mut ear: Ear) {
                     "the link to the other nodes is broken; what they append is read from the log later"
                 );
                 link.is_whole.store(false, Ordering::Release);
+                // Others may change what is remembered here, and cannot tell.
+                accounts.forget_all(true);
             }
             Heard::Restored => link.restored.notify_one(),
+        }
+    }
+}
+
+fn hear_of_account(parts: &Parts, accounts: &AccountsService, letter: AccountLetter) {
+    match letter {
+        AccountLetter::Revoked { user, device } => {
+            accounts.forget_device(device);
+            parts.hub.revoke(user, device);
+        }
+        AccountLetter::Privacy { user, privacy } => {
+            accounts.forget_privacy(user);
+            parts.hub.set_privacy(user, privacy);
+        }
+        AccountLetter::Block { by, other } => accounts.forget_block(by, other),
+        AccountLetter::Anything => {
+            accounts.forget_all(false);
+            parts.link.recheck.notify_one();
         }
     }
 }

@@ -7,8 +7,8 @@ use tertulia_domain::hub::{Committed, Hub};
 use tertulia_domain::log::{Commit, Outcome, Receipt};
 use tertulia_fabric::live::Topic;
 use tertulia_protocol::event::SharedSettings;
-use tertulia_protocol::rest::MemberSettings;
-use tertulia_protocol::{ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
+use tertulia_protocol::rest::{MemberSettings, Privacy};
+use tertulia_protocol::{ConvoId, DeviceId, Entry, EntryKind, Seq, Timestamp, UserId};
 
 /// Of more users than this, a change of members is told to all nodes instead of to each of the users.
 const USERS_MAX: usize = 64;
@@ -43,6 +43,8 @@ pub enum Letter {
         /// All of them.
         settings: MemberSettings,
     },
+    /// An account changed.
+    Account(AccountLetter),
     /// Something was appended, and who did it cannot tell any more what.
     Hint {
         /// Where.
@@ -52,6 +54,35 @@ pub enum Letter {
         /// In commits from this one on.
         since: u64,
     },
+}
+
+/// What nodes remember of accounts, and one of them has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountLetter {
+    /// A device is gone.
+    Revoked {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        device: DeviceId,
+    },
+    /// What a user shows of himself.
+    Privacy {
+        /// Who.
+        user: UserId,
+        /// What he shows.
+        privacy: Privacy,
+    },
+    /// Whether one blocks the other.
+    Block {
+        /// Who may.
+        by: UserId,
+        /// Whom.
+        other: UserId,
+    },
+    /// Anything: there was too much to tell.
+    Anything,
 }
 
 /// What there is to tell of an outcome, to each for whom it is; nothing of what changed nothing.
@@ -97,6 +128,8 @@ pub fn read(hub: &Hub, letter: Letter) -> bool {
             (Outcome::Marked(Receipt { convo, user, delivered, read, ts }), shows_read)
         }
         Letter::Own { convo, user, settings } => (Outcome::OwnChanged { convo, user, settings }, true),
+        // Not the hub's.
+        Letter::Account(_) => return false,
         Letter::Hint { convo, last, since } => {
             hub.has_come_to(convo, last);
             hub.lacks_news(convo, Commit::new(since));

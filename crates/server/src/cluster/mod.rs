@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::outgoing::Outgoing;
 pub use self::topics::Topics;
+use crate::accounts::AccountsService;
 use crate::clock::Random;
 
 /// How a node stands to the others.
@@ -55,6 +56,8 @@ struct Link {
     is_whole: AtomicBool,
     /// Told when it stands again.
     restored: Notify,
+    /// Told when devices may be gone of which nobody here has heard.
+    recheck: Notify,
 }
 
 impl Link {
@@ -89,15 +92,15 @@ impl Cluster {
     }
 
     /// Begins to tell and to hear, until `stop`.
-    pub fn start(&self, ear: Ear, tasks: &TaskTracker, stop: &CancellationToken) {
+    pub fn start(&self, accounts: &AccountsService, ear: Ear, tasks: &TaskTracker, stop: &CancellationToken) {
         let Self { outgoing, topics, parts } = self;
         let until = |stop: &CancellationToken| stop.clone();
         let (own, sent) = (Arc::clone(outgoing), Arc::clone(parts));
         tasks.spawn(until(stop).run_until_cancelled_owned(async move { own.send(&sent).await }));
-        let (own, heard) = (Arc::clone(outgoing), Arc::clone(parts));
-        tasks.spawn(
-            until(stop).run_until_cancelled_owned(async move { incoming::hear(&own, &heard, ear).await }),
-        );
+        let (own, heard, of_accounts) = (Arc::clone(outgoing), Arc::clone(parts), accounts.clone());
+        tasks.spawn(until(stop).run_until_cancelled_owned(async move {
+            incoming::hear(&own, &heard, &of_accounts, ear).await;
+        }));
         tasks.spawn(until(stop).run_until_cancelled_owned(topics.clone().run()));
         let (own, watched) = (Arc::clone(outgoing), Arc::clone(parts));
         tasks.spawn(
@@ -107,7 +110,15 @@ impl Cluster {
         tasks.spawn(
             until(stop).run_until_cancelled_owned(async move { watch::leftovers(&own, &watched).await }),
         );
-        let watched = Arc::clone(parts);
-        tasks.spawn(until(stop).run_until_cancelled_owned(async move { watch::make_good(&watched).await }));
+        let (watched, of_accounts) = (Arc::clone(parts), accounts.clone());
+        tasks.spawn(
+            until(stop)
+                .run_until_cancelled_owned(async move { watch::devices(&watched, &of_accounts).await }),
+        );
+        let (watched, of_accounts) = (Arc::clone(parts), accounts.clone());
+        tasks.spawn(
+            until(stop)
+                .run_until_cancelled_owned(async move { watch::make_good(&watched, &of_accounts).await }),
+        );
     }
 }

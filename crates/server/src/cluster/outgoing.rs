@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tertulia_domain::log::{Commit, Outcome};
@@ -11,10 +12,14 @@ use tertulia_fabric::live::Topic;
 use tokio::sync::Notify;
 
 use super::Parts;
-use super::letters::{self, Letter};
+use super::letters::{self, AccountLetter, Letter};
 
 /// What waits for the channel, in bytes; beyond it batches are not told from here any more, but by the journal.
 const WAITING_BYTES_MAX: usize = 32 << 20;
+/// How many changes of accounts wait for the channel; of more than that only is told that there were.
+const ACCOUNTS_MAX: usize = 4_096;
+/// How long to wait, at least, before they are told again.
+const RETRY: Duration = Duration::from_millis(200);
 /// When a message is this long, the next letter begins another.
 const MESSAGE_BYTES: usize = 256 << 10;
 /// The first byte of a message: how it is written.
@@ -32,6 +37,8 @@ pub struct Outgoing {
 struct Queue {
     batches: Vec<Batch>,
     bytes: usize,
+    /// Changes of accounts. No log has them: they are told until they were.
+    accounts: Vec<AccountLetter>,
     lanes: Vec<LaneState>,
 }
 
@@ -52,7 +59,8 @@ struct Batch {
 
 impl Outgoing {
     pub(super) fn new(node: NodeId, lanes: NonZeroUsize) -> Self {
-        let queue = Queue { batches: Vec::new(), bytes: 0, lanes: vec![LaneState::default(); lanes.get()] };
+        let (batches, accounts) = (Vec::new(), Vec::new());
+        let queue = Queue { batches, bytes: 0, accounts, lanes: vec![LaneState::default(); lanes.get()] };
         Self { node, queue: Mutex::new(queue), work: Notify::new() }
     }
 
@@ -73,6 +81,20 @@ impl Outgoing {
         queue.batches.push(Batch { lane, commit, messages });
         drop(queue);
         self.work.notify_one();
+    }
+
+    /// Tells what changed of an account, once it is durable. Never waits.
+    pub fn tell_of_account(&self, letter: AccountLetter) {
+        self.put_accounts([letter]);
+        self.work.notify_one();
+    }
+
+    fn put_accounts(&self, letters: impl IntoIterator<Item = AccountLetter>) {
+        let mut queue = self.lock();
+        queue.accounts.extend(letters);
+        if queue.accounts.len() > ACCOUNTS_MAX {
+            queue.accounts = vec![AccountLetter::Anything];
+        }
     }
 
     /// Who sent a message, and its letters; `None` of what this node does not understand, or has sent itself.
@@ -109,12 +131,12 @@ impl Outgoing {
     /// Sends what there is, for ever.
     pub(super) async fn send(&self, parts: &Parts) {
         loop {
-            let batches = {
+            let (batches, accounts) = {
                 let mut queue = self.lock();
                 queue.bytes = 0;
-                std::mem::take(&mut queue.batches)
+                (std::mem::take(&mut queue.batches), std::mem::take(&mut queue.accounts))
             };
-            if batches.is_empty() {
+            if batches.is_empty() && accounts.is_empty() {
                 self.work.notified().await;
                 continue;
             }
@@ -123,19 +145,27 @@ impl Outgoing {
                 *known = batch.commit.max(*known);
                 newest
             });
-            let messages: Vec<_> = batches.into_iter().flat_map(|batch| batch.messages).collect();
+            let to_all = accounts.iter().map(|letter| (Topic::Everyone, Letter::Account(*letter)));
+            let mut messages = self.messages(to_all);
+            messages.extend(batches.into_iter().flat_map(|batch| batch.messages));
             let sent = if messages.is_empty() { Ok(()) } else { parts.live.publish(messages).await };
             if let Err(error) = &sent {
                 // Not again from here: the journal has it, and whoever finds it there tells it.
                 tracing::warn!(%error, "what was appended is told to the other nodes later");
             }
-            let mut queue = self.lock();
-            for (lane, commit) in newest {
-                match (&sent, queue.lanes[lane].untold) {
-                    (Ok(()), None) => parts.store.published(lane, commit),
-                    (Ok(()), Some(_)) => {}
-                    (Err(_), _) => queue.lanes[lane].untold = Some(commit),
+            {
+                let mut queue = self.lock();
+                for (lane, commit) in newest {
+                    match (&sent, queue.lanes[lane].untold) {
+                        (Ok(()), None) => parts.store.published(lane, commit),
+                        (Ok(()), Some(_)) => {}
+                        (Err(_), _) => queue.lanes[lane].untold = Some(commit),
+                    }
                 }
+            }
+            if sent.is_err() && !accounts.is_empty() {
+                self.put_accounts(accounts);
+                tokio::time::sleep(parts.random.jitter(RETRY)).await;
             }
         }
     }

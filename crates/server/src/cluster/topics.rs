@@ -41,6 +41,10 @@ impl Topics {
     /// Subscribes to what is asked for, and ends what nobody needs.
     pub(super) async fn run(self) {
         let Shared { live, hub, asked, work } = &*self.0;
+        // As if somebody had asked for what every node hears.
+        let (done, _) = oneshot::channel();
+        asked.lock().unwrap_or_else(PoisonError::into_inner).push((vec![Topic::Everyone], done));
+        work.notify_one();
         // Of each topic for how many sweeps it stays whoever is here.
         let mut heard: HashMap<Topic, u8> = HashMap::new();
         let mut sweep = tokio::time::interval(SWEEP_EVERY);

@@ -13,6 +13,7 @@ use tertulia_store::{Logged, StoreError, Touched};
 
 use super::letters::{self, Letter};
 use super::{Outgoing, Parts};
+use crate::accounts::{AccountsService, AuthError, Identity};
 
 /// How often the position moves.
 const BARRIER_EVERY: Duration = Duration::from_millis(100);
@@ -141,9 +142,11 @@ async fn entries(parts: &Parts, convo: ConvoId, first: Seq, last: Seq) -> Result
 }
 
 /// Makes good what was missed, each time that the link stands again.
-pub(super) async fn make_good(parts: &Parts) {
+pub(super) async fn make_good(parts: &Parts, accounts: &AccountsService) {
     loop {
         parts.link.restored.notified().await;
+        accounts.forget_all(false);
+        parts.link.recheck.notify_one();
         let mut pace = Pace::new(parts, BARRIER_EVERY);
         loop {
             let done = read_what_was_missed(parts).await;
@@ -189,6 +192,19 @@ async fn read_what_was_missed(parts: &Parts) -> Result<(), StoreError> {
         }
         if is_last {
             tokio::time::sleep(parts.random.jitter(BARRIER_EVERY)).await;
+        }
+    }
+}
+
+/// Closes the sockets of devices that were logged out while nobody could tell.
+pub(super) async fn devices(parts: &Parts, accounts: &AccountsService) {
+    loop {
+        parts.link.recheck.notified().await;
+        for connection in parts.hub.connections() {
+            let identity = Identity { user: connection.user, device: connection.device };
+            if let Err(AuthError::Unauthenticated) = accounts.recheck(identity).await {
+                parts.hub.revoke(identity.user, identity.device);
+            }
         }
     }
 }

@@ -140,3 +140,49 @@ async fn nothing_is_missing_after_redis_was_gone_and_sends_never_stop() {
     of_ana.say(message(&other, 2)).await;
     while of_bo.wait_for("message").await["seq"] != json!(3) {}
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_logged_out_on_one_node_is_out_on_every_node() {
+    let mut cluster = Cluster::start().await;
+    let bo = cluster.nodes[0].user("bo1").await;
+    let (lost, late) =
+        (cluster.nodes[0].another_device("bo1").await, cluster.nodes[0].another_device("bo1").await);
+    let mut of_lost = cluster.nodes[1].connect(&lost).await.0;
+    let mut of_late = cluster.nodes[1].connect(&late).await.0;
+    let me = "/api/users/me";
+    lost.get(&cluster.nodes[1], me).await.expect(200);
+    bo.delete(&cluster.nodes[0], &format!("/api/sessions/{}", lost.device)).await.expect(204);
+    assert_eq!(of_lost.closed().await.0, 4002);
+    lost.get(&cluster.nodes[1], me).await.expect_problem(401, "unauthenticated");
+
+    // Where nobody can tell, nobody relies on what he remembers; sockets are closed when the link stands again.
+    late.get(&cluster.nodes[1], me).await.expect(200);
+    cluster.do_to_redis(|redis| redis.kill().unwrap()).await;
+    bo.delete(&cluster.nodes[0], &format!("/api/sessions/{}", late.device)).await.expect(204);
+    let refused = async {
+        while late.get(&cluster.nodes[1], me).await.status != 401 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::harness::DEADLINE, refused)
+        .await
+        .expect("a node that hears nothing asks the store");
+    cluster.do_to_redis(|redis| redis.restart().unwrap()).await;
+    assert_eq!(of_late.closed().await.0, 4002);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_holds_on_every_node_at_once() {
+    let cluster = Cluster::start().await;
+    let [one, other] = &cluster.nodes;
+    let (ana, bo) = (one.user("ana").await, other.user("bo1").await);
+    let body = json!({ "type": "direct", "members": [bo.id] });
+    // Both nodes remember that nobody blocks anybody.
+    let talk = ana.post(one, "/api/conversations", body).await.expect(201);
+    let talk = talk.body["conversation"]["id"].as_str().unwrap().to_owned();
+    bo.send(other, &talk, 1, "hi").await;
+    ana.put(one, &format!("/api/users/{}/block", bo.id), None).await.expect(204);
+    let path = format!("/api/conversations/{talk}/messages");
+    let body = json!({ "clientSeq": 2, "body": "are you there?" });
+    bo.post(other, &path, body).await.expect_problem(403, "forbidden");
+}
