@@ -8,7 +8,7 @@
 //! - `follow` tells a consumer what comes, tries again what fails, and lays what can never be taken with the dead
 //!   letters.
 //! - `backfill` tells one that is new, or has missed something, what is in the logs already.
-//! - [`search`](self::search) is the consumer that feeds the search index.
+//! - [`search`] is the consumer that feeds the search index.
 
 mod backfill;
 mod backoff;
