@@ -185,9 +185,10 @@ impl Node {
             random: app.random.clone(),
         };
         app.tasks.spawn(repairer.run(app.draining.clone()));
+        let cluster = app.cluster.clone();
         // Longer than the sockets: what their last sends append is told, too.
         let (cluster_tasks, cluster_stop) = (TaskTracker::new(), CancellationToken::new());
-        if let (Some(cluster), Some(ear)) = (&app.cluster, ear) {
+        if let (Some(cluster), Some(ear)) = (&cluster, ear) {
             cluster.start(&app.accounts, ear, &cluster_tasks, &cluster_stop);
         }
         let router = rest::router(app.clone());
@@ -212,6 +213,9 @@ impl Node {
         };
         if tokio::time::timeout(CLOSE_MAX, finished).await.is_err() {
             tracing::warn!("somebody still holds the lanes; closing the store under them");
+        }
+        if let Some(cluster) = cluster {
+            cluster.leave().await;
         }
         cluster_stop.cancel();
         cluster_tasks.close();

@@ -75,12 +75,20 @@ impl Repairer {
         let convos = self.hub.take_unheard();
         let Some(topics) = self.topics.as_ref().filter(|_| !convos.is_empty()) else { return Ok(()) };
         topics.hear(convos.iter().map(|convo| Topic::Conversation(*convo)).collect()).await;
-        for convo in convos {
+        for (at, &convo) in convos.iter().enumerate() {
             let Some(next) = self.hub.next(convo) else { continue };
-            if let Some((entry, _)) = self.store.entries(convo, next, 1).await?.first() {
-                self.hub.has_come_to(convo, entry.seq);
+            match self.store.entries(convo, next, 1).await {
+                Ok(found) => {
+                    if let Some((entry, _)) = found.first() {
+                        self.hub.has_come_to(convo, entry.seq);
+                    }
+                    self.hub.lacks_news(convo, self.hub.position());
+                }
+                Err(error) => {
+                    self.hub.put_unheard(convos[at..].iter().copied());
+                    return Err(error);
+                }
             }
-            self.hub.lacks_news(convo, self.hub.position());
         }
         Ok(())
     }

@@ -139,7 +139,8 @@ impl Hub {
         }
         let delivered = self.position();
         lag.convos.retain(|convo, lagging| {
-            let is_met = lagging.ahead.is_some_and(|commit| commit < delivered);
+            // What is missing here still comes: to those who have it, too.
+            let is_met = lagging.ahead.is_some_and(|commit| commit < delivered) && !routes.has_hole(*convo);
             if is_met {
                 routes.passed(*convo, lagging.next);
             }
@@ -234,7 +235,8 @@ impl Hub {
         given: &mut Vec<&'p Arc<Entry>>,
     ) {
         let Some(lagging) = convos.get_mut(&convo) else { return };
-        for (entry, _) in &page.entries {
+        for (entry, commit) in &page.entries {
+            lagging.read_to = lagging.read_to.max(Some(*commit));
             if entry.seq < lagging.next {
                 continue;
             }
@@ -250,7 +252,7 @@ impl Hub {
             return;
         }
         // Where nothing was missed, all there is was committed before the reader began.
-        let read_to = page.entries.last().map_or(safe.previous(), |(_, commit)| *commit);
+        let read_to = lagging.read_to.unwrap_or(safe.previous());
         if read_to < self.position() {
             routes.passed(convo, lagging.next);
         }

@@ -112,6 +112,8 @@ pub(super) struct Lag {
 pub(super) struct Lagging {
     /// The next entry to hand over.
     pub(super) next: Seq,
+    /// The commit of the newest entry that was read here.
+    pub(super) read_to: Option<Commit>,
     /// Watermarks and settings that changed in commits from here on are still to be told.
     pub(super) news: Option<Commit>,
     /// The conversation itself is still to be told: the user has just come into it.
@@ -129,7 +131,16 @@ pub(super) struct Lagging {
 
 impl Lagging {
     pub(super) const fn from(next: Seq) -> Self {
-        Self { next, news: None, whole: false, ahead: None, parting: false, barred: false, own: Vec::new() }
+        Self {
+            next,
+            read_to: None,
+            news: None,
+            whole: false,
+            ahead: None,
+            parting: false,
+            barred: false,
+            own: Vec::new(),
+        }
     }
 
     /// Whether he is given nothing until the hub knows whether he is in.

@@ -48,6 +48,11 @@ pub struct Hole {
 }
 
 impl Routes {
+    /// Whether something is missing in a conversation.
+    pub(super) fn has_hole(&self, convo: ConvoId) -> bool {
+        !self.holes.is_empty() && self.convo_slot(convo).is_some_and(|slot| self.holes.contains_key(&slot))
+    }
+
     /// Keeps an entry for later if there is a hole before it. Returns whether there is.
     pub(super) fn hold_early(
         &mut self,
@@ -213,6 +218,11 @@ impl Hub {
     /// Whoever does says [`has_come_to`](Hub::has_come_to) then.
     pub fn take_unheard(&self) -> Vec<ConvoId> {
         std::mem::take(&mut self.routes().unheard)
+    }
+
+    /// Nobody could ask to hear of these yet.
+    pub fn put_unheard(&self, convos: impl IntoIterator<Item = ConvoId>) {
+        self.routes().unheard.extend(convos);
     }
 
     /// The entry that is delivered next in a conversation that somebody here is in.

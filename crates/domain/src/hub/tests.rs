@@ -132,6 +132,14 @@ impl World {
         connection
     }
 
+    /// The same where there are news, in which nothing is told.
+    fn catch_up_with_news(&self, connection: &Arc<Connection>) {
+        if let Some(Step::News { convo, .. }) = self.hub.next_step(connection) {
+            self.hub.give_news(connection, convo, None, None, &HashSet::new());
+        }
+        self.catch_up(connection);
+    }
+
     /// Does what a lagging connection's task does, until there is nothing to do.
     fn catch_up(&self, connection: &Arc<Connection>) {
         while let Some(step) = self.hub.next_step(connection) {
@@ -394,6 +402,50 @@ fn no_more_waits_behind_a_hole_than_fits_and_the_rest_is_read_too() {
         }]);
     }
     assert_eq!((got(&bo).len(), world.hub.overdue()), (601 - first, Vec::new()));
+}
+
+/// He has read what the hub has still to deliver, and news came between that page and the next, which is empty.
+#[test]
+fn who_has_read_ahead_takes_nothing_from_others_when_news_come_in_between() {
+    let mut world = World::new(Limits::default());
+    let bo = world.connect(BO);
+    world.send("a", None);
+    let late = world.text("b");
+    assert_eq!(got(&bo).len(), 1);
+    world.hub.lacks_news(CONVO, Commit::new(1));
+    for page in [vec![world.log[1].clone()], Vec::new()] {
+        assert!(matches!(world.hub.next_step(&bo), Some(Step::News { .. })));
+        world.hub.give_news(&bo, CONVO, None, None, &HashSet::new());
+        assert!(matches!(world.hub.next_step(&bo), Some(Step::Page { .. })));
+        if !page.is_empty() {
+            world.hub.lacks_news(CONVO, Commit::new(1));
+        }
+        world.hub.give_page(&bo, CONVO, &HistorySlice { entries: page, has_more: false });
+    }
+    assert_eq!((world.hub.next_step(&bo), got(&bo)), (None, vec!["2 b".to_owned()]));
+    let cy = world.connect(CY);
+    world.deliver(&late);
+    world.hub.caught_up(Commit::new(3));
+    assert_eq!((got(&cy), got(&bo)), (vec!["2 b @2".to_owned()], Vec::new()));
+    world.send("c", None);
+    assert_eq!((got(&cy), got(&bo)), (vec!["3 c @3".to_owned()], vec!["3 c @3".to_owned()]));
+}
+
+/// A hint makes a reader read by himself what the hub also reads for all.
+#[test]
+fn who_has_read_what_is_missing_here_gets_it_once() {
+    let mut world = World::of_many();
+    let bo = world.connect(BO);
+    let lost: Vec<_> = (0..3).map(|_| world.text("x")).collect();
+    world.hub.caught_up(Commit::new(9));
+    world.hub.has_come_to(CONVO, Seq::new(3));
+    world.hub.lacks_news(CONVO, Commit::new(1));
+    world.catch_up_with_news(&bo);
+    assert_eq!((got(&bo).len(), world.hub.next_step(&bo)), (3, None));
+    for entry in &lost {
+        world.hub.deliver([Committed { outcome: &entry.0, origin: None, shows_read: true }]);
+    }
+    assert_eq!((got(&bo), bo.is_lagging()), (Vec::new(), false));
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(super) async fn hear(outgoing: &Outgoing, parts: &Parts, accounts: &Accounts
                 tracing::warn!(
                     "the link to the other nodes is broken; what they append is read from the log later"
                 );
-                link.is_whole.store(false, Ordering::Release);
+                link.breaks.fetch_add(1, Ordering::AcqRel);
                 // Others may change what is remembered here, and cannot tell.
                 accounts.forget_all(true);
             }

@@ -15,7 +15,8 @@ mod topics;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tertulia_domain::hub::Hub;
 use tertulia_fabric::NodeId;
@@ -29,6 +30,9 @@ pub use self::outgoing::Outgoing;
 pub use self::topics::Topics;
 use crate::accounts::AccountsService;
 use crate::clock::Random;
+
+/// How long a node that goes waits until the others were told what it has appended.
+const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 /// How a node stands to the others.
 #[derive(Clone)]
@@ -50,19 +54,32 @@ struct Parts {
 }
 
 /// Whether what the others tell comes here.
-#[derive(Default)]
 struct Link {
-    /// From the moment that what was missed has been made good until the link breaks.
-    is_whole: AtomicBool,
+    /// How often it broke; it begins so.
+    breaks: AtomicU64,
+    /// The number of the break after which what was missed has been made good.
+    made_good: AtomicU64,
     /// Told when it stands again.
     restored: Notify,
     /// Told when devices may be gone of which nobody here has heard.
     recheck: Notify,
 }
 
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            breaks: AtomicU64::new(1),
+            made_good: AtomicU64::new(0),
+            restored: Notify::default(),
+            recheck: Notify::default(),
+        }
+    }
+}
+
 impl Link {
+    /// From the moment that what was missed has been made good until it breaks again.
     fn is_whole(&self) -> bool {
-        self.is_whole.load(Ordering::Acquire)
+        self.made_good.load(Ordering::Acquire) == self.breaks.load(Ordering::Acquire)
     }
 }
 
@@ -89,6 +106,15 @@ impl Cluster {
             topics: Topics::new(live, Arc::clone(hub)),
             parts: Arc::new(parts),
         }
+    }
+
+    /// Waits a moment for what was appended to be told, and leaves the others.
+    pub async fn leave(&self) {
+        // What is not told by then the others find in the journal.
+        if tokio::time::timeout(LEAVE_MAX, self.outgoing.idle()).await.is_err() {
+            tracing::warn!("the other nodes could not be told everything; they will find it");
+        }
+        self.parts.live.close().await;
     }
 
     /// Begins to tell and to hear, until `stop`.

@@ -32,6 +32,8 @@ pub struct Outgoing {
     node: NodeId,
     queue: Mutex<Queue>,
     work: Notify,
+    /// Told when there is nothing to tell.
+    sent: Notify,
 }
 
 struct Queue {
@@ -39,6 +41,8 @@ struct Queue {
     bytes: usize,
     /// Changes of accounts. No log has them: they are told until they were.
     accounts: Vec<AccountLetter>,
+    /// Whether some are with the channel.
+    is_sending: bool,
     lanes: Vec<LaneState>,
 }
 
@@ -60,8 +64,14 @@ struct Batch {
 impl Outgoing {
     pub(super) fn new(node: NodeId, lanes: NonZeroUsize) -> Self {
         let (batches, accounts) = (Vec::new(), Vec::new());
-        let queue = Queue { batches, bytes: 0, accounts, lanes: vec![LaneState::default(); lanes.get()] };
-        Self { node, queue: Mutex::new(queue), work: Notify::new() }
+        let queue = Queue {
+            batches,
+            bytes: 0,
+            accounts,
+            is_sending: false,
+            lanes: vec![LaneState::default(); lanes.get()],
+        };
+        Self { node, queue: Mutex::new(queue), work: Notify::new(), sent: Notify::new() }
     }
 
     /// Tells what was committed, after it was handed over here. Never waits.
@@ -94,6 +104,22 @@ impl Outgoing {
         queue.accounts.extend(letters);
         if queue.accounts.len() > ACCOUNTS_MAX {
             queue.accounts = vec![AccountLetter::Anything];
+        }
+    }
+
+    /// Waits until there is nothing to tell.
+    pub(super) async fn idle(&self) {
+        loop {
+            let mut sent = std::pin::pin!(self.sent.notified());
+            // Registered before the look, so that what is sent in between is not missed.
+            sent.as_mut().enable();
+            {
+                let queue = self.lock();
+                if queue.batches.is_empty() && queue.accounts.is_empty() && !queue.is_sending {
+                    return;
+                }
+            }
+            sent.await;
         }
     }
 
@@ -134,9 +160,11 @@ impl Outgoing {
             let (batches, accounts) = {
                 let mut queue = self.lock();
                 queue.bytes = 0;
+                queue.is_sending = !(queue.batches.is_empty() && queue.accounts.is_empty());
                 (std::mem::take(&mut queue.batches), std::mem::take(&mut queue.accounts))
             };
             if batches.is_empty() && accounts.is_empty() {
+                self.sent.notify_waiters();
                 self.work.notified().await;
                 continue;
             }

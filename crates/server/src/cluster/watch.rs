@@ -145,6 +145,8 @@ async fn entries(parts: &Parts, convo: ConvoId, first: Seq, last: Seq) -> Result
 pub(super) async fn make_good(parts: &Parts, accounts: &AccountsService) {
     loop {
         parts.link.restored.notified().await;
+        // If it breaks again meanwhile, this was for nothing, and is done again.
+        let mended = parts.link.breaks.load(Ordering::Acquire);
         accounts.forget_all(false);
         parts.link.recheck.notify_one();
         let mut pace = Pace::new(parts, BARRIER_EVERY);
@@ -152,7 +154,7 @@ pub(super) async fn make_good(parts: &Parts, accounts: &AccountsService) {
             let done = read_what_was_missed(parts).await;
             let is_done = done.is_ok();
             if is_done {
-                parts.link.is_whole.store(true, Ordering::Release);
+                parts.link.made_good.store(mended, Ordering::Release);
                 parts.repairs.notify_one();
                 break;
             }
