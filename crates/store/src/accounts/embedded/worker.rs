@@ -199,8 +199,19 @@ mod tests {
     async fn when_the_transaction_is_lost_nobody_is_told_that_it_worked() {
         let workers = Workers::writer(table()).unwrap();
         let lose = |db: &Connection| db.execute_batch("ROLLBACK").map_err(|error| failed(&error));
-        let (one, two, three) =
-            tokio::join!(workers.run(insert(1)), workers.run(lose), workers.run(insert(3)));
+        // While one is at work the others gather, so that they share a transaction.
+        let (begun, has_begun) = oneshot::channel();
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let stuck = workers.run(move |_| {
+            begun.send(()).unwrap();
+            Ok(gate.recv().map_or(0, |()| 0))
+        });
+        let gathered = async {
+            has_begun.await.unwrap();
+            let open = async { open.send(()).unwrap() };
+            tokio::join!(workers.run(insert(1)), workers.run(lose), workers.run(insert(3)), open)
+        };
+        let (_, (one, two, three, ())) = tokio::join!(stuck, gathered);
         assert!(matches!(one, Err(StoreError::Unavailable { .. })), "{one:?}");
         assert!(matches!(two, Err(StoreError::Unavailable { .. })), "{two:?}");
         assert!(matches!(three, Err(StoreError::Unavailable { .. })), "{three:?}");
