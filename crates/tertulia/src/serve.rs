@@ -190,7 +190,7 @@ pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow:
         tracing::warn!("rate limits are off: anybody may ask for as much as he likes; for load tests only");
     }
     if config.live != LiveAt::Process {
-        tracing::warn!("presence and typing do not reach other nodes yet");
+        tracing::warn!("presence does not reach other nodes yet");
     }
     if config.presence_ttl < 2 * config.heartbeat {
         tracing::warn!(

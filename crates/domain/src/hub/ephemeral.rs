@@ -1,7 +1,7 @@
 //! Typing and presence: what may be dropped. Latest value wins, and none of it stands before a message.
 
 use std::cell::LazyCell;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tertulia_protocol::event::{CloseReason, OwnPresence, Presence};
@@ -17,6 +17,20 @@ use crate::presence::{Sign, merge};
 
 /// How long somebody counts as typing after he last said so.
 const TYPING_TTL: Duration = Duration::from_secs(8);
+
+/// How many wait for the other nodes to be told; of more nothing is told.
+const TYPING_MAX: usize = 4_096;
+
+/// Somebody types, or no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Typing {
+    /// Where.
+    pub convo: ConvoId,
+    /// Who.
+    pub user: UserId,
+    /// Whether he does.
+    pub active: bool,
+}
 
 /// Somebody is no longer here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +72,32 @@ impl Hub {
         true
     }
 
+    /// Takes who began or ended typing since the last call, for the other nodes: where several did it again, the last.
+    pub fn take_typing(&self) -> Vec<Typing> {
+        let mut typing = self.typing.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = std::mem::take(&mut *typing);
+        taken.into_iter().map(|((convo, user), active)| Typing { convo, user, active }).collect()
+    }
+
+    /// Somebody types on another node, or no longer.
+    pub fn typing_elsewhere(&self, Typing { convo, user, active }: Typing) {
+        self.show_typing(&self.routes(), user, convo, active);
+    }
+
     pub(super) fn tell_typing(&self, routes: &Routes, user: UserId, convo: ConvoId, active: bool) {
+        if self.show_typing(routes, user, convo, active) && self.settings.others_append {
+            let mut typing = self.typing.lock().unwrap_or_else(PoisonError::into_inner);
+            if typing.len() < TYPING_MAX {
+                typing.insert((convo, user), active);
+            }
+        }
+    }
+
+    /// Tells those who are here. Returns whether it is told at all.
+    fn show_typing(&self, routes: &Routes, user: UserId, convo: ConvoId, active: bool) -> bool {
         let Some(convo) = routes.convo(convo).filter(|convo| convo.member_count <= CHATTER_MEMBERS_MAX)
         else {
-            return;
+            return false;
         };
         let frame = LazyCell::new(|| frames::typing(convo.id, user, active));
         for (reader, connection) in routes.readers(convo) {
@@ -69,6 +105,7 @@ impl Hub {
                 self.push_ephemeral(connection, EphemeralKey::Typing(convo.id, user), Frame::clone(&frame));
             }
         }
+        true
     }
 
     fn push_ephemeral(&self, connection: &Connection, key: EphemeralKey, frame: Frame) {

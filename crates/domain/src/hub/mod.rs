@@ -23,6 +23,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,10 +31,12 @@ use std::time::Duration;
 pub use catch_up::Step;
 pub use connection::{Close, Connection, Limits, Mode, Taken};
 pub use delivery::{Committed, Origin};
-pub use ephemeral::{Departed, Status};
+pub use ephemeral::{Departed, Status, Typing};
 pub use frames::encode;
 pub use holes::Hole;
 pub use outbox::Outbox;
+
+use tertulia_protocol::{ConvoId, UserId};
 
 use crate::log::Commit;
 
@@ -68,6 +71,8 @@ pub struct Hub {
     position: AtomicU64,
     /// Whether a lagging reader waits for the position to move.
     is_awaited: AtomicBool,
+    /// Who began or ended typing, for the other nodes.
+    typing: Mutex<HashMap<(ConvoId, UserId), bool>>,
     stats: Stats,
 }
 
@@ -111,6 +116,7 @@ impl Hub {
             routes: Mutex::default(),
             position: AtomicU64::new(start.get()),
             is_awaited: AtomicBool::new(false),
+            typing: Mutex::default(),
             stats: Stats::default(),
         }
     }

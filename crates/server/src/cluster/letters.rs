@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tertulia_domain::hub::{Committed, Hub};
+use tertulia_domain::hub::{Committed, Hub, Typing};
 use tertulia_domain::log::{Commit, Outcome, Receipt};
 use tertulia_fabric::live::Topic;
 use tertulia_protocol::event::SharedSettings;
@@ -42,6 +42,15 @@ pub enum Letter {
         user: UserId,
         /// All of them.
         settings: MemberSettings,
+    },
+    /// Somebody types, or no longer.
+    Typing {
+        /// Where.
+        convo: ConvoId,
+        /// Who.
+        user: UserId,
+        /// Whether he does.
+        active: bool,
     },
     /// An account changed.
     Account(AccountLetter),
@@ -128,6 +137,10 @@ pub fn read(hub: &Hub, letter: Letter) -> bool {
             (Outcome::Marked(Receipt { convo, user, delivered, read, ts }), shows_read)
         }
         Letter::Own { convo, user, settings } => (Outcome::OwnChanged { convo, user, settings }, true),
+        Letter::Typing { convo, user, active } => {
+            hub.typing_elsewhere(Typing { convo, user, active });
+            return false;
+        }
         // Not the hub's.
         Letter::Account(_) => return false,
         Letter::Hint { convo, last, since } => {

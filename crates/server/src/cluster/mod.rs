@@ -136,6 +136,9 @@ impl Cluster {
         tasks.spawn(
             until(stop).run_until_cancelled_owned(async move { watch::leftovers(&own, &watched).await }),
         );
+        let (own, watched) = (Arc::clone(outgoing), Arc::clone(parts));
+        tasks
+            .spawn(until(stop).run_until_cancelled_owned(async move { watch::typing(&own, &watched).await }));
         let (watched, of_accounts) = (Arc::clone(parts), accounts.clone());
         tasks.spawn(
             until(stop)

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tertulia_domain::hub::Close;
+use tertulia_domain::hub::{Close, Typing};
 use tertulia_domain::log::Commit;
 use tertulia_fabric::live::Topic;
 use tertulia_protocol::event::CloseReason;
@@ -19,6 +19,8 @@ use crate::accounts::{AccountsService, AuthError, Identity};
 const BARRIER_EVERY: Duration = Duration::from_millis(100);
 /// How often what was left untold is looked for, and how old it is then.
 const LEFTOVERS_EVERY: Duration = Duration::from_secs(1);
+/// How often other nodes are told who types.
+const TYPING_EVERY: Duration = Duration::from_millis(150);
 /// The longest wait, about, while the store does not answer.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How many rows of the journal, or entries, are read at a time.
@@ -194,6 +196,23 @@ async fn read_what_was_missed(parts: &Parts) -> Result<(), StoreError> {
         }
         if is_last {
             tokio::time::sleep(parts.random.jitter(BARRIER_EVERY)).await;
+        }
+    }
+}
+
+/// Tells who types. What cannot be told now is not told later.
+pub(super) async fn typing(outgoing: &Outgoing, parts: &Parts) {
+    loop {
+        tokio::time::sleep(TYPING_EVERY).await;
+        let typing = parts.hub.take_typing();
+        if typing.is_empty() || !parts.link.is_whole() {
+            continue;
+        }
+        let letters = typing.into_iter().map(|Typing { convo, user, active }| {
+            (Topic::Conversation(convo), Letter::Typing { convo, user, active })
+        });
+        if let Err(error) = parts.live.publish(outgoing.messages(letters)).await {
+            tracing::debug!(%error, "who types was not told");
         }
     }
 }

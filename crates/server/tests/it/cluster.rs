@@ -82,6 +82,9 @@ async fn what_happens_on_one_node_is_seen_on_the_other() {
 
     let receipts = format!("/api/conversations/{group}/receipts");
     bo.put(&cluster.nodes[1], &receipts, Some(json!({ "readSeq": 41 }))).await.expect(204);
+    of_bo.say(json!({ "type": "typing", "convoId": group, "active": true })).await;
+    let typing = of_ana.wait_for("typing").await;
+    assert_eq!((&typing["userId"], &typing["active"]), (&json!(bo.id), &json!(true)));
     ana.patch(&cluster.nodes[0], &format!("/api/conversations/{group}"), json!({ "title": "té" }))
         .await
         .expect(200);
