@@ -49,7 +49,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "TERTULIA_STORE", value_name = "URL", hide_env_values = true, value_parser = store_at)]
     store: Option<StoreAt>,
 
-    /// How nodes with one store tell each other what was sent: redis://[USER:PASSWORD@]HOST:PORT, several hosts of a
+    /// How nodes with one store tell each other what was sent: redis://HOST:PORT or redis://USER:PASSWORD@HOST:PORT, several hosts of a
     /// Redis Cluster by commas [default: there is one node]
     #[arg(long, env = "TERTULIA_LIVE", value_name = "URL", hide_env_values = true, value_parser = live_at)]
     live: Option<LiveAt>,
