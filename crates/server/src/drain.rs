@@ -6,6 +6,7 @@ use tertulia_domain::hub::Close;
 use tertulia_protocol::event::CloseReason;
 
 use crate::app::App;
+use crate::clock::Random;
 
 /// Sockets are told to go in this many slices.
 const SLICES: usize = 10;
@@ -25,7 +26,7 @@ pub(crate) async fn drain(app: &App) {
     let least = COME_BACK_MIN + COME_BACK_PER_SOCKET * u32::try_from(connections.len()).unwrap_or(u32::MAX);
     for slice in connections.chunks(connections.len().div_ceil(SLICES).max(100)) {
         for connection in slice {
-            connection.close(close(app, least));
+            connection.close(come_back(&app.random, least));
         }
         if slice.len() < connections.len() {
             tokio::time::sleep(PAUSE).await;
@@ -44,10 +45,11 @@ pub(crate) async fn drain(app: &App) {
 
 /// The close of a socket that has only begun.
 pub(crate) fn farewell(app: &App) -> Close {
-    close(app, COME_BACK_MIN)
+    come_back(&app.random, COME_BACK_MIN)
 }
 
-fn close(app: &App, least: Duration) -> Close {
-    let text = format!(r#"{{"retryAfterMs":{}}}"#, app.random.jitter(least).as_millis());
+/// The close of a socket whose client is to come back, after `least` to twice that.
+pub(crate) fn come_back(random: &Random, least: Duration) -> Close {
+    let text = format!(r#"{{"retryAfterMs":{}}}"#, random.jitter(least).as_millis());
     Close { reason: CloseReason::Draining, text }
 }

@@ -48,9 +48,14 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         }
     }
 
-    /// Forgets everything, and keeps nothing as long as it `is_blind`.
-    pub(super) fn forget_all(&self, is_blind: bool) {
+    /// Keeps nothing from now on, or again; what was kept before is forgotten.
+    pub(super) fn set_blind(&self, is_blind: bool) {
         self.is_blind.store(is_blind, Ordering::Release);
+        self.forget_all();
+    }
+
+    /// Forgets everything.
+    pub(super) fn forget_all(&self) {
         for shard in &self.shards {
             let mut shard = lock(shard);
             shard.changes += 1;
@@ -163,10 +168,13 @@ mod tests {
         let cache = Cache::new(320);
         cache.fill(cache.ticket(&1), 1, 1);
         let begun_before = cache.ticket(&2);
-        cache.forget_all(true);
+        cache.set_blind(true);
         cache.fill(cache.ticket(&1), 1, 1);
         assert_eq!(cache.get(&1), None);
-        cache.forget_all(false);
+        cache.forget_all();
+        cache.fill(cache.ticket(&1), 1, 1);
+        assert_eq!(cache.get(&1), None, "it is blind as before");
+        cache.set_blind(false);
         cache.fill(begun_before, 2, 2);
         assert_eq!(cache.get(&2), None, "it may have been read while nobody could tell of a change");
         cache.fill(cache.ticket(&1), 1, 1);

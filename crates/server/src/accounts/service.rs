@@ -187,13 +187,23 @@ impl AccountsService {
         self.inner.blocks.forget(&(by, other));
     }
 
-    /// Forgets all that other nodes may have changed, and remembers nothing as long as they cannot tell (`is_blind`).
-    pub fn forget_all(&self, is_blind: bool) {
+    /// Remembers nothing as long as other nodes cannot tell what they change (`is_blind`); what was remembered before is
+    /// forgotten.
+    pub fn set_blind(&self, is_blind: bool) {
         let Inner { tokens, devices, privacies, blocks, .. } = &*self.inner;
-        tokens.forget_all(is_blind);
-        devices.forget_all(is_blind);
-        privacies.forget_all(is_blind);
-        blocks.forget_all(is_blind);
+        tokens.set_blind(is_blind);
+        devices.set_blind(is_blind);
+        privacies.set_blind(is_blind);
+        blocks.set_blind(is_blind);
+    }
+
+    /// Forgets all that other nodes may have changed.
+    pub fn forget_all(&self) {
+        let Inner { tokens, devices, privacies, blocks, .. } = &*self.inner;
+        tokens.forget_all();
+        devices.forget_all();
+        privacies.forget_all();
+        blocks.forget_all();
     }
 
     /// What must happen here when a device is gone from the store.

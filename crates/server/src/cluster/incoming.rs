@@ -35,7 +35,7 @@ pub(super) async fn hear(outgoing: &Outgoing, parts: &Parts, accounts: &Accounts
                 );
                 link.breaks.fetch_add(1, Ordering::AcqRel);
                 // Others may change what is remembered here, and cannot tell.
-                accounts.forget_all(true);
+                accounts.set_blind(true);
             }
             Heard::Restored => link.restored.notify_one(),
         }
@@ -54,7 +54,7 @@ fn hear_of_account(parts: &Parts, accounts: &AccountsService, letter: AccountLet
         }
         AccountLetter::Block { by, other } => accounts.forget_block(by, other),
         AccountLetter::Anything => {
-            accounts.forget_all(false);
+            accounts.forget_all();
             parts.link.recheck.notify_one();
         }
     }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tertulia_domain::hub::Hub;
 use tertulia_fabric::NodeId;
 use tertulia_fabric::live::{Ear, Live};
@@ -119,35 +120,24 @@ impl Cluster {
 
     /// Begins to tell and to hear, until `stop`.
     pub fn start(&self, accounts: &AccountsService, ear: Ear, tasks: &TaskTracker, stop: &CancellationToken) {
-        let Self { outgoing, topics, parts } = self;
-        let until = |stop: &CancellationToken| stop.clone();
-        let (own, sent) = (Arc::clone(outgoing), Arc::clone(parts));
-        tasks.spawn(until(stop).run_until_cancelled_owned(async move { own.send(&sent).await }));
-        let (own, heard, of_accounts) = (Arc::clone(outgoing), Arc::clone(parts), accounts.clone());
-        tasks.spawn(until(stop).run_until_cancelled_owned(async move {
-            incoming::hear(&own, &heard, &of_accounts, ear).await;
-        }));
-        tasks.spawn(until(stop).run_until_cancelled_owned(topics.clone().run()));
-        let (own, watched) = (Arc::clone(outgoing), Arc::clone(parts));
-        tasks.spawn(
-            until(stop).run_until_cancelled_owned(async move { watch::barrier(&own, &watched).await }),
-        );
-        let (own, watched) = (Arc::clone(outgoing), Arc::clone(parts));
-        tasks.spawn(
-            until(stop).run_until_cancelled_owned(async move { watch::leftovers(&own, &watched).await }),
-        );
-        let (own, watched) = (Arc::clone(outgoing), Arc::clone(parts));
-        tasks
-            .spawn(until(stop).run_until_cancelled_owned(async move { watch::typing(&own, &watched).await }));
-        let (watched, of_accounts) = (Arc::clone(parts), accounts.clone());
-        tasks.spawn(
-            until(stop)
-                .run_until_cancelled_owned(async move { watch::devices(&watched, &of_accounts).await }),
-        );
-        let (watched, of_accounts) = (Arc::clone(parts), accounts.clone());
-        tasks.spawn(
-            until(stop)
-                .run_until_cancelled_owned(async move { watch::make_good(&watched, &of_accounts).await }),
-        );
+        let spawn = |task: BoxFuture<'static, ()>| {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(task));
+        };
+        let own = || (Arc::clone(&self.outgoing), Arc::clone(&self.parts), accounts.clone());
+        let (outgoing, parts, _) = own();
+        spawn(Box::pin(async move { outgoing.send(&parts).await }));
+        let (outgoing, parts, accounts) = own();
+        spawn(Box::pin(async move { incoming::hear(&outgoing, &parts, &accounts, ear).await }));
+        spawn(Box::pin(self.topics.clone().run()));
+        let (outgoing, parts, _) = own();
+        spawn(Box::pin(async move { watch::barrier(&outgoing, &parts).await }));
+        let (outgoing, parts, _) = own();
+        spawn(Box::pin(async move { watch::leftovers(&outgoing, &parts).await }));
+        let (outgoing, parts, _) = own();
+        spawn(Box::pin(async move { watch::typing(&outgoing, &parts).await }));
+        let (_, parts, accounts) = own();
+        spawn(Box::pin(async move { watch::devices(&parts, &accounts).await }));
+        let (_, parts, accounts) = own();
+        spawn(Box::pin(async move { watch::make_good(&parts, &accounts).await }));
     }
 }

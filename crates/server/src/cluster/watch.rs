@@ -4,16 +4,16 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tertulia_domain::hub::{Close, Typing};
+use tertulia_domain::hub::Typing;
 use tertulia_domain::log::Commit;
 use tertulia_fabric::live::Topic;
-use tertulia_protocol::event::CloseReason;
 use tertulia_protocol::{ConvoId, EntryKind, Seq};
 use tertulia_store::{Logged, StoreError, Touched};
 
 use super::letters::{self, Letter};
 use super::{Outgoing, Parts};
 use crate::accounts::{AccountsService, AuthError, Identity};
+use crate::drain;
 
 /// How often the position moves.
 const BARRIER_EVERY: Duration = Duration::from_millis(100);
@@ -149,7 +149,11 @@ pub(super) async fn make_good(parts: &Parts, accounts: &AccountsService) {
         parts.link.restored.notified().await;
         // If it breaks again meanwhile, this was for nothing, and is done again.
         let mended = parts.link.breaks.load(Ordering::Acquire);
-        accounts.forget_all(false);
+        accounts.set_blind(false);
+        if parts.link.breaks.load(Ordering::Acquire) != mended {
+            // Whoever hears of the break may have said so before this took it back.
+            accounts.set_blind(true);
+        }
         parts.link.recheck.notify_one();
         let mut pace = Pace::new(parts, BARRIER_EVERY);
         loop {
@@ -221,21 +225,33 @@ pub(super) async fn typing(outgoing: &Outgoing, parts: &Parts) {
 pub(super) async fn devices(parts: &Parts, accounts: &AccountsService) {
     loop {
         parts.link.recheck.notified().await;
-        for connection in parts.hub.connections() {
-            let identity = Identity { user: connection.user, device: connection.device };
-            if let Err(AuthError::Unauthenticated) = accounts.recheck(identity).await {
-                parts.hub.revoke(identity.user, identity.device);
+        let mut pace = Pace::new(parts, BARRIER_EVERY);
+        loop {
+            let looked_at = look_at_devices(parts, accounts).await;
+            if looked_at.is_ok() {
+                break;
             }
+            pace.wait(&looked_at, "find out which devices are gone").await;
         }
     }
+}
+
+async fn look_at_devices(parts: &Parts, accounts: &AccountsService) -> Result<(), StoreError> {
+    for connection in parts.hub.connections() {
+        let identity = Identity { user: connection.user, device: connection.device };
+        match accounts.recheck(identity).await {
+            Ok(()) => {}
+            Err(AuthError::Unauthenticated) => parts.hub.revoke(identity.user, identity.device),
+            Err(AuthError::Store(error)) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// So much was missed that nobody knows what: those who are here come back, and read it as they do after any absence.
 fn begin_anew(parts: &Parts) {
     tracing::warn!("the link was broken for so long that those who are here have to come back");
     for connection in parts.hub.connections() {
-        let wait = parts.random.jitter(Duration::from_millis(500)).as_millis();
-        let text = format!(r#"{{"retryAfterMs":{wait}}}"#);
-        connection.close(Close { reason: CloseReason::Draining, text });
+        connection.close(drain::come_back(&parts.random, Duration::from_millis(500)));
     }
 }
