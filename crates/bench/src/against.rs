@@ -1,4 +1,5 @@
-//! The same scenario on a server and on the [floor](crate::floor) in turn, and how they compare.
+//! The same scenario on a server and on something else in turn, and how they compare: on the [floor](crate::floor), on
+//! another server, or as bare appends into a database.
 
 mod child;
 mod text;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::appends::Appends;
 use crate::bench::{self, Options};
 use crate::error::Error;
 use crate::process::Process;
@@ -21,13 +23,27 @@ const DATA_FILE: &str = "tertulia.db";
 /// What a floor can play: it relays messages, and has neither rules nor a memory of what was said.
 const PLAYED: [&str; 3] = ["pairs", "group", "rooms"];
 
+/// What a server is compared with.
+#[derive(Debug, Clone)]
+pub enum Rival {
+    /// A relay without store and rules.
+    Floor {
+        /// The program that is a floor if it is told `bench floor`: this one.
+        program: PathBuf,
+        /// Whether it syncs what it relays.
+        synced: bool,
+    },
+    /// Another service, by the addresses of its nodes.
+    Service(Vec<String>),
+    /// The same messages, appended into the PostgreSQL database with this address.
+    Appends(String),
+}
+
 /// How a server is compared.
 #[derive(Debug, Clone)]
 pub struct Against {
-    /// The program that is a floor if it is told `bench floor`: this one.
-    pub program: PathBuf,
-    /// Whether the floor syncs what it relays.
-    pub synced: bool,
+    /// With what.
+    pub rival: Rival,
     /// How often both are measured.
     pub rounds: usize,
 }
@@ -38,7 +54,7 @@ pub struct Against {
 pub struct Comparison {
     /// Which scenario.
     pub scenario: &'static str,
-    /// What the server was compared with: `floor` or `floor-memory`.
+    /// What the server was compared with: `floor`, `floor-memory`, `service` or `appends`.
     pub against: &'static str,
     /// The figures that matter, by the names that they have in a report.
     pub figures: BTreeMap<&'static str, Figure>,
@@ -53,9 +69,9 @@ pub struct Comparison {
 pub struct Figure {
     /// The server's; the median of all rounds.
     pub server: f64,
-    /// The floor's; the median of all rounds.
-    pub floor: f64,
-    /// The server's by the floor's, in the same round; the median of all rounds.
+    /// The other's; the median of all rounds.
+    pub other: f64,
+    /// The server's by the other's, in the same round; the median of all rounds.
     pub ratio: f64,
 }
 
@@ -64,15 +80,15 @@ pub struct Figure {
 pub struct Round {
     /// The server.
     pub server: Report,
-    /// The floor.
-    pub floor: Report,
+    /// What it is compared with.
+    pub other: Report,
 }
 
 /// Takes a figure of a report.
 type Take = fn(&LoadFigures) -> Option<f64>;
 
 /// The figures that are compared: their names in JSON and in words.
-const COMPARED: [(&str, &str, Take); 10] = [
+const COMPARED: [(&str, &str, Take); 11] = [
     ("ackedPerSecond", "acked/s", |load| Some(load.acked_per_second)),
     ("deliveriesPerSecond", "deliveries/s", |load| Some(load.deliveries_per_second)),
     ("sendToAckP50Micros", "send→ack p50, µs", |load| p50(load.send_to_ack)),
@@ -81,8 +97,11 @@ const COMPARED: [(&str, &str, Take); 10] = [
     ("sendToReceiveP99Micros", "send→receive p99, µs", |load| p99(load.send_to_receive)),
     ("sendToLastP50Micros", "send→last p50, µs", |load| p50(load.send_to_last)),
     ("sendToLastP99Micros", "send→last p99, µs", |load| p99(load.send_to_last)),
-    ("serverCpuMicrosPerDelivery", "server CPU a delivery, µs", |load| cpu(load.server_cpu)),
-    ("generatorCpuMicrosPerDelivery", "generator CPU a delivery, µs", |load| cpu(load.generator_cpu)),
+    ("serverCpuMicrosPerMessage", "server CPU a message, µs", |load| {
+        Some(load.server_cpu?.micros_per_message)
+    }),
+    ("serverCpuMicrosPerDelivery", "server CPU a delivery, µs", |load| cpu(load, load.server_cpu)),
+    ("generatorCpuMicrosPerDelivery", "generator CPU a delivery, µs", |load| cpu(load, load.generator_cpu)),
 ];
 
 fn p50(latency: Option<Latency>) -> Option<f64> {
@@ -93,8 +112,9 @@ fn p99(latency: Option<Latency>) -> Option<f64> {
     latency.map(|latency| latency.p99_micros)
 }
 
-fn cpu(cpu: Option<Cpu>) -> Option<f64> {
-    cpu.map(|cpu| cpu.micros_per_delivery)
+/// Where nobody hears anything there is no cost of it.
+fn cpu(load: &LoadFigures, cpu: Option<Cpu>) -> Option<f64> {
+    cpu.filter(|_| load.delivered > 0).map(|cpu| cpu.micros_per_delivery)
 }
 
 impl Against {
@@ -108,42 +128,92 @@ impl Against {
         options: &Options,
         shutdown: CancellationToken,
     ) -> Result<Comparison, Error> {
-        let name = scenario.name();
-        if !PLAYED.contains(&name) {
-            let played = PLAYED.join(", ");
-            return Err(Error::Arguments(format!(
-                "{name} cannot be measured against a floor, which only relays messages: {played} can"
-            )));
-        }
+        self.rival.check(scenario)?;
         let mut rounds = Vec::new();
         for _ in 0..self.rounds.max(1) {
             let server = bench::run(scenario, options, shutdown.clone()).await?;
-            let pid = server.conditions.server.pid;
-            let data = pid.and_then(|pid| Process { pid }.folder_of(DATA_FILE));
-            let floor = Child::start(&self.program, self.synced, data.as_deref()).await?;
-            let of_floor = Options {
-                server: floor.url.clone(),
-                server_pid: Some(floor.pid()),
-                // Users of a floor end with it.
-                users_file: None,
-                ..options.clone()
-            };
-            let floor = bench::run(scenario, &of_floor, shutdown.clone()).await?;
-            rounds.push(Round { server, floor });
+            let other = self.rival.run(scenario, options, &server, shutdown.clone()).await?;
+            rounds.push(Round { server, other });
         }
-        Ok(Comparison::new(name, self.synced, rounds))
+        Ok(Comparison::new(scenario.name(), self.rival.name(), rounds))
+    }
+}
+
+impl Rival {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Floor { synced: true, .. } => "floor",
+            Self::Floor { synced: false, .. } => "floor-memory",
+            Self::Service(_) => "service",
+            Self::Appends(_) => "appends",
+        }
+    }
+
+    fn check(&self, scenario: &Scenario) -> Result<(), Error> {
+        let name = scenario.name();
+        match self {
+            Self::Floor { .. } if !PLAYED.contains(&name) => {
+                let played = PLAYED.join(", ");
+                Err(Error::Arguments(format!(
+                    "{name} cannot be measured against a floor, which only relays messages: {played} can"
+                )))
+            }
+            Self::Appends(_) => self.appends(scenario).map(drop),
+            Self::Floor { .. } | Self::Service(_) => Ok(()),
+        }
+    }
+
+    fn appends(&self, scenario: &Scenario) -> Result<Appends, Error> {
+        match scenario {
+            Scenario::Pairs(pairs) => Appends::beside(pairs),
+            _ => Err(Error::Arguments("bare appends stand beside pairs alone".into())),
+        }
+    }
+
+    /// Measures it, after the server.
+    async fn run(
+        &self,
+        scenario: &Scenario,
+        options: &Options,
+        server: &Report,
+        shutdown: CancellationToken,
+    ) -> Result<Report, Error> {
+        match self {
+            Self::Floor { program, synced } => {
+                let pid = server.conditions.server.pid;
+                let data = pid.and_then(|pid| Process { pid }.folder_of(DATA_FILE));
+                let floor = Child::start(program, *synced, data.as_deref()).await?;
+                let options = Options {
+                    servers: vec![floor.url.clone()],
+                    server_pid: Some(floor.pid()),
+                    // Users of a floor end with it.
+                    users_file: None,
+                    beside: Vec::new(),
+                    ..options.clone()
+                };
+                bench::run(scenario, &options, shutdown).await
+            }
+            Self::Service(servers) => {
+                // Users belong to a service.
+                let users_file = options.users_file.as_ref().map(|file| file.with_extension("other.json"));
+                let servers = servers.clone();
+                let options = Options { servers, server_pid: None, users_file, ..options.clone() };
+                bench::run(scenario, &options, shutdown).await
+            }
+            Self::Appends(address) => self.appends(scenario)?.run(address, options, shutdown).await,
+        }
     }
 }
 
 impl Comparison {
-    fn new(scenario: &'static str, synced: bool, rounds: Vec<Round>) -> Self {
+    fn new(scenario: &'static str, against: &'static str, rounds: Vec<Round>) -> Self {
         Self {
             scenario,
-            against: if synced { "floor" } else { "floor-memory" },
-            figures: figures(rounds.iter().map(|round| (&round.server, &round.floor)).filter_map(
-                |(server, floor)| Some((server.findings.load.as_ref()?, floor.findings.load.as_ref()?)),
+            against,
+            figures: figures(rounds.iter().map(|round| (&round.server, &round.other)).filter_map(
+                |(server, other)| Some((server.findings.load.as_ref()?, other.findings.load.as_ref()?)),
             )),
-            valid: rounds.iter().all(|round| round.server.valid && round.floor.valid),
+            valid: rounds.iter().all(|round| round.server.valid && round.other.valid),
             rounds,
         }
     }
@@ -156,12 +226,12 @@ fn figures<'a>(
     let rounds: Vec<_> = rounds.into_iter().collect();
     let figure = |take: Take| {
         let both: Vec<(f64, f64)> =
-            rounds.iter().filter_map(|(server, floor)| Some((take(server)?, take(floor)?))).collect();
+            rounds.iter().filter_map(|(server, other)| Some((take(server)?, take(other)?))).collect();
         Some(Figure {
             server: median(both.iter().map(|(server, _)| *server))?,
-            floor: median(both.iter().map(|(_, floor)| *floor))?,
+            other: median(both.iter().map(|(_, other)| *other))?,
             ratio: median(
-                both.iter().filter(|(_, floor)| *floor > 0.0).map(|(server, floor)| server / floor),
+                both.iter().filter(|(_, other)| *other > 0.0).map(|(server, other)| server / other),
             )?,
         })
     };
@@ -203,6 +273,8 @@ mod tests {
             send_to_last: None,
             generator_late: None,
             server_cpu: None,
+            beside: Vec::new(),
+            costs: Vec::new(),
             generator_cpu: None,
         }
     }
@@ -211,17 +283,17 @@ mod tests {
     fn a_ratio_is_of_what_was_measured_in_one_round_and_the_median_of_all() {
         // In the second round the machine was slow, for both of them.
         let rounds = [(600.0, 1_000.0), (60.0, 80.0), (500.0, 1_000.0)];
-        let rounds = rounds.map(|(server, floor)| (load(server, Some(3.0)), load(floor, Some(2.0))));
-        let figures = figures(rounds.iter().map(|(server, floor)| (server, floor)));
+        let rounds = rounds.map(|(server, other)| (load(server, Some(3.0)), load(other, Some(2.0))));
+        let figures = figures(rounds.iter().map(|(server, other)| (server, other)));
         let deliveries = figures["deliveriesPerSecond"];
-        assert_eq!(deliveries, Figure { server: 500.0, floor: 1_000.0, ratio: 0.6 });
+        assert_eq!(deliveries, Figure { server: 500.0, other: 1_000.0, ratio: 0.6 });
         assert_eq!(figures["sendToAckP99Micros"].ratio, 1.5);
     }
 
     #[test]
     fn what_one_of_both_does_not_know_is_not_compared() {
         let (with, without, idle) = (load(1.0, Some(2.0)), load(1.0, None), load(0.0, None));
-        let figures_of = |server, floor| figures([(server, floor)]);
+        let figures_of = |server, other| figures([(server, other)]);
         assert!(!figures_of(&with, &without).contains_key("sendToAckP99Micros"));
         assert!(
             !figures_of(&with, &idle).contains_key("deliveriesPerSecond"),

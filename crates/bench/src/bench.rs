@@ -1,6 +1,5 @@
 //! One run: from arguments to a report.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,28 +7,30 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use indicatif::{BinaryBytes, HumanCount};
-use reqwest::Url;
 use tertulia_protocol::ConvoId;
 use tokio_util::sync::CancellationToken;
 
 use crate::chronicle::{Chronicle, Readers};
 use crate::conditions::Conditions;
-use crate::crowd::{Api, Crowd};
+use crate::crowd::Crowd;
 use crate::error::Error;
-use crate::load::generator::{Generator, Target};
+use crate::load::generator::Generator;
 use crate::load::plan::Load;
 use crate::process::Process;
 use crate::progress::Progress;
 use crate::report::{Findings, LoadFigures, MemoryPoint, Report, SetUp};
 use crate::scenario::Scenario;
+use crate::service::{Beside, Service};
 
 /// What all scenarios have in common.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The server's address, such as `http://127.0.0.1:8080`.
-    pub server: String,
-    /// The server's process; if absent, the one of this machine that listens on the port.
+    /// The addresses of all nodes, such as `http://127.0.0.1:8080`; one at least.
+    pub servers: Vec<String>,
+    /// The server's process, if there is one node; if absent, the one of this machine that listens on the port.
     pub server_pid: Option<u32>,
+    /// Servers of this machine that work for the nodes, and whose CPU belongs to what a message costs.
+    pub beside: Vec<Beside>,
     /// Where users and conversations are kept from run to run.
     pub users_file: Option<PathBuf>,
     /// Threads of the generator; one for every two cores if absent: the server beside it needs the others.
@@ -58,33 +59,26 @@ pub async fn run(
     if options.history.is_some() {
         scenario.check_history()?;
     }
-    let (target, port) = target(&options.server)?;
-    let api = Api::new(&options.server)?;
-    let metrics = api.text("/metrics").await?;
-    let is_here = target.address.ip().is_loopback();
-    let server = match options.server_pid {
-        Some(pid) => Some(Process { pid }),
-        None => is_here.then(|| Process::listening_on(port)).flatten(),
-    };
+    let service = Service::find(&options.servers, options.server_pid, &options.beside)?;
+    let metrics = service.api().text("/metrics").await?;
     let half = || (available_parallelism().map_or(1, usize::from) / 2).max(1);
     let threads = options.threads.map_or_else(half, usize::from);
-    let mut conditions = Conditions::new(threads, &options.server, &metrics, server);
+    let mut conditions = Conditions::new(threads, &options.servers.join(","), &metrics, service.process());
     conditions.history.clone_from(&options.history);
     let chronicle = options.history.as_deref().map(Chronicle::create).transpose()?;
     let mut bench = Bench {
-        crowd: Crowd::open(api, options.users_file.clone())?,
+        crowd: Crowd::open(service.api().clone(), options.users_file.clone())?,
         progress: Progress::new(shutdown),
         warm_up: options.warm_up,
         measured: options.measured,
         began: Instant::now(),
         set_up_took: Duration::ZERO,
-        target,
+        service,
         threads,
-        server,
         chronicle: chronicle.map(Arc::new),
     };
     let mut findings = scenario.run(&mut bench).await?;
-    if server.is_none() {
+    if bench.service.process().is_none() {
         findings
             .notes
             .push("the server's process is not known here, nor what it costs: see --server-pid".into());
@@ -94,7 +88,7 @@ pub async fn run(
         conversations_made: bench.crowd.conversations_made,
         seconds: bench.set_up_took.as_secs_f64(),
     };
-    Report::new(scenario, options, conditions, set_up, findings)
+    Report::new(scenario.name(), scenario, options, conditions, set_up, findings)
 }
 
 /// What a scenario works with.
@@ -102,12 +96,11 @@ pub async fn run(
 pub(crate) struct Bench {
     pub(crate) crowd: Crowd,
     pub(crate) progress: Progress,
-    pub(crate) server: Option<Process>,
+    pub(crate) service: Service,
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
     began: Instant,
     set_up_took: Duration,
-    pub(crate) target: Target,
     pub(crate) threads: usize,
     pub(crate) chronicle: Option<Arc<Chronicle>>,
 }
@@ -120,7 +113,7 @@ impl Bench {
     pub(crate) async fn connect(&mut self, load: Load) -> Result<Generator, Error> {
         self.set_up_is_done();
         let chronicle = self.chronicle.clone();
-        Generator::connect(load, &self.target, self.threads, chronicle, &self.progress).await
+        Generator::connect(load, &self.service.targets, self.threads, chronicle, &self.progress).await
     }
 
     /// Users and conversations are there.
@@ -140,7 +133,7 @@ impl Bench {
         let readers = self.begin_history(members, convos).await?;
         let generator = self.connect(load).await?;
         let mut memory = vec![self.memory("before")];
-        let played = generator.play(self.warm_up, self.measured, self.server, &self.progress).await?;
+        let played = generator.play(self.warm_up, self.measured, &self.service, &self.progress).await?;
         memory.push(self.memory("after"));
         let tally = generator.leave().await?;
         let mut findings = Findings {
@@ -194,48 +187,6 @@ impl Bench {
 
     /// What both processes hold now.
     pub(crate) fn memory(&self, when: &'static str) -> MemoryPoint {
-        MemoryPoint {
-            when,
-            server: self.server.and_then(Process::memory),
-            generator: Process::own().memory(),
-        }
-    }
-}
-
-/// Where the sockets connect to, and the port.
-fn target(server: &str) -> Result<(Target, u16), Error> {
-    let wrong = |why: &str| Error::Arguments(format!("{server:?} {why}: write http://HOST:PORT"));
-    let url: Url = server.parse().map_err(|_| wrong("is no address"))?;
-    if url.scheme() != "http" {
-        return Err(wrong("is not measured: what TLS costs is not the server's"));
-    }
-    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-        return Err(wrong("has no host"));
-    };
-    let what = format!("look up {host}");
-    let addresses = (host.trim_matches(['[', ']']), port).to_socket_addrs().map_err(Error::io(what))?;
-    // A server listens on IPv4 more often than on IPv6.
-    let addresses: Vec<SocketAddr> = addresses.collect();
-    let address = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
-    let &address = address.ok_or_else(|| wrong("has no address"))?;
-    Ok((Target { address, host: format!("{host}:{port}") }, port))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::target;
-
-    #[test]
-    fn a_server_is_a_plain_http_address() {
-        let (found, port) = target("http://127.0.0.1:8080").unwrap();
-        assert_eq!(
-            (found.address.to_string().as_str(), found.host.as_str()),
-            ("127.0.0.1:8080", "127.0.0.1:8080")
-        );
-        assert_eq!(port, 8080);
-        assert_eq!(target("http://[::1]:81/").unwrap().0.address.to_string(), "[::1]:81");
-        for wrong in ["localhost", "https://localhost", "127.0.0.1:8080", "http://"] {
-            assert!(target(wrong).is_err(), "{wrong}");
-        }
+        MemoryPoint { when, server: self.service.memory(), generator: Process::own().memory() }
     }
 }

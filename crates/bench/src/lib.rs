@@ -15,6 +15,7 @@
 mod error;
 pub mod scenario;
 
+mod appends;
 mod bench;
 
 mod crowd;
@@ -33,6 +34,7 @@ mod progress;
 pub mod report;
 mod sampling;
 mod seeded;
+mod service;
 
 pub mod against;
 pub mod floor;
@@ -40,3 +42,4 @@ pub mod floor;
 pub use bench::{Options, run};
 pub use error::Error;
 pub use scenario::Scenario;
+pub use service::Beside;

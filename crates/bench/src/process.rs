@@ -1,5 +1,6 @@
 //! What a process costs, as `/proc` tells it. Where there is no `/proc`, nothing is known.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -61,6 +62,40 @@ impl Process {
         Some(TICK * (times.next()?? + times.next()??))
     }
 
+    /// The same of it and of all that it has started, those included that have ended and were waited for.
+    pub(crate) fn cpu_with_descendants(self) -> Option<Duration> {
+        let children = Self::children();
+        let mut sum = self.read("stat").and_then(|stat| of_children(&stat)).unwrap_or_default();
+        let (mut left, mut is_root) = (vec![self.pid], true);
+        while let Some(pid) = left.pop() {
+            match (Self { pid }.cpu(), is_root) {
+                (Some(cpu), _) => sum += cpu,
+                (None, true) => return None,
+                // It has ended since it was found.
+                (None, false) => {}
+            }
+            is_root = false;
+            left.extend(children.get(&pid).into_iter().flatten());
+        }
+        Some(sum)
+    }
+
+    /// All processes, by who has started them.
+    fn children() -> HashMap<u32, Vec<u32>> {
+        let mut children = HashMap::<_, Vec<_>>::new();
+        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for pid in pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+            let parent = Self { pid }.read("stat").and_then(|stat| {
+                let (_, fields) = stat.rsplit_once(')')?;
+                fields.split_whitespace().nth(1)?.parse::<u32>().ok()
+            });
+            if let Some(parent) = parent {
+                children.entry(parent).or_default().push(pid);
+            }
+        }
+        children
+    }
+
     /// The memory that it holds.
     pub(crate) fn memory(self) -> Option<Memory> {
         let text = self.read("smaps_rollup")?;
@@ -99,6 +134,13 @@ impl Process {
     }
 }
 
+/// The time of a process's children that have ended, from its `stat`: `cutime` and `cstime`, fields 16 and 17.
+fn of_children(stat: &str) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(13).map(|field| field.parse::<u32>().ok());
+    Some(TICK * (times.next()?? + times.next()??))
+}
+
 /// The inode of the socket in a line of `/proc/net/tcp`, if it listens on `port`.
 fn listener(line: &str, port: u16) -> Option<&str> {
     let fields: Vec<&str> = line.split_whitespace().collect();
@@ -123,6 +165,30 @@ mod tests {
         assert!(memory.pss_bytes > 100_000 && memory.rss_bytes >= memory.pss_bytes, "{memory:?}");
         assert!(found.resident().unwrap() > 100_000);
         assert!(found.command().unwrap().contains("tertulia_bench"));
+    }
+
+    #[test]
+    fn what_a_process_has_started_counts_with_it() {
+        // It works for two tenths of a second at least, in a child of the child.
+        let script = "sh -c 'while :; do :; done' & echo $!; wait";
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", script]).stdout(std::process::Stdio::piped());
+        let mut shell = shell.spawn().unwrap();
+        let mut busy = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.take().unwrap()), &mut busy)
+            .unwrap();
+        let (busy, root) = (Process { pid: busy.trim().parse().unwrap() }, Process { pid: shell.id() });
+        let worked = Duration::from_millis(200);
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while busy.cpu().unwrap() < worked {
+            assert!(std::time::Instant::now() < deadline, "it does not work");
+            std::thread::yield_now();
+        }
+        assert!(root.cpu_with_descendants().unwrap() >= worked);
+        assert!(root.cpu().unwrap() < worked);
+        std::process::Command::new("kill").arg("-9").arg(busy.pid.to_string()).status().unwrap();
+        shell.wait().unwrap();
+        assert_eq!(root.cpu_with_descendants(), None);
     }
 
     #[test]

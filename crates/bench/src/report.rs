@@ -15,7 +15,7 @@ use crate::load::generator::Played;
 use crate::load::tally::Tally;
 pub use crate::process::Memory;
 pub use crate::sampling::Sample;
-use crate::scenario::{AbuseFigures, CatchupFigures, HistoryFigures, Scenario, StormFigures, TypingFigures};
+use crate::scenario::{AbuseFigures, CatchupFigures, HistoryFigures, StormFigures, TypingFigures};
 pub use percentiles::Percentiles;
 
 /// A shorter run says nothing.
@@ -121,8 +121,14 @@ pub struct LoadFigures {
     pub samples: Vec<Sample>,
     /// How late the generator itself was, in an open loop; part of all latencies.
     pub generator_late: Option<Latency>,
-    /// The server's CPU.
+    /// The server's CPU; of several nodes all together.
     pub server_cpu: Option<Cpu>,
+    /// That of each server beside them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<(String, Cpu)>,
+    /// What the nodes did elsewhere for the messages.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub costs: Vec<Cost>,
     /// The generator's.
     pub generator_cpu: Option<Cpu>,
 }
@@ -139,6 +145,16 @@ pub struct Cpu {
     pub micros_per_message: f64,
     /// Divided by the deliveries.
     pub micros_per_delivery: f64,
+}
+
+/// What the nodes did elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cost {
+    /// What is counted.
+    pub what: &'static str,
+    /// How much of it.
+    pub count: f64,
 }
 
 /// What connections cost the server.
@@ -173,13 +189,14 @@ pub struct MemoryPoint {
 
 impl Report {
     pub(crate) fn new(
-        scenario: &Scenario,
+        scenario: &'static str,
+        arguments: &impl Serialize,
         options: &Options,
         conditions: Conditions,
         set_up: SetUp,
         mut findings: Findings,
     ) -> Result<Self, Error> {
-        let arguments = serde_json::to_value(scenario).map_err(|error| Error::io("report")(error.into()))?;
+        let arguments = serde_json::to_value(arguments).map_err(|error| Error::io("report")(error.into()))?;
         // What is measured by `catchup` is each return.
         let is_timed = findings.catchup.is_none();
         if is_timed && options.measured < Duration::from_secs(SECONDS_MIN) {
@@ -193,7 +210,7 @@ impl Report {
             findings.notes.push("the generator is a debug build: it costs several times as much".into());
         }
         Ok(Self {
-            scenario: scenario.name(),
+            scenario,
             arguments,
             warm_up_seconds: options.warm_up.as_secs_f64(),
             conditions,
@@ -208,15 +225,16 @@ impl LoadFigures {
     pub(crate) fn new(tally: &Tally, played: &Played, measured: Duration) -> Self {
         let (acked, delivered): (u64, u64) = (tally.acked.iter().sum(), tally.delivered.iter().sum());
         let seconds = measured.as_secs_f64();
-        let cpu = |used: Option<Duration>| {
-            let used = used?.as_secs_f64();
-            Some(Cpu {
+        let cpu = |used: Duration| {
+            let used = used.as_secs_f64();
+            Cpu {
                 seconds: used,
                 cores: used / seconds,
                 micros_per_message: used * 1e6 / acked.max(1) as f64,
                 micros_per_delivery: used * 1e6 / delivered.max(1) as f64,
-            })
+            }
         };
+        let beside = played.used.beside.iter().map(|(name, used)| (name.clone(), cpu(*used)));
         Self {
             seconds,
             acked,
@@ -232,8 +250,10 @@ impl LoadFigures {
             send_to_receive_curve: tally.send_to_receive.curve(),
             samples: played.samples.clone(),
             generator_late: tally.lateness.summary(),
-            server_cpu: cpu(played.server_cpu),
-            generator_cpu: cpu(played.own_cpu),
+            server_cpu: played.used.nodes.map(cpu),
+            beside: beside.collect(),
+            costs: played.used.costs.clone(),
+            generator_cpu: played.own_cpu.map(cpu),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::process::Process;
+use crate::service::{Service, sum};
 
 /// The time between two samples: `/proc` counts CPU in hundredths of a second, so shorter ones would be noise.
 const EVERY: Duration = Duration::from_millis(250);
@@ -18,9 +19,9 @@ const EVERY: Duration = Duration::from_millis(250);
 pub struct Sample {
     /// Since the beginning.
     pub seconds: f64,
-    /// Cores of the server that were busy since the sample before.
+    /// Cores that were busy with the nodes since the sample before.
     pub server_cores: f64,
-    /// What of the server is resident.
+    /// What of the nodes is resident.
     pub server_bytes: u64,
 }
 
@@ -33,13 +34,14 @@ pub(crate) struct Sampler {
 
 impl Sampler {
     /// Begins; of a server that is not known it takes none.
-    pub(crate) fn begin(server: Option<Process>) -> Self {
+    pub(crate) fn begin(service: &Service) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ended);
-        let thread = server.and_then(|server| {
-            thread::Builder::new().name("bench-samples".into()).spawn(move || sample(server, &flag)).ok()
+        let nodes = service.processes().to_vec();
+        let thread = (!nodes.is_empty()).then(|| {
+            thread::Builder::new().name("bench-samples".into()).spawn(move || sample(&nodes, &flag)).ok()
         });
-        Self { ended, thread }
+        Self { ended, thread: thread.flatten() }
     }
 
     /// Ends; gives what was taken.
@@ -57,10 +59,10 @@ impl Drop for Sampler {
     }
 }
 
-fn sample(server: Process, ended: &AtomicBool) -> Vec<Sample> {
+fn sample(nodes: &[Process], ended: &AtomicBool) -> Vec<Sample> {
     let began = Instant::now();
     let mut samples = Vec::new();
-    let (mut at, mut used) = (Duration::ZERO, server.cpu());
+    let (mut at, mut used) = (Duration::ZERO, sum(nodes, Process::cpu));
     while !ended.load(Relaxed) {
         // Exact to the beginning, however long a sample takes.
         thread::park_timeout((at + EVERY).saturating_sub(began.elapsed()));
@@ -68,7 +70,7 @@ fn sample(server: Process, ended: &AtomicBool) -> Vec<Sample> {
         if now < at + EVERY {
             continue;
         }
-        let (cpu, memory) = (server.cpu(), server.resident());
+        let (cpu, memory) = (sum(nodes, Process::cpu), sum(nodes, Process::resident));
         if let (Some(cpu), Some(before), Some(server_bytes)) = (cpu, used, memory) {
             let cores = cpu.saturating_sub(before).as_secs_f64() / (now - at).as_secs_f64();
             samples.push(Sample { seconds: now.as_secs_f64(), server_cores: cores, server_bytes });

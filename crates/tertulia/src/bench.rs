@@ -10,14 +10,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::builder::TypedValueParser;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde::Serialize;
-use tertulia_bench::against::Against;
+use tertulia_bench::against::{Against, Rival};
 use tertulia_bench::floor::Floor;
 use tertulia_bench::scenario::{Group, Idle, Pace, Pairs, Traffic};
-use tertulia_bench::{Options, Scenario};
+use tertulia_bench::{Beside, Options, Scenario};
 use tertulia_protocol::rules::BODY_BYTES_MAX;
 use tokio_util::sync::CancellationToken;
 
@@ -164,12 +163,21 @@ impl TrafficArgs {
 
 #[derive(Debug, Args)]
 struct CommonArgs {
-    /// The server
-    #[arg(long, env = "TERTULIA_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    server: String,
+    /// The server; of a cluster all nodes, over which connections are spread
+    #[arg(
+        long,
+        env = "TERTULIA_SERVER",
+        value_name = "URL,…",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:8080"
+    )]
+    server: Vec<String>,
     /// The server's process [default: the one of this machine that listens on the port]
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
+    /// Servers of this machine that work for the nodes, by the ports on which they listen: their CPU is shown, too
+    #[arg(long, value_name = "NAME=PORT,…", value_delimiter = ',')]
+    beside: Vec<Beside>,
     /// Keeps users and conversations for later runs; it holds their secrets, and belongs to one data folder of a server
     #[arg(long, value_name = "FILE")]
     users_file: Option<PathBuf>,
@@ -182,13 +190,15 @@ struct CommonArgs {
     /// Threads of the generator [default: one for every two cores, as the server beside it needs the others]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Measures the same against a floor on this machine, too, and prints the ratio
+    /// Measures something else in turn, and prints the ratio
     ///
-    /// It is what a server of no store, no rules and no limits does at best: floor, with one file that it syncs, beside the
-    /// server's data folder; floor-memory, without. On a machine with neighbours the ratio says more than each figure.
-    #[arg(long, value_name = "FLOOR")]
-    against: Option<FloorKind>,
-    /// How often the server and the floor are measured in turn; the ratio is the median
+    /// floor is what a server of no store, no rules and no limits does at best, with one file that it syncs beside the
+    /// server's data folder; floor-memory the same without the file. http://… is another service, its nodes separated by
+    /// commas, with users of its own. postgres://… is a database into which the same messages are appended with nothing in
+    /// front of it (of pairs with --window). On a machine with neighbours the ratio says more than each figure.
+    #[arg(long, value_name = "floor|floor-memory|URL", value_parser = rival)]
+    against: Option<Rival>,
+    /// How often both are measured in turn; the ratio is the median
     #[arg(long, value_name = "N", default_value_t = 1, requires = "against", value_parser = many(1))]
     rounds: usize,
     /// Prints one JSON document
@@ -211,10 +221,21 @@ struct RecordArgs {
     history: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum FloorKind {
-    Floor,
-    FloorMemory,
+/// What a server is compared with, by its name or address.
+fn rival(text: &str) -> Result<Rival, String> {
+    let floor = |synced| {
+        let program = std::env::current_exe().map_err(|error| format!("cannot start a floor: {error}"))?;
+        Ok(Rival::Floor { program, synced })
+    };
+    match text {
+        "floor" => floor(true),
+        "floor-memory" => floor(false),
+        _ if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
+            Ok(Rival::Appends(text.to_owned()))
+        }
+        _ if text.starts_with("http://") => Ok(Rival::Service(text.split(',').map(str::to_owned).collect())),
+        _ => Err("it is floor, floor-memory, http://HOST:PORT or postgres://…".into()),
+    }
 }
 
 /// A number from `least` to 100,000.
@@ -241,7 +262,8 @@ pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow:
         other => split(other)?,
     };
     let options = Options {
-        server: common.server,
+        servers: common.server,
+        beside: common.beside,
         server_pid: common.server_pid,
         users_file: common.users_file,
         threads: common.threads,
@@ -257,12 +279,8 @@ pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow:
             }
             print(&report, report.valid, common.json)
         }
-        Some(kind) => {
-            let against = Against {
-                program: std::env::current_exe().context("cannot start a floor")?,
-                synced: kind == FloorKind::Floor,
-                rounds: common.rounds,
-            };
+        Some(rival) => {
+            let against = Against { rival, rounds: common.rounds };
             let comparison = against.run(&scenario, &options, shutdown).await?;
             print(&comparison, comparison.valid, common.json)
         }

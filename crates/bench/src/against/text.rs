@@ -16,15 +16,15 @@ impl Display for Comparison {
                 number + 1,
                 self.rounds.len(),
                 self.against,
-                round.floor
+                round.other
             )?;
         }
         writeln!(f, "{} against {}", self.scenario, self.against)?;
         writeln!(f, "  {:30}{:>14}{:>14}{:>9}", "", "server", self.against, "ratio")?;
         for (name, words, _) in COMPARED {
             if let Some(figure) = self.figures.get(name) {
-                let [server, floor] = [figure.server, figure.floor].map(rounded);
-                writeln!(f, "  {words:30}{server:>14}{floor:>14}{:>9.2}", figure.ratio)?;
+                let [server, other] = [figure.server, figure.other].map(rounded);
+                writeln!(f, "  {words:30}{server:>14}{other:>14}{:>9.2}", figure.ratio)?;
             }
         }
         let verdict = if self.valid { "valid" } else { "not valid: see the problems above" };

@@ -8,8 +8,8 @@ use tertulia_websocket::{CloseCode, Decoder, Event, client};
 
 use super::line::closed;
 use crate::load::KEY;
-use crate::load::generator::Target;
 use crate::load::handshake;
+use crate::service::Target;
 
 /// What is read at once.
 const INPUT_BYTES: usize = 64 * 1024;

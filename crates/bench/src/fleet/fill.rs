@@ -9,7 +9,7 @@ use super::caller::Caller;
 use super::frames::Frame;
 use crate::error::Error;
 use crate::load::Letter;
-use crate::load::generator::Target;
+use crate::service::Target;
 
 /// Messages that are unanswered at once.
 const WINDOW: u64 = 512;

@@ -6,8 +6,8 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use tertulia_websocket::{CloseCode, Decoder, Event, MESSAGE_BYTES_MAX, accept_key, client};
 
-use crate::load::generator::Target;
 use crate::load::{KEY, upgrade_request};
+use crate::service::Target;
 
 /// The longest answer to an upgrade.
 const ANSWER_BYTES_MAX: usize = 8 * 1024;

@@ -1,7 +1,6 @@
 //! All threads of the generator, from connecting to leaving.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -17,19 +16,12 @@ use crate::error::Error;
 use crate::process::Process;
 use crate::progress::Progress;
 use crate::sampling::{Sample, Sampler};
+use crate::service::{Service, Targets, Used};
 
 /// How often the threads are looked at while they work.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long the server may take for the rest after the last message was sent.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
-
-/// Where to connect.
-#[derive(Debug, Clone)]
-pub(crate) struct Target {
-    pub(crate) address: SocketAddr,
-    /// The `Host` of the request.
-    pub(crate) host: String,
-}
 
 /// What the threads and their owner tell each other.
 pub(super) struct Control {
@@ -116,7 +108,7 @@ pub(crate) struct Generator {
 /// What the load has cost while it counted.
 #[derive(Debug, Default)]
 pub(crate) struct Played {
-    pub(crate) server_cpu: Option<Duration>,
+    pub(crate) used: Used,
     pub(crate) own_cpu: Option<Duration>,
     /// The same from moment to moment.
     pub(crate) samples: Vec<Sample>,
@@ -131,7 +123,7 @@ impl Generator {
     /// If one cannot be connected.
     pub(crate) async fn connect(
         load: Load,
-        target: &Target,
+        targets: &Targets,
         threads: usize,
         chronicle: Option<Arc<Chronicle>>,
         progress: &Progress,
@@ -140,19 +132,20 @@ impl Generator {
         let senders = load.seats.iter().filter(|seat| seat.sends.is_some()).count();
         let control = Arc::new(Control::new(threads, chronicle));
         let fanout = load.audience_of_all.map(|audience| Arc::new(Fanout::new(audience)));
-        let mut shares: Vec<Vec<(Seat, usize)>> = (0..threads).map(|_| Vec::new()).collect();
+        let mut shares: Vec<Vec<(Seat, usize, usize)>> = (0..threads).map(|_| Vec::new()).collect();
         let mut sender_number = 0;
-        for seat in load.seats {
+        for (place, seat) in load.seats.into_iter().enumerate() {
             let number = sender_number;
             sender_number += usize::from(seat.sends.is_some());
-            shares[seat.place % threads].push((seat, number));
+            shares[seat.place % threads].push((seat, place, number));
         }
         let mut generator = Self { control, threads: Vec::new() };
         for (thread, share) in shares.into_iter().enumerate() {
             let work = Work { thread, pace: load.pace, body_bytes: load.body_bytes, senders };
-            let (control, fanout, target) = (Arc::clone(&generator.control), fanout.clone(), target.clone());
+            let (control, fanout, targets) =
+                (Arc::clone(&generator.control), fanout.clone(), targets.clone());
             let worker = move || {
-                let worker = Worker::connect(work, &target, share, fanout, Arc::clone(&control));
+                let worker = Worker::connect(work, &targets, share, fanout, Arc::clone(&control));
                 worker.and_then(Worker::run).map_err(|error| control.fail(explain(&error))).ok()
             };
             let thread = thread::Builder::new().name(format!("bench-{thread}"));
@@ -194,7 +187,7 @@ impl Generator {
         &self,
         warm_up: Duration,
         measured: Duration,
-        server: Option<Process>,
+        service: &Service,
         progress: &Progress,
     ) -> Result<Played, Error> {
         let control = &self.control;
@@ -204,15 +197,14 @@ impl Generator {
 
         progress.begin("warming up", warm_up.as_secs() as usize);
         self.wait_until(from, progress, 0).await?;
-        let usage = || (server.and_then(Process::cpu), Process::own().cpu());
-        let before = usage();
-        let sampler = Sampler::begin(server);
+        let before = (service.usage().await?, Process::own().cpu());
+        let sampler = Sampler::begin(service);
         progress.begin("measuring", measured.as_secs() as usize);
         self.wait_until(until, progress, from).await?;
-        let after = usage();
+        let after = (service.usage().await?, Process::own().cpu());
 
         let mut played = Played {
-            server_cpu: after.0.zip(before.0).map(|(after, before)| after.saturating_sub(before)),
+            used: service.used(&before.0, &after.0),
             own_cpu: after.1.zip(before.1).map(|(after, before)| after.saturating_sub(before)),
             samples: sampler.end(),
             problems: Vec::new(),

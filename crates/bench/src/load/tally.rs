@@ -22,7 +22,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             send_to_ack: Histogram::new(),
             send_to_receive: Histogram::new(),
@@ -34,7 +34,7 @@ impl Tally {
     }
 
     /// Takes over what another thread has counted.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.send_to_ack.add(&other.send_to_ack);
         self.send_to_receive.add(&other.send_to_receive);
         self.send_to_last.add(&other.send_to_last);

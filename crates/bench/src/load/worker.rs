@@ -10,12 +10,13 @@ use mio::{Events, Interest, Poll, Token};
 use super::alarm::Alarm;
 use super::connection::{Connection, Desk, Sender, Totals};
 use super::fanout::{Fanout, FanoutPart};
-use super::generator::{Control, Target};
+use super::generator::Control;
 use super::handshake;
 use super::plan::{Pace, Schedule, Seat};
 use super::tally::Tally;
 use super::wire::Scanner;
 use crate::chronicle::record;
+use crate::service::Targets;
 
 /// How long a thread waits at most before it looks for orders.
 const TURN_MAX: Duration = Duration::from_millis(50);
@@ -52,14 +53,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Connects the seats of this thread, each with its number among the senders.
+    /// Connects the seats of this thread, each with its number among all seats and among the senders.
     ///
     /// # Errors
     /// If one cannot be connected.
     pub(super) fn connect(
         work: Work,
-        target: &Target,
-        seats: Vec<(Seat, usize)>,
+        targets: &Targets,
+        seats: Vec<(Seat, usize, usize)>,
         fanout: Option<Arc<Fanout>>,
         control: Arc<Control>,
     ) -> io::Result<Self> {
@@ -94,12 +95,13 @@ impl Worker {
             Pace::Window(window) => Some(window),
             Pace::Rate(_) => None,
         };
-        for (number, (seat, sender_number)) in seats.into_iter().enumerate() {
+        for (number, (seat, seat_number, sender_number)) in seats.into_iter().enumerate() {
             if worker.control.is_stopped() {
                 break;
             }
             let mut tape = worker.control.chronicle.as_ref().map(|chronicle| Box::new(chronicle.tape()));
             let nonce = first + number as u64;
+            let target = targets.of(seat_number);
             let (stream, decoder) = handshake::connect(
                 target.address,
                 &target.host,

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use indicatif::{BinaryBytes, HumanCount, HumanFloatCount};
 
-use super::{Conditions, Cpu, IdleFigures, Latency, LoadFigures, MemoryPoint, Report};
+use super::{Conditions, Cost, Cpu, IdleFigures, Latency, LoadFigures, MemoryPoint, Report};
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -110,10 +110,13 @@ impl Display for LoadFigures {
                 writeln!(f, "  {name} {latency}")?;
             }
         }
-        for (name, cpu) in [("server CPU    ", &self.server_cpu), ("generator CPU ", &self.generator_cpu)] {
-            if let Some(cpu) = cpu {
-                writeln!(f, "  {name} {cpu}")?;
-            }
+        let own = [("server CPU", &self.server_cpu), ("generator CPU", &self.generator_cpu)];
+        let own = own.into_iter().filter_map(|(name, cpu)| Some((name.to_owned(), cpu.as_ref()?)));
+        for (name, cpu) in own.chain(self.beside.iter().map(|(name, cpu)| (format!("{name} CPU"), cpu))) {
+            writeln!(f, "  {name:14} {cpu}")?;
+        }
+        for Cost { what, count } in &self.costs {
+            writeln!(f, "  a message      {:.4} {what}", count / self.acked.max(1) as f64)?;
         }
         Ok(())
     }

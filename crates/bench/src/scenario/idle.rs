@@ -52,7 +52,7 @@ impl Idle {
 
     pub(super) async fn run(&self, bench: &mut Bench) -> Result<Findings, Error> {
         let users = self.users();
-        if bench.server.is_none() {
+        if bench.service.process().is_none() {
             let why = "the memory is that of the server's process";
             return Err(Error::Arguments(format!("{why}: give --server-pid, on the server's machine")));
         }
@@ -103,7 +103,8 @@ impl Idle {
         let generator = bench.connect(load).await?;
         let stood = generator.idle(bench.measured.max(SETTLE), &bench.progress).await?;
         let idle = bench.memory("idle");
-        let mut played = generator.play(bench.warm_up, bench.measured, bench.server, &bench.progress).await?;
+        let mut played =
+            generator.play(bench.warm_up, bench.measured, &bench.service, &bench.progress).await?;
         bench.progress.unless_interrupted(tokio::time::sleep(SETTLE)).await?;
         let loaded = bench.memory("after load");
         let tally = generator.leave().await?;

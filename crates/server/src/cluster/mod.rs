@@ -109,6 +109,13 @@ impl Cluster {
         }
     }
 
+    /// Figures for `/metrics`, cheap to take: (name without prefix, value).
+    pub fn figures(&self) -> Vec<(&'static str, f64)> {
+        let mut figures = self.parts.live.figures();
+        figures.push(("live_whole", f64::from(self.parts.link.is_whole())));
+        figures
+    }
+
     /// Waits a moment for what was appended to be told, and leaves the others.
     pub async fn leave(&self) {
         // What is not told by then the others find in the journal.

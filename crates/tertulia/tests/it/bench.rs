@@ -31,6 +31,18 @@ impl Bench {
         report
     }
 
+    /// A comparison with something else, of a second each.
+    fn compare(&self, args: &[&str], against: &str) -> Value {
+        let output = tertulia()
+            .arg("bench")
+            .args(args)
+            .args(["--against", against, "--server", &self.url, "--warm-up", "0", "--seconds", "1", "--json"])
+            .output()
+            .unwrap();
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
     fn end(self) {
         drop(self.server);
     }
@@ -157,31 +169,59 @@ fn those_who_talk_are_heard_beside_every_kind_of_abuse() {
 
 #[test]
 fn a_server_is_measured_against_a_floor_in_the_same_run() {
-    let dir = tempfile::tempdir().unwrap();
-    let port = free_port();
-    let server = Server::start(port, &dir.path().join("data"));
-    let url = format!("http://127.0.0.1:{port}");
-    let output = tertulia()
-        .args(["bench", "pairs", "--pairs", "2", "--against", "floor", "--server", &url])
-        .args(["--warm-up", "0", "--seconds", "1", "--json"])
-        .output()
-        .unwrap();
-    let comparison: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let bench = Bench::start();
+    let comparison = bench.compare(&["pairs", "--pairs", "2"], "floor");
     let round = &comparison["rounds"][0];
-    let [server_load, floor_load] = ["server", "floor"].map(|side| count(&round[side], "delivered"));
+    let [server_load, floor_load] = ["server", "other"].map(|side| count(&round[side], "delivered"));
     assert!(server_load > 0 && floor_load > 0, "{comparison}");
     let deliveries = &comparison["figures"]["deliveriesPerSecond"];
-    let [ours, floors, ratio] = ["server", "floor", "ratio"].map(|name| deliveries[name].as_f64().unwrap());
+    let [ours, floors, ratio] = ["server", "other", "ratio"].map(|name| deliveries[name].as_f64().unwrap());
     assert!((ratio - ours / floors).abs() < 1e-9, "{deliveries}");
     // The floor has synced beside the server's data folder, and has left nothing behind.
     if cfg!(target_os = "linux") {
-        let command = round["floor"]["conditions"]["server"]["command"].as_str().unwrap();
-        assert!(command.contains(dir.path().to_str().unwrap()), "{command}");
+        let command = round["other"]["conditions"]["server"]["command"].as_str().unwrap();
+        assert!(command.contains(bench.dir.path().to_str().unwrap()), "{command}");
     }
-    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(bench.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["data"]);
-    drop(server);
+    bench.end();
+}
+
+#[test]
+fn two_services_are_measured_in_turn_and_so_is_who_works_for_them() {
+    let (one, other) = (Bench::start(), Bench::start());
+    let beside = format!("other={}", other.url.rsplit(':').next().unwrap());
+    let comparison = one.compare(&["pairs", "--pairs", "2", "--beside", &beside], &other.url);
+    assert_eq!(comparison["against"], "service");
+    let round = &comparison["rounds"][0];
+    assert!(count(&round["server"], "delivered") > 0 && count(&round["other"], "delivered") > 0);
+    assert_eq!(round["other"]["conditions"]["server"]["url"], other.url);
+    if cfg!(target_os = "linux") {
+        assert_eq!(round["server"]["load"]["beside"][0][0], "other", "{round}");
+    }
+    one.end();
+    other.end();
+}
+
+#[test]
+fn a_server_is_measured_against_bare_appends() {
+    let postgres = tertulia_services::Server::temporary(tertulia_services::Kind::Postgres).unwrap();
+    let bench = Bench::start();
+    let comparison = bench.compare(&["pairs", "--pairs", "2", "--window", "4"], &postgres.url());
+    let appends = &comparison["rounds"][0]["other"];
+    assert!(count(appends, "acked") > 0, "{appends}");
+    let costs = appends["load"]["costs"].as_array().unwrap();
+    let of = |what: &str| costs.iter().find(|cost| cost["what"] == what).unwrap()["count"].as_f64().unwrap();
+    let (appends, round_trips) = (of("appends to the store"), of("round trips to the store"));
+    assert!((appends - round_trips).abs() < 1e-9, "an append is one round trip: {costs:?}");
+    bench.end();
+
+    let refused =
+        tertulia().args(["bench", "group", "--against", "postgres://x@127.0.0.1/x"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert!(stderr.contains("bare appends stand beside pairs alone"), "{stderr}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::peer::Peer;
 use crate::fleet::fill::now_micros;
 use crate::fleet::line::{Line, in_short};
 use crate::load::Letter;
-use crate::load::generator::Target;
+use crate::service::Target;
 
 const TURN: Duration = Duration::from_millis(2);
 /// How long somebody stays away who was thrown out.

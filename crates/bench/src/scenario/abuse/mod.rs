@@ -22,7 +22,6 @@ use super::{Pace, Pairs};
 use crate::bench::Bench;
 use crate::crowd::Wanted;
 use crate::error::Error;
-use crate::process::Process;
 use crate::report::{Findings, LoadFigures};
 use crate::sampling::{Sampler, peak};
 
@@ -103,10 +102,11 @@ impl Abuse {
         findings: &mut Findings,
     ) -> Result<(Option<LoadFigures>, Damage, Option<f64>), Error> {
         let load = self.pairs.load(bench).await?;
-        let before = bench.server.and_then(Process::resident);
-        let sampler = Sampler::begin(bench.server);
+        let before = bench.service.resident();
+        let sampler = Sampler::begin(&bench.service);
         let orders = Arc::new(Orders::default());
-        let (target, told, name) = (bench.target.clone(), Arc::clone(&orders), mob.kind.name());
+        let (target, told, name) =
+            (bench.service.targets.first().clone(), Arc::clone(&orders), mob.kind.name());
         let thread = thread::Builder::new().name("bench-mob".into());
         let thread = thread.spawn(move || mob.run(&target, &told)).map_err(Error::io("start a thread"))?;
         bench.progress.begin(name, 0);

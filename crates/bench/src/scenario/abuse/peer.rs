@@ -9,8 +9,8 @@ use tertulia_websocket::client;
 
 use super::kind::Kind;
 use crate::fleet::line::{Line, Signal, in_short};
-use crate::load::generator::Target;
 use crate::load::{KEY, upgrade_request};
+use crate::service::Target;
 
 /// What a peer has not got rid of at most; a flood does not fill our own memory.
 const UNWRITTEN_MAX: usize = 256 * 1024;

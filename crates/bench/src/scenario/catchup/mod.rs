@@ -19,8 +19,8 @@ use crate::error::Error;
 use crate::fleet::caller::{Bookmark, Caller, bookmark};
 use crate::fleet::fill::{fill, now_micros};
 use crate::fleet::frames::Frame;
-use crate::load::generator::Target;
 use crate::report::Findings;
+use crate::service::Target;
 
 /// Who writes; the readers are those after him.
 const WRITER: usize = 0;
@@ -121,7 +121,14 @@ impl Catchup {
             }
             bench.progress.begin("filling", length as usize);
             let token = bench.crowd.token(WRITER).to_owned();
-            fill(&bench.target, &token, &convos, length.saturating_sub(there), self.body_bytes).await?;
+            fill(
+                bench.service.targets.first(),
+                &token,
+                &convos,
+                length.saturating_sub(there),
+                self.body_bytes,
+            )
+            .await?;
             readers.push(Reader { user, is_long, convos });
         }
         bench.set_up_is_done();
@@ -136,12 +143,13 @@ impl Catchup {
         missed: u64,
         writer: &str,
     ) -> Result<Caught, Error> {
-        let (target, token) = (bench.target.clone(), bench.crowd.token(reader.user).to_owned());
+        let (target, token) =
+            (bench.service.targets.first().clone(), bench.crowd.token(reader.user).to_owned());
         let failed = || Error::io("catch up");
         let going = tokio::task::spawn_blocking(move || go(&target, &token));
         let left = going.await.map_err(io::Error::other).and_then(|left| left).map_err(failed())?;
-        fill(&bench.target, writer, &reader.convos, missed, self.body_bytes).await?;
-        let target = bench.target.clone();
+        fill(bench.service.targets.first(), writer, &reader.convos, missed, self.body_bytes).await?;
+        let target = bench.service.targets.first().clone();
         let coming = tokio::task::spawn_blocking(move || come_back(&target, left, missed));
         let coming = bench.progress.unless_interrupted(coming).await?;
         coming.map_err(io::Error::other).and_then(|caught| caught).map_err(failed())

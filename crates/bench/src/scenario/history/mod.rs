@@ -23,9 +23,9 @@ use crate::crowd::Wanted;
 use crate::error::Error;
 use crate::fleet::fill::fill;
 use crate::histogram::Histogram;
-use crate::load::generator::Target;
 use crate::process::Process;
 use crate::report::Findings;
+use crate::service::Target;
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Members of the conversation that is read.
@@ -109,10 +109,10 @@ impl History {
         // The entry `created` is the first.
         let there = bench.crowd.head(0, convos[0]).await?;
         let missing = (self.entries + 1).saturating_sub(there);
-        fill(&bench.target, &token, &convos[..1], missing, self.body_bytes).await?;
+        fill(bench.service.targets.first(), &token, &convos[..1], missing, self.body_bytes).await?;
         for &convo in &convos[1..] {
             if bench.crowd.head(0, convo).await? < 2 {
-                fill(&bench.target, &token, &[convo], 1, self.body_bytes).await?;
+                fill(bench.service.targets.first(), &token, &[convo], 1, self.body_bytes).await?;
             }
         }
         bench.set_up_is_done();
@@ -144,7 +144,8 @@ impl History {
         let orders = Arc::new(Orders::default());
         let readers: Vec<_> = (0..self.readers as u64)
             .map(|number| {
-                let (orders, target, token) = (Arc::clone(&orders), bench.target.clone(), token.to_owned());
+                let (orders, target, token) =
+                    (Arc::clone(&orders), bench.service.targets.first().clone(), token.to_owned());
                 // Far apart, so that no two read the same places one after the other.
                 let path = move |turn: u64| page.path(convo, head, turn + number * 1_000_003);
                 thread::Builder::new()
@@ -175,7 +176,7 @@ async fn measure(
     orders: &Orders,
 ) -> Result<(Option<Duration>, Option<Duration>, Duration), Error> {
     bench.progress.unless_interrupted(tokio::time::sleep(bench.warm_up)).await?;
-    let usage = || (bench.server.and_then(Process::cpu), Process::own().cpu());
+    let usage = || (bench.service.cpu(), Process::own().cpu());
     let (began, before) = (Instant::now(), usage());
     orders.counts.store(true, Relaxed);
     while began.elapsed() < bench.measured {

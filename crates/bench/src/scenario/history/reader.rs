@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use memchr::memmem;
 
-use crate::load::generator::Target;
+use crate::service::Target;
 
 /// How long a server may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(30);

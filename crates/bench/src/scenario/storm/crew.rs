@@ -13,8 +13,8 @@ use super::Shared;
 use super::member::{Back, Counts, Member};
 use crate::fleet::fill::now_micros;
 use crate::fleet::line::{Line, Signal, in_short};
-use crate::load::generator::Target;
 use crate::seeded::Seeded;
+use crate::service::Targets;
 
 /// Connections that are dialled before the others are served again.
 const DIALLED_AT_ONCE: usize = 64;
@@ -45,7 +45,7 @@ pub(super) struct Return {
 
 struct Crew {
     shared: Arc<Shared>,
-    target: Target,
+    targets: Targets,
     poll: Poll,
     members: Vec<Member>,
     /// Who is to dial, and when; the last one first.
@@ -66,13 +66,13 @@ struct Crew {
 pub(super) fn sail(
     members: Vec<Member>,
     how: Return,
-    target: &Target,
+    targets: &Targets,
     shared: Arc<Shared>,
     number: usize,
 ) -> io::Result<Seen> {
     let mut crew = Crew {
         poll: Poll::new()?,
-        target: target.clone(),
+        targets: targets.clone(),
         to_dial: (0..members.len()).rev().map(|number| (0, number)).collect(),
         members,
         seeded: Seeded::new(number as u64),
@@ -127,7 +127,9 @@ impl Crew {
             self.nonce += 1;
             let member = &mut self.members[number];
             let frame = member.first_frame()?;
-            match Line::dial(&self.target, self.poll.registry(), Token(number), self.nonce, frame) {
+            // Whoever comes back does so on any node.
+            let target = self.targets.of(self.nonce as usize);
+            match Line::dial(target, self.poll.registry(), Token(number), self.nonce, frame) {
                 Ok(line) => member.line = Some(line),
                 Err(error) => self.failed(number, &error)?,
             }

@@ -162,9 +162,9 @@ impl Storm {
         findings.memory.push(bench.memory("standing"));
 
         shared.cut_at.store(cut_at, Relaxed);
-        let usage = || (bench.server.and_then(Process::cpu), Process::own().cpu());
+        let usage = || (bench.service.cpu(), Process::own().cpu());
         let before = usage();
-        let sampler = Sampler::begin(bench.server);
+        let sampler = Sampler::begin(&bench.service);
         bench.progress.begin("storm", connections);
         let all_cut = || until(&shared.cut, bench.threads);
         wait(bench, shared, None, || 0, all_cut).await?;
@@ -250,9 +250,9 @@ impl Standing {
     ) -> Result<Self, Error> {
         let how = Return { away: storm.away, spread: storm.spread };
         let spawn = |name: String| thread::Builder::new().name(name);
-        let (target, told) = (bench.target.clone(), Arc::clone(shared));
+        let (targets, told) = (bench.service.targets.clone(), Arc::clone(shared));
         let write = move || {
-            let sent = stayers::write(&plan, &target, Arc::clone(&told));
+            let sent = stayers::write(&plan, &targets, Arc::clone(&told));
             sent.unwrap_or_else(|error| {
                 told.fail(error.to_string());
                 Vec::new()
@@ -262,9 +262,9 @@ impl Standing {
         let stayers = spawn("bench-stayers".into()).spawn(write).map_err(Error::io(failed))?;
         let mut standing = Self { stayers, crews: Vec::new() };
         for (number, members) in crews.into_iter().enumerate() {
-            let (target, told) = (bench.target.clone(), Arc::clone(shared));
+            let (targets, told) = (bench.service.targets.clone(), Arc::clone(shared));
             let sail = move || {
-                let seen = crew::sail(members, how, &target, Arc::clone(&told), number);
+                let seen = crew::sail(members, how, &targets, Arc::clone(&told), number);
                 seen.unwrap_or_else(|error| {
                     told.fail(error.to_string());
                     Seen::default()

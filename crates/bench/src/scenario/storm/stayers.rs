@@ -14,8 +14,8 @@ use crate::chronicle::record;
 use crate::fleet::fill::now_micros;
 use crate::fleet::frames::Frame;
 use crate::fleet::line::{Line, Signal, in_short};
-use crate::load::generator::Target;
 use crate::load::{Alarm, Letter};
+use crate::service::Targets;
 
 const ALARM: Token = Token(usize::MAX);
 /// How long a thread waits at most before it looks for orders.
@@ -59,14 +59,20 @@ struct Stayers {
 ///
 /// # Errors
 /// If a connection is lost, or a message refused.
-pub(super) fn write(plan: &Plan, target: &Target, shared: Arc<Shared>) -> io::Result<Vec<Sent>> {
+pub(super) fn write(plan: &Plan, targets: &Targets, shared: Arc<Shared>) -> io::Result<Vec<Sent>> {
     let mut poll = Poll::new()?;
     let alarm = Alarm::new(poll.registry(), ALARM)?;
     let first = now_micros()?;
     let mut lines = Vec::with_capacity(plan.tokens.len());
     for (number, token) in plan.tokens.iter().enumerate() {
         let frame = format!(r#"{{"type":"connect","token":"{token}"}}"#);
-        lines.push(Line::dial(target, poll.registry(), Token(number), first + number as u64, frame)?);
+        lines.push(Line::dial(
+            targets.of(number),
+            poll.registry(),
+            Token(number),
+            first + number as u64,
+            frame,
+        )?);
     }
     let letters = plan.convos.iter().map(|&convo| Letter::new(convo, plan.body_bytes)).collect();
     let tapes =

@@ -13,7 +13,7 @@ use crate::fleet::fill::now_micros;
 use crate::fleet::frames::Frame;
 use crate::fleet::line::{Line, Signal, in_short};
 use crate::load::KEY;
-use crate::load::generator::Target;
+use crate::service::Targets;
 
 /// Events are sent this often, as many as are due.
 const TURN: Duration = Duration::from_millis(2);
@@ -54,14 +54,14 @@ impl Flood {
     ///
     /// # Errors
     /// If somebody is lost.
-    pub(super) fn run(&self, target: &Target, orders: &Orders) -> io::Result<Typed> {
+    pub(super) fn run(&self, targets: &Targets, orders: &Orders) -> io::Result<Typed> {
         let mut poll = Poll::new()?;
         let first = now_micros()?;
         let mut lines = Vec::new();
         for (number, token) in self.tokens.iter().enumerate() {
             let frame = format!(r#"{{"type":"connect","token":"{token}"}}"#);
-            let token = Token(number);
-            lines.push((Line::dial(target, poll.registry(), token, first + number as u64, frame)?, 0_u64));
+            let (target, token, nonce) = (targets.of(number), Token(number), first + number as u64);
+            lines.push((Line::dial(target, poll.registry(), token, nonce, frame)?, 0_u64));
         }
         let frames = [true, false].map(|active| {
             let mut wire = Vec::new();

@@ -86,11 +86,11 @@ impl Typing {
             convo,
             per_second: self.typing_rate,
         };
-        let (target, told) = (bench.target.clone(), Arc::clone(&orders));
+        let (targets, told) = (bench.service.targets.clone(), Arc::clone(&orders));
         let thread = thread::Builder::new()
             .name("bench-typists".into())
             .spawn(move || {
-                let typed = flood.run(&target, &told);
+                let typed = flood.run(&targets, &told);
                 told.over.store(true, Relaxed);
                 typed
             })
