@@ -1,0 +1,247 @@
+//! The adapter of the store's journal: its rows are what came, and a place is a position of the store.
+//!
+//! Whoever follows stores his place himself, together with what he has taken. The journal is one partition.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tertulia_domain::log::Commit;
+use tertulia_store::Store;
+
+use crate::port::{Came, Feed, FeedError, Lag, News, Place, Reader};
+
+/// The one partition.
+pub const PARTITION: i32 = 0;
+/// Rows of the journal that are read at once: some seconds of it.
+const ROWS_MAX: usize = 64;
+
+/// Those who follow the journal of a store. It may forget what all of them have let go of.
+pub struct JournalFeed {
+    store: Arc<dyn Store>,
+    passed: Arc<Passed>,
+}
+
+impl JournalFeed {
+    /// For these consumers, and no others.
+    pub fn new(store: Arc<dyn Store>, consumers: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { store, passed: Arc::new(Passed::new(consumers)) }
+    }
+}
+
+#[async_trait]
+impl Feed for JournalFeed {
+    fn keeps_places(&self) -> bool {
+        false
+    }
+
+    async fn follow(
+        &self,
+        consumer: &'static str,
+        place: Option<&str>,
+    ) -> Result<Box<dyn Reader>, FeedError> {
+        let rows = Rows::open(Arc::clone(&self.store), place).await?;
+        Ok(Box::new(JournalReader { rows, consumer, passed: Arc::clone(&self.passed) }))
+    }
+}
+
+struct JournalReader {
+    rows: Rows,
+    consumer: &'static str,
+    passed: Arc<Passed>,
+}
+
+#[async_trait]
+impl Reader for JournalReader {
+    async fn next(&mut self) -> Result<News, FeedError> {
+        self.rows.next(ROWS_MAX).await
+    }
+
+    async fn taken(&mut self, _place: &Place) -> Result<(), FeedError> {
+        // The consumer has stored it.
+        Ok(())
+    }
+
+    async fn let_go(&mut self, place: &Place) -> Result<(), FeedError> {
+        let Some(before) = self.rows.commit(place).await? else { return Ok(()) };
+        let passed = self.passed.passed(self.consumer, before);
+        Ok(self.rows.store.forget_journal(passed).await?)
+    }
+
+    fn lag(&self) -> Vec<Lag> {
+        vec![Lag { partition: PARTITION, entries: 0, since_ms: None }]
+    }
+
+    async fn leave(self: Box<Self>) {}
+}
+
+/// The rows of a journal from a place on: all that knows how a store numbers what was committed.
+pub(crate) struct Rows {
+    store: Arc<dyn Store>,
+    since: Commit,
+    /// Where it began is not where somebody left off.
+    missed: bool,
+}
+
+impl Rows {
+    /// From a place on that was given out as a text, or, if the store does not know it, from now on.
+    pub(crate) async fn open(store: Arc<dyn Store>, place: Option<&str>) -> Result<Self, FeedError> {
+        let known = match place {
+            Some(place) => store.parse_position(place).await?,
+            None => None,
+        };
+        let (since, missed) = match known {
+            Some(since) => (since, false),
+            None => (store.horizon().await?, true),
+        };
+        Ok(Self { store, since, missed })
+    }
+
+    /// What has come by now.
+    pub(crate) async fn next(&mut self, rows_max: usize) -> Result<News, FeedError> {
+        if std::mem::take(&mut self.missed) {
+            return Ok(self.news(Vec::new(), true, true));
+        }
+        let Some(rows) = self.store.journal(self.since, rows_max).await? else {
+            self.since = self.store.horizon().await?;
+            return Ok(self.news(Vec::new(), true, true));
+        };
+        let more = rows.len() >= rows_max;
+        if let Some(last) = rows.last() {
+            self.since = last.commit.next();
+        }
+        let ranges = rows.into_iter().flat_map(|row| row.ranges);
+        let came = ranges.map(|range| Came { partition: PARTITION, range }).collect();
+        Ok(self.news(came, false, more))
+    }
+
+    fn news(&self, came: Vec<Came>, missed: bool, more: bool) -> News {
+        News { came, missed, more, place: self.place() }
+    }
+
+    /// Behind all that it gave.
+    pub(crate) fn place(&self) -> Place {
+        Place { text: Some(self.store.position(self.since)), offsets: Vec::new() }
+    }
+
+    async fn commit(&self, place: &Place) -> Result<Option<Commit>, FeedError> {
+        match place.text() {
+            Some(text) => Ok(self.store.parse_position(text).await?),
+            None => Ok(None),
+        }
+    }
+}
+
+/// How far all consumers are.
+struct Passed(Mutex<BTreeMap<&'static str, Commit>>);
+
+impl Passed {
+    fn new(consumers: impl IntoIterator<Item = &'static str>) -> Self {
+        Self(Mutex::new(consumers.into_iter().map(|consumer| (consumer, Commit::default())).collect()))
+    }
+
+    /// Notes that one of them has passed what came before a commit; says what all of them have passed.
+    fn passed(&self, consumer: &'static str, before: Commit) -> Commit {
+        // Each use is one step.
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(consumer, before);
+        all.values().copied().min().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tertulia_store::embedded::{Embedded, OpenOptions};
+    use tertulia_store::postgres::{Postgres, PostgresOptions};
+
+    use super::*;
+    use crate::testing::Database;
+    use crate::testsuite::{CONSUMERS, FeedUnderTest};
+
+    /// In a folder.
+    struct InFolder {
+        dir: tempfile::TempDir,
+        store: Arc<dyn Store>,
+        feed: Arc<dyn Feed>,
+    }
+
+    impl InFolder {
+        fn at(dir: tempfile::TempDir) -> Self {
+            let store: Arc<dyn Store> = Embedded::open(dir.path(), OpenOptions::default()).unwrap();
+            let feed = Arc::new(JournalFeed::new(Arc::clone(&store), CONSUMERS));
+            Self { dir, store, feed }
+        }
+    }
+
+    impl FeedUnderTest for InFolder {
+        async fn open() -> Self {
+            Self::at(tempfile::tempdir().unwrap())
+        }
+
+        async fn reopen(self) -> Self {
+            self.store.close().await;
+            let Self { dir, store, feed } = self;
+            drop((store, feed));
+            Self::at(dir)
+        }
+
+        fn store(&self) -> Arc<dyn Store> {
+            Arc::clone(&self.store)
+        }
+
+        fn feed(&self) -> Arc<dyn Feed> {
+            Arc::clone(&self.feed)
+        }
+    }
+
+    /// In PostgreSQL.
+    struct InDatabase {
+        database: Database,
+        store: Arc<dyn Store>,
+        feed: Arc<dyn Feed>,
+    }
+
+    impl InDatabase {
+        async fn at(database: Database) -> Self {
+            let options = PostgresOptions { readers: 2, ..PostgresOptions::default() };
+            let store: Arc<dyn Store> = Postgres::open(&database.url(), &options).await.unwrap();
+            let feed = Arc::new(JournalFeed::new(Arc::clone(&store), CONSUMERS));
+            Self { database, store, feed }
+        }
+    }
+
+    impl FeedUnderTest for InDatabase {
+        async fn open() -> Self {
+            Self::at(Database::new().await).await
+        }
+
+        async fn reopen(self) -> Self {
+            self.store.close().await;
+            Self::at(self.database).await
+        }
+
+        fn store(&self) -> Arc<dyn Store> {
+            Arc::clone(&self.store)
+        }
+
+        fn feed(&self) -> Arc<dyn Feed> {
+            Arc::clone(&self.feed)
+        }
+    }
+
+    mod in_folder {
+        crate::feed_suite!(super::InFolder);
+    }
+
+    mod in_database {
+        crate::feed_suite!(super::InDatabase);
+    }
+
+    #[test]
+    fn what_the_slowest_has_passed_all_have_passed() {
+        let all = Passed::new(["fast", "slow"]);
+        assert_eq!(all.passed("fast", Commit::new(9)), Commit::new(0));
+        assert_eq!(all.passed("slow", Commit::new(4)), Commit::new(4));
+        assert_eq!(all.passed("slow", Commit::new(12)), Commit::new(9));
+    }
+}
