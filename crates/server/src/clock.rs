@@ -13,14 +13,19 @@ pub struct Clock(Source);
 
 #[derive(Debug, Clone)]
 enum Source {
-    System { started: Instant },
+    System { started: Instant, off_by_ms: i64 },
     Manual { epoch: Timestamp, elapsed_ns: Arc<AtomicU64> },
 }
 
 impl Clock {
     /// The clock of the machine.
     pub fn system() -> Self {
-        Self(Source::System { started: Instant::now() })
+        Self::system_off_by(0)
+    }
+
+    /// The clock of the machine, plus so many milliseconds: for tests of clocks that are wrong.
+    pub fn system_off_by(off_by_ms: i64) -> Self {
+        Self(Source::System { started: Instant::now(), off_by_ms })
     }
 
     /// A clock that stands still until its hand is moved, for tests; it begins at 2026-01-01.
@@ -33,9 +38,10 @@ impl Clock {
     /// The time of day. It may jump when the machine's clock is set.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System { .. } => {
+            Source::System { off_by_ms, .. } => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+                let since = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+                Timestamp::from_millis(since.saturating_add(*off_by_ms))
             }
             Source::Manual { epoch, .. } => epoch.plus(self.monotonic()),
         }
@@ -44,7 +50,7 @@ impl Clock {
     /// The time since this clock was made; it never runs back. For limits and timeouts.
     pub fn monotonic(&self) -> Duration {
         match &self.0 {
-            Source::System { started } => started.elapsed(),
+            Source::System { started, .. } => started.elapsed(),
             Source::Manual { elapsed_ns, .. } => Duration::from_nanos(elapsed_ns.load(Ordering::SeqCst)),
         }
     }

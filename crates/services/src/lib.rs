@@ -19,5 +19,6 @@ mod redis;
 mod server;
 pub mod shared;
 
+pub use ports::free as free_port;
 pub use proxy::{Fault, Proxy};
 pub use server::{Kind, Life, Server};

@@ -16,7 +16,10 @@ static ASKED: AtomicU16 = AtomicU16::new(0);
 /// A port that nobody listens on at this moment.
 ///
 /// Somebody else may take it before its user does: then the user asks again.
-pub(crate) fn free() -> Result<u16> {
+///
+/// # Errors
+/// There is none.
+pub fn free() -> Result<u16> {
     // Other processes begin elsewhere.
     let begin = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap_or_default();
     (0..COUNT)

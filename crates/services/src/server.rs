@@ -153,6 +153,11 @@ impl Server {
         SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), self.port)
     }
 
+    /// Its files; `log` is what it says.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(crate) fn process_id(&self) -> Option<i32> {
         self.process.as_ref().map(Process::id)
     }

@@ -74,6 +74,10 @@ pub(crate) struct ServeArgs {
     /// How to log, on stderr: text for people, json for collectors
     #[arg(long, env = "TERTULIA_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
+
+    /// How many seconds are added to the machine's clock: for tests of clocks that are wrong
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, hide = true, allow_negative_numbers = true)]
+    clock_off_by: i32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -200,7 +204,8 @@ pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow:
         );
     }
     let data = config.data.clone();
-    let node = Node::open(config.clone(), Clock::system(), Random::system()).await.context("cannot start")?;
+    let clock = Clock::system_off_by(i64::from(args.clock_off_by) * 1_000);
+    let node = Node::open(config.clone(), clock, Random::system()).await.context("cannot start")?;
     let listener = listen(config.listen)
         .with_context(|| format!("cannot listen on {}; is something else there?", config.listen))?;
     let address = listener.local_addr().context("cannot listen")?;

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
-use tertulia_torture::{FaultKind, Options};
+use clap::Args;
+use tertulia_torture::cluster::FaultKind as OfNodes;
+use tertulia_torture::{ClusterOptions, FaultKind, Options, Report};
 use tokio_util::sync::CancellationToken;
 
 /// Tortures a server of its own, and checks that every guarantee held.
@@ -24,6 +25,20 @@ use tokio_util::sync::CancellationToken;
 ///          As root its data is on a small file system in memory, which is made as small as what it holds;
 ///          else the size of its files is limited, which gives another error (EFBIG) for the same trouble
 ///   cut    the network cuts connections in the middle of whatever they carry
+///
+/// With --nodes it starts so many nodes, and a PostgreSQL and a Redis for them, whose programs must be installed.
+/// Devices reach any of the nodes, and go on at another when one is gone. What is done then, in turn:
+///
+///   kill         a node is killed with SIGKILL, and started again
+///   pause, stop  a node is stopped (SIGSTOP) for a moment, or for longer than heartbeats and leases
+///   rolling      all nodes are asked to end and started again, one by one: no client may notice
+///   redis-reset, redis-hole, pg-reset, pg-hole
+///                a node is cut off from Redis or PostgreSQL: connections break, or nothing arrives on them;
+///                sometimes another node is killed meanwhile
+///   postgres, redis
+///                the server is killed or stopped for a while, or Redis is emptied
+///   cut          connections of clients are cut
+///   clock        a node has a clock that is an hour off for a while
 ///
 /// In the end all is healed, everybody brings his sends to an end and reads everything, and the history of the
 /// run is checked as by `tertulia check`: nothing acked may be lost, nothing may be there twice, everybody must
@@ -52,9 +67,12 @@ pub(crate) struct TortureArgs {
     /// Devices; two of each user
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(4..=10_000))]
     clients: u64,
-    /// What is done to the server
-    #[arg(long, value_name = "FAULTS", value_delimiter = ',', default_value = "kill,stop,drain,disk,cut")]
-    faults: Vec<Fault>,
+    /// How many nodes; more than one need PostgreSQL and Redis, which are started for them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=9))]
+    nodes: u64,
+    /// What is done, of the above; none for nothing [default: all of it]
+    #[arg(long, value_name = "FAULTS", value_delimiter = ',')]
+    faults: Vec<String>,
     /// The port of the server [default: a free one]
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
@@ -63,27 +81,21 @@ pub(crate) struct TortureArgs {
     keep: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Fault {
-    Kill,
-    Stop,
-    Drain,
-    Disk,
-    Cut,
-    None,
-}
-
-impl Fault {
-    const fn kind(self) -> Option<FaultKind> {
-        match self {
-            Self::Kill => Some(FaultKind::Kill),
-            Self::Stop => Some(FaultKind::Stop),
-            Self::Drain => Some(FaultKind::Drain),
-            Self::Disk => Some(FaultKind::Disk),
-            Self::Cut => Some(FaultKind::Cut),
-            Self::None => None,
-        }
+/// The faults that were asked for, by their names.
+fn wanted<K: Copy + Ord>(
+    asked: &[String],
+    all: &[K],
+    name: impl Fn(K) -> &'static str,
+) -> anyhow::Result<BTreeSet<K>> {
+    if asked.is_empty() {
+        return Ok(all.iter().copied().collect());
     }
+    let names = || all.iter().map(|kind| name(*kind)).collect::<Vec<_>>().join(", ");
+    let known = asked.iter().filter(|asked| *asked != "none").map(|asked| {
+        let kind = all.iter().copied().find(|kind| name(*kind) == asked);
+        kind.with_context(|| format!("{asked:?} cannot be done here; there are {}, and none", names()))
+    });
+    known.collect()
 }
 
 /// A time that is more than nothing.
@@ -98,25 +110,62 @@ fn positive(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 /// If there is nothing to report: no server could be started, or no users made.
-#[expect(clippy::print_stdout, reason = "the report is what was asked for")]
 pub(crate) async fn run(args: TortureArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
     let seed = match args.seed {
         Some(seed) => seed,
         // Short enough to be typed.
         None => u64::from(uuid::Uuid::now_v7().as_u128() as u32),
     };
+    let binary = std::env::current_exe().context("this program does not know where it is")?;
+    let how_long = Duration::from_secs_f64(args.minutes * 60.0);
+    if args.nodes > 1 {
+        anyhow::ensure!(args.port.is_none(), "--port is for one server: nodes take what is free");
+        let options = ClusterOptions {
+            binary,
+            nodes: args.nodes as usize,
+            keep: args.keep || args.data.is_some(),
+            folder: args.data,
+            how_long,
+            seed,
+            clients: args.clients as usize,
+            faults: wanted(&args.faults, &OfNodes::ALL, OfNodes::as_str)?,
+        };
+        return Ok(told(&tertulia_torture::run_cluster(&options, shutdown).await?));
+    }
     let options = Options {
-        binary: std::env::current_exe().context("this program does not know where it is")?,
+        binary,
         port: args.port,
         keep: args.keep || args.data.is_some(),
         folder: args.data,
-        how_long: Duration::from_secs_f64(args.minutes * 60.0),
+        how_long,
         kills_every: Duration::from_secs_f64(args.kills_every),
         seed,
         clients: args.clients as usize,
-        faults: args.faults.into_iter().filter_map(Fault::kind).collect::<BTreeSet<_>>(),
+        faults: wanted(&args.faults, &FaultKind::ALL, FaultKind::as_str)?,
     };
-    let report = tertulia_torture::run(&options, shutdown).await?;
+    Ok(told(&tertulia_torture::run(&options, shutdown).await?))
+}
+
+#[expect(clippy::print_stdout, reason = "the report is what was asked for")]
+fn told(report: &Report) -> ExitCode {
     println!("{report}");
-    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_named_as_they_are_in_the_report() {
+        let ask = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            wanted(&names, &OfNodes::ALL, OfNodes::as_str)
+        };
+        assert_eq!(ask(&[]).unwrap().len(), OfNodes::ALL.len());
+        assert_eq!(ask(&["none"]).unwrap(), BTreeSet::new());
+        assert_eq!(ask(&["pg-hole", "kill"]).unwrap(), [OfNodes::Kill, OfNodes::PostgresHole].into());
+        let refused = ask(&["kill", "disk"]).unwrap_err().to_string();
+        assert!(refused.starts_with("\"disk\" cannot be done here; there are kill, "), "{refused}");
+    }
 }

@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::echoes::Echoes;
+
 /// Where a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
@@ -19,7 +21,8 @@ pub(crate) enum Phase {
     Over,
 }
 
-/// The number of a life of the server, in the place of a seat that is connected.
+/// A life of a server, in the place of a seat that is connected to it: the server's number in the upper half, how
+/// often it has been started in the lower.
 type Life = u64;
 
 /// Nobody waits for this one: it is away because it wants to be.
@@ -34,29 +37,37 @@ pub(crate) struct Board {
     findings: Mutex<Vec<String>>,
     acks: watch::Sender<u64>,
     unavailable: watch::Sender<u64>,
-    life: AtomicU64,
+    /// Of each server.
+    lives: Vec<AtomicU64>,
     seats: Vec<AtomicU64>,
     /// Who will not send or change anything any more.
     quiet: watch::Sender<BTreeSet<usize>>,
     moves: watch::Sender<u64>,
     phase: watch::Sender<Phase>,
+    /// Which node has heard what of which other.
+    pub(crate) echoes: Echoes,
+}
+
+const fn life(server: usize, number: u64) -> Life {
+    ((server as u64) << 32) | number
 }
 
 /// More findings than this say nothing new.
 const FINDINGS_MAX: usize = 50;
 
 impl Board {
-    pub(crate) fn new(seats: usize) -> Self {
+    pub(crate) fn new(seats: usize, servers: usize) -> Self {
         Self {
             counts: Mutex::default(),
             findings: Mutex::default(),
             acks: watch::Sender::new(0),
             unavailable: watch::Sender::new(0),
-            life: AtomicU64::new(1),
+            lives: (0..servers).map(|server| AtomicU64::new(life(server, 1))).collect(),
             seats: (0..seats).map(|_| AtomicU64::new(AWAY)).collect(),
             quiet: watch::Sender::default(),
             moves: watch::Sender::new(0),
             phase: watch::Sender::new(Phase::Load),
+            echoes: Echoes::new(servers),
         }
     }
 
@@ -103,18 +114,18 @@ impl Board {
         self.unavailable.subscribe()
     }
 
-    /// A new server: whoever is connected is so to an earlier one.
-    pub(crate) fn new_life(&self) {
-        self.life.fetch_add(1, Ordering::SeqCst);
+    /// A new server in the place of this one: whoever is connected is so to an earlier one.
+    pub(crate) fn new_life(&self, server: usize) {
+        if let Some(life) = self.lives.get(server) {
+            life.fetch_add(1, Ordering::SeqCst);
+            self.moves.send_modify(|moves| *moves += 1);
+        }
     }
 
-    pub(crate) fn life(&self) -> Life {
-        self.life.load(Ordering::SeqCst)
-    }
-
-    /// A connection stands.
-    pub(crate) fn connected(&self, seat: usize) {
-        self.sit(seat, self.life());
+    /// A connection to this server stands.
+    pub(crate) fn connected(&self, seat: usize, server: usize) {
+        let life = self.lives.get(server).map_or(WANTING, |life| life.load(Ordering::SeqCst));
+        self.sit(seat, life);
     }
 
     /// It wants one.
@@ -147,19 +158,22 @@ impl Board {
         }
     }
 
-    /// Those who are connected to the present server, and those who want to be.
+    /// Those who are connected to a server that lives, and those who want to be.
     pub(crate) fn present(&self) -> (usize, usize) {
-        let life = self.life();
         let wanted = self.seats.iter().map(|seat| seat.load(Ordering::SeqCst)).filter(|state| *state != AWAY);
-        wanted.fold((0, 0), |(here, all), state| (here + usize::from(state == life), all + 1))
+        wanted.fold((0, 0), |(here, all), state| (here + usize::from(self.lives(state)), all + 1))
     }
 
-    /// Whether it is connected to the present server.
+    /// Whether it is connected to a server that lives.
     pub(crate) fn is_connected(&self, seat: usize) -> bool {
-        self.seats.get(seat).is_some_and(|state| state.load(Ordering::SeqCst) == self.life())
+        self.seats.get(seat).is_some_and(|state| self.lives(state.load(Ordering::SeqCst)))
     }
 
-    /// Waits until everybody who wants a connection to the present server has one.
+    fn lives(&self, state: u64) -> bool {
+        self.lives.iter().any(|life| life.load(Ordering::SeqCst) == state)
+    }
+
+    /// Waits until everybody who wants a connection to a server that lives has one.
     pub(crate) async fn all_back(&self) {
         let mut moves = self.moves.subscribe();
         loop {
@@ -195,20 +209,32 @@ mod tests {
 
     #[tokio::test]
     async fn everybody_is_back_when_all_who_want_to_be_are_connected_to_the_new_server() {
-        let board = Board::new(3);
-        board.connected(0);
-        board.connected(1);
+        let board = Board::new(3, 1);
+        board.connected(0, 0);
+        board.connected(1, 0);
         assert_eq!(board.present(), (2, 2));
-        board.new_life();
+        board.new_life(0);
         assert_eq!(board.present(), (0, 2), "those of the server that is gone do not count");
         let back = board.all_back();
         let come = async {
             board.wanting(1);
-            board.connected(0);
+            board.connected(0, 0);
             assert_eq!(board.present(), (1, 2));
             board.away(1);
         };
         tokio::join!(back, come);
         assert_eq!(board.present(), (1, 1));
+    }
+
+    #[test]
+    fn of_several_servers_each_has_its_own_lives() {
+        let board = Board::new(2, 2);
+        board.connected(0, 0);
+        board.connected(1, 1);
+        board.new_life(1);
+        assert_eq!(board.present(), (1, 2));
+        assert!(board.is_connected(0) && !board.is_connected(1));
+        board.connected(1, 0);
+        assert_eq!(board.present(), (2, 2));
     }
 }

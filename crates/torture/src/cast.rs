@@ -15,6 +15,8 @@ pub(crate) enum Driver {
     Raw,
     /// REST and long-polls only.
     Rest,
+    /// One at each node, who says something and listens all the time: [`Echoes`](crate::echoes::Echoes).
+    Speaker { node: usize },
 }
 
 /// A device.
@@ -42,6 +44,8 @@ pub(crate) struct Cast {
     pub(crate) users: usize,
     pub(crate) devices: Vec<DevicePlan>,
     pub(crate) convos: Vec<ConvoPlan>,
+    /// Which of them is the speakers' own, if there are any.
+    pub(crate) of_speakers: Option<usize>,
 }
 
 /// Devices of a user, on the average: enough that a device is told what another of the same user has sent.
@@ -68,7 +72,20 @@ impl Cast {
                 DevicePlan { user: number % users, driver, by_cutter }
             })
             .collect();
-        Self { users, devices, convos: convos(users, &mut chance) }
+        Self { users, devices, convos: convos(users, &mut chance), of_speakers: None }
+    }
+
+    /// With a speaker at each of so many nodes, each a user of his own, and a group of all of them.
+    pub(crate) fn with_speakers(mut self, nodes: usize) -> Self {
+        let first = self.users;
+        self.users += nodes;
+        let speaker =
+            |node| DevicePlan { user: first + node, driver: Driver::Speaker { node }, by_cutter: false };
+        self.devices.extend((0..nodes).map(speaker));
+        self.of_speakers = Some(self.convos.len());
+        let members = (first..self.users).collect();
+        self.convos.push(ConvoPlan { members, group: Some(HistoryPolicy::SinceJoined) });
+        self
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,27 +12,45 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::chance::Chance;
+use crate::cluster::doors::Doors;
 
 /// How long a connection that is to be cut after some bytes waits for them.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// What stands at the beginning of a request for a socket.
+const SOCKET: &[u8] = b"GET /api/ws";
+
 type Cuts = Arc<Mutex<HashMap<u64, watch::Sender<Option<usize>>>>>;
 
-/// Forwards to one address, from another.
+/// Where connections go.
+#[derive(Debug)]
+pub(crate) enum Target {
+    One(SocketAddr),
+    /// To whichever node takes it, as chance has it.
+    Any(Arc<Doors>, Chance),
+}
+
+/// Forwards to one address, or to one of several, from another.
 #[derive(Debug)]
 pub(crate) struct Cutter {
     pub(crate) address: SocketAddr,
     cuts: Cuts,
+    socket_at: Arc<AtomicUsize>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
 impl Cutter {
-    pub(crate) async fn new(target: SocketAddr) -> io::Result<Self> {
+    pub(crate) async fn new(target: Target) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let cuts = Cuts::default();
-        let accepting = tokio::spawn(accept(listener, target, Arc::clone(&cuts)));
-        Ok(Self { address, cuts, accepting })
+        let (cuts, socket_at) = (Cuts::default(), Arc::<AtomicUsize>::default());
+        let accepting = tokio::spawn(accept(listener, target, Arc::clone(&cuts), Arc::clone(&socket_at)));
+        Ok(Self { address, cuts, socket_at, accepting })
+    }
+
+    /// The number of the node to which the newest socket has gone.
+    pub(crate) fn socket_at(&self) -> usize {
+        self.socket_at.load(Ordering::SeqCst)
     }
 
     /// Cuts so many of 100 connections, each after a few more bytes: in the middle of a frame, if one is under way.
@@ -54,21 +73,45 @@ impl Drop for Cutter {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, cuts: Cuts) {
+async fn accept(listener: TcpListener, mut target: Target, cuts: Cuts, socket_at: Arc<AtomicUsize>) {
     let mut number = 0_u64;
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         number += 1;
         let (cut, told) = watch::channel(None);
         cuts.lock().unwrap_or_else(PoisonError::into_inner).insert(number, cut);
-        let cuts = Arc::clone(&cuts);
+        let (cuts, socket_at) = (Arc::clone(&cuts), Arc::clone(&socket_at));
+        let way = match &mut target {
+            Target::One(address) => Way::One(*address),
+            Target::Any(doors, chance) => Way::Any(Arc::clone(doors), doors.order(chance)),
+        };
         tokio::spawn(async move {
             // A server that is not there closes the connection, too.
-            if let Ok(server) = TcpStream::connect(target).await {
+            if let Some((node, server)) = way.connect().await {
+                let mut begin = [0; SOCKET.len()];
+                if matches!(way, Way::Any(..)) && client.peek(&mut begin).await.is_ok() && begin == SOCKET {
+                    // Before the node has heard of it, and so before anybody can say that he is connected.
+                    socket_at.store(node, Ordering::SeqCst);
+                }
                 forward(client, server, told).await;
             }
             cuts.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         });
+    }
+}
+
+/// Where a connection goes.
+enum Way {
+    One(SocketAddr),
+    Any(Arc<Doors>, Vec<usize>),
+}
+
+impl Way {
+    async fn connect(&self) -> Option<(usize, TcpStream)> {
+        match self {
+            Self::One(address) => Some((0, TcpStream::connect(address).await.ok()?)),
+            Self::Any(doors, order) => doors.enter(order).await,
+        }
     }
 }
 
@@ -125,7 +168,7 @@ mod tests {
 
     async fn pair() -> (Cutter, TcpStream, TcpStream) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let cutter = Cutter::new(listener.local_addr().unwrap()).await.unwrap();
+        let cutter = Cutter::new(Target::One(listener.local_addr().unwrap())).await.unwrap();
         let client = TcpStream::connect(cutter.address).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         (cutter, client, server)

@@ -114,6 +114,11 @@ impl Device {
         &self.world.board
     }
 
+    /// Its socket stands.
+    pub(crate) fn connected(&self) {
+        self.board().connected(self.number, self.world.socket_at(self.number));
+    }
+
     pub(crate) fn recorder(&self) -> &Recorder {
         &self.world.recorder
     }

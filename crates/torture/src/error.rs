@@ -24,6 +24,9 @@ pub enum Error {
         /// Where it says why.
         log: PathBuf,
     },
+    /// PostgreSQL or Redis, which the nodes need.
+    #[error("a server that the nodes need: {0}")]
+    Service(String),
     /// A start that takes minutes.
     #[error("the server was not ready within two minutes")]
     NeverReady,
@@ -48,6 +51,10 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn service(error: impl std::fmt::Display) -> Self {
+        Self::Service(format!("{error:#}"))
+    }
+
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { what, path, source }

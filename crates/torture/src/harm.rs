@@ -1,7 +1,7 @@
 //! Does to the server what the plan says, and takes the time until it is well again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -15,6 +15,7 @@ use crate::cutter::Cutter;
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::plan::{Fault, FaultKind};
+use crate::recovery::{Recoveries, Recovering};
 use crate::server::{NotReady, Server};
 
 /// How long a full disk may go unnoticed: files that are there already have some room in them.
@@ -24,26 +25,10 @@ const ACCEPTED_MAX: Duration = Duration::from_secs(60);
 /// What is counted of full disks.
 pub(crate) const NOTICED: &str = "full disks that refused sends";
 pub(crate) const UNNOTICED: &str = "full disks that nobody noticed";
+/// The number of a server that is alone.
+pub(crate) const ALONE: usize = 0;
 /// How often it is looked whether the server still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-/// The times from the end of a fault until all is well.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Recoveries {
-    pub(crate) faults: u64,
-    pub(crate) first_ack: Vec<Duration>,
-    pub(crate) all_back: Vec<Duration>,
-}
-
-/// A task that ends when nobody wants it any more.
-#[derive(Debug)]
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// Who does the harm.
 #[derive(Debug)]
@@ -54,9 +39,7 @@ pub(crate) struct Harm {
     pub(crate) board: Arc<Board>,
     pub(crate) recorder: Recorder,
     pub(crate) chance: Chance,
-    recoveries: Arc<Mutex<BTreeMap<FaultKind, Recoveries>>>,
-    /// Takes the time of the last recovery, until it is over or another fault comes upon it.
-    timing: Option<AbortOnDrop>,
+    recovering: Recovering<FaultKind>,
 }
 
 impl Harm {
@@ -69,7 +52,8 @@ impl Harm {
         seed: u64,
     ) -> Self {
         let chance = Chance::stream(seed, "harm", 0);
-        Self { server, disk, cutter, board, recorder, chance, recoveries: Arc::default(), timing: None }
+        let recovering = Recovering::new(Arc::clone(&board));
+        Self { server, disk, cutter, board, recorder, chance, recovering }
     }
 
     /// Waits until `until`, and watches the server meanwhile.
@@ -99,7 +83,7 @@ impl Harm {
         if let Some(status) = self.server.ended() {
             self.board.find(format!("the server ended by itself, with {status}"));
             self.note("ended by itself");
-            self.board.new_life();
+            self.board.new_life(ALONE);
             self.start().await?;
         }
         Ok(())
@@ -120,8 +104,7 @@ impl Harm {
     }
 
     pub(crate) async fn inflict(&mut self, fault: Fault) -> Result<(), Error> {
-        self.timing = None;
-        self.inflicted(fault.kind());
+        self.recovering.begin(fault.kind());
         match fault {
             Fault::Kill { stopped, down, again } => self.kill(stopped, down, again).await,
             Fault::Stop { how_long } => {
@@ -140,7 +123,7 @@ impl Harm {
                     None => self.board.find("asked to end, the server did not".into()),
                 }
                 tokio::time::sleep(down).await;
-                self.board.new_life();
+                self.board.new_life(ALONE);
                 self.healed(FaultKind::Drain);
                 self.start().await
             }
@@ -171,7 +154,7 @@ impl Harm {
         self.server.kill().await?;
         tokio::time::sleep(down).await;
         if let Some(again) = again {
-            self.board.new_life();
+            self.board.new_life(ALONE);
             self.note("started");
             self.server.spawn()?;
             match self.server.ready(Some(again)).await? {
@@ -182,9 +165,9 @@ impl Harm {
                 }
             }
             self.note("killed again");
-            self.inflicted(FaultKind::Kill);
+            self.recovering.inflicted(FaultKind::Kill);
         }
-        self.board.new_life();
+        self.board.new_life(ALONE);
         self.healed(FaultKind::Kill);
         self.start().await
     }
@@ -200,7 +183,7 @@ impl Harm {
         if killed {
             self.note("killed on a full disk");
             self.server.kill().await?;
-            self.board.new_life();
+            self.board.new_life(ALONE);
             self.server.spawn()?;
             if matches!(self.disk, Disk::Limit) {
                 self.disk.fill(self.server.pid())?;
@@ -217,7 +200,7 @@ impl Harm {
         self.note("the disk has room");
         self.disk.empty(self.server.pid())?;
         if !runs {
-            self.board.new_life();
+            self.board.new_life(ALONE);
         }
         self.healed(FaultKind::Disk);
         let mut acks = self.board.acks();
@@ -242,36 +225,14 @@ impl Harm {
         self.look_after().await
     }
 
-    fn inflicted(&self, kind: FaultKind) {
-        self.recoveries.lock().unwrap_or_else(PoisonError::into_inner).entry(kind).or_default().faults += 1;
-    }
-
     /// What was done, and how long it took to recover.
     pub(crate) fn recoveries(&self) -> BTreeMap<FaultKind, Recoveries> {
-        self.recoveries.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.recovering.all()
     }
 
     /// The end of a fault: from here on the recovery counts.
     fn healed(&mut self, kind: FaultKind) {
-        let (board, recoveries) = (Arc::clone(&self.board), Arc::clone(&self.recoveries));
-        let mut acks = board.acks();
-        acks.borrow_and_update();
-        let since = Instant::now();
-        let timing = async move {
-            let first_ack = async {
-                if acks.changed().await.is_ok() {
-                    let mut all = recoveries.lock().unwrap_or_else(PoisonError::into_inner);
-                    all.entry(kind).or_default().first_ack.push(since.elapsed());
-                }
-            };
-            let all_back = async {
-                board.all_back().await;
-                let mut all = recoveries.lock().unwrap_or_else(PoisonError::into_inner);
-                all.entry(kind).or_default().all_back.push(since.elapsed());
-            };
-            tokio::join!(first_ack, all_back);
-        };
-        self.timing = Some(AbortOnDrop(tokio::spawn(timing)));
+        self.recovering.count(kind);
     }
 
     fn note(&self, text: &str) {

@@ -5,8 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::harm::Recoveries;
-use crate::plan::FaultKind;
+use crate::recovery::Recoveries;
 
 /// What came out of a run; its `Display` is for people.
 #[derive(Debug, Clone)]
@@ -17,8 +16,8 @@ pub struct Report {
     pub load: Duration,
     /// Devices and users.
     pub population: (usize, usize),
-    /// What stood in for a disk that fills.
-    pub disk: &'static str,
+    /// What it stood on.
+    pub ground: Ground,
     /// Why it was not the better kind, if so.
     pub remark: Option<String>,
     /// How often what was done.
@@ -35,6 +34,15 @@ pub struct Report {
     pub kept: Option<PathBuf>,
 }
 
+/// What was tortured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// One server, and what stood in for its disk that fills.
+    Disk(&'static str),
+    /// So many nodes.
+    Nodes(usize),
+}
+
 /// What the checker says of the history.
 #[derive(Debug, Clone)]
 pub struct Verdict {
@@ -48,13 +56,15 @@ pub struct Verdict {
 #[derive(Debug, Clone)]
 pub struct Recovery {
     /// Which.
-    pub kind: FaultKind,
+    pub kind: &'static str,
     /// How often.
     pub faults: u64,
     /// From its end to the first message acked.
     pub first_ack: Option<Times>,
     /// From its end until everybody was connected who wanted to be.
     pub all_back: Option<Times>,
+    /// From its end until every node had heard of every other what was sent there after it; only of several nodes.
+    pub all_hear: Option<Times>,
 }
 
 /// Percentiles; where another fault came first there is no time.
@@ -78,9 +88,15 @@ impl Report {
 }
 
 impl Recovery {
-    pub(crate) fn of(kind: FaultKind, recoveries: &Recoveries) -> Self {
-        let Recoveries { faults, first_ack, all_back } = recoveries;
-        Self { kind, faults: *faults, first_ack: Times::of(first_ack), all_back: Times::of(all_back) }
+    pub(crate) fn of(kind: &'static str, recoveries: &Recoveries) -> Self {
+        let Recoveries { faults, first_ack, all_back, all_hear } = recoveries;
+        Self {
+            kind,
+            faults: *faults,
+            first_ack: Times::of(first_ack),
+            all_back: Times::of(all_back),
+            all_hear: Times::of(all_hear),
+        }
     }
 }
 
@@ -95,30 +111,64 @@ impl Times {
     }
 }
 
+impl Report {
+    fn write_recoveries(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of_nodes = matches!(self.ground, Ground::Nodes(_));
+        let mut columns = vec!["first message acked (ms)", "all connected again (ms)"];
+        if of_nodes {
+            columns.push("all nodes hear all (ms)");
+        }
+        write!(f, "{:<18}", "")?;
+        for column in &columns {
+            write!(f, "{column:^34}")?;
+        }
+        write!(f, "\n{:<12} {:>5}", "fault", "times")?;
+        for _ in &columns {
+            write!(f, " {:>6} {:>6} {:>7} {:>7}    ", "times", "p50", "p99", "max")?;
+        }
+        writeln!(f)?;
+        for recovery in &self.recoveries {
+            write!(f, "{:<12} {:>5}", recovery.kind, recovery.faults)?;
+            let times = [recovery.first_ack, recovery.all_back, recovery.all_hear];
+            for times in &times[..columns.len()] {
+                match times {
+                    Some(Times { count, p50, p99, max }) => {
+                        let [p50, p99, max] = [p50, p99, max].map(|time| time.as_millis());
+                        write!(f, " {count:>6} {p50:>6} {p99:>7} {max:>7}    ")?;
+                    }
+                    None => write!(f, " {:>6} {:>6} {:>7} {:>7}    ", 0, "-", "-", "-")?,
+                }
+            }
+            writeln!(f)?;
+        }
+        if of_nodes {
+            writeln!(
+                f,
+                "The times of what takes a node away count from its beginning, those of the others from its end;"
+            )?;
+            writeln!(
+                f,
+                "that all hear all, always from its end: with a message sent at each node after that."
+            )?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (devices, users) = self.population;
         writeln!(f, "seed         {}", self.seed)?;
         writeln!(f, "load         {:.0?} by {devices} devices of {users} users", self.load)?;
-        writeln!(f, "disk         {}", self.disk)?;
+        match self.ground {
+            Ground::Disk(disk) => writeln!(f, "disk         {disk}")?,
+            Ground::Nodes(nodes) => writeln!(f, "nodes        {nodes}, with one PostgreSQL and one Redis")?,
+        }
         if let Some(remark) = &self.remark {
             writeln!(f, "             {remark}")?;
         }
-        writeln!(f, "\n                  first message acked (ms)            all connected again (ms)")?;
-        writeln!(f, "fault      times  times    p50     p99     max        times    p50     p99     max")?;
-        for recovery in &self.recoveries {
-            write!(f, "{:<8} {:>7}", recovery.kind.as_str(), recovery.faults)?;
-            for times in [recovery.first_ack, recovery.all_back] {
-                match times {
-                    Some(Times { count, p50, p99, max }) => {
-                        let [p50, p99, max] = [p50, p99, max].map(|time| time.as_millis());
-                        write!(f, " {count:>6} {p50:>6} {p99:>7} {max:>7}      ")?;
-                    }
-                    None => write!(f, " {:>6} {:>6} {:>7} {:>7}      ", 0, "-", "-", "-")?,
-                }
-            }
-            writeln!(f)?;
-        }
+        writeln!(f)?;
+        self.write_recoveries(f)?;
         writeln!(f, "\noperations")?;
         for (what, count) in &self.operations {
             writeln!(f, "{count:>12} {what}")?;

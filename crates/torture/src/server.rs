@@ -29,13 +29,16 @@ pub(crate) struct Launch {
     pub(crate) by_shell: bool,
     /// Its data is on a file system of its own.
     pub(crate) mounted: bool,
-    /// Its file of configuration.
+    /// Its file of configuration, and what stands there.
     pub(crate) config: PathBuf,
+    pub(crate) settings: &'static str,
+    /// Further options of `serve`.
+    pub(crate) more: Vec<String>,
 }
 
 /// Files of the journal are so short that it begins new ones all the time: at each the server may be killed, and what
 /// a full disk still has room for in the present one is soon used up.
-const CONFIG: &str = "[store]\njournal_segment_bytes = 32768\n";
+pub(crate) const SHORT_JOURNAL: &str = "[store]\njournal_segment_bytes = 32768\n";
 
 /// A server that can be made to suffer; killed when dropped.
 #[derive(Debug)]
@@ -56,14 +59,19 @@ pub(crate) enum NotReady {
 
 impl Server {
     pub(crate) fn new(launch: Launch) -> Result<Self, Error> {
-        std::fs::write(&launch.config, CONFIG).map_err(Error::io("write", &launch.config))?;
+        std::fs::write(&launch.config, launch.settings).map_err(Error::io("write", &launch.config))?;
         let guard = Guard::new(launch.mounted.then_some(launch.data.as_path()));
         Ok(Self { launch, child: None, guard })
     }
 
+    /// From its next start on with these further options.
+    pub(crate) fn set_options(&mut self, more: Vec<String>) {
+        self.launch.more = more;
+    }
+
     /// Makes the process; [`ready`](Self::ready) waits for it.
     pub(crate) fn spawn(&mut self) -> Result<(), Error> {
-        let Launch { binary, port, data, log, by_shell, config, .. } = &self.launch;
+        let Launch { binary, port, data, log, by_shell, config, more, .. } = &self.launch;
         let log = File::options().create(true).append(true).open(log).map_err(Error::io("open", log))?;
         let mut command = if *by_shell {
             let mut shell = Command::new("sh");
@@ -79,6 +87,7 @@ impl Server {
             .arg(data)
             .arg("--config")
             .arg(config)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -15,16 +15,17 @@ use tokio_util::sync::CancellationToken;
 use crate::actors;
 use crate::board::{Board, Phase};
 use crate::cast::Cast;
-use crate::cutter::Cutter;
+use crate::cutter::{Cutter, Target};
 use crate::disk::Disk;
 use crate::error::Error;
+use crate::folder::Folder;
 use crate::harm::{self, Harm};
 use crate::plan::{FaultKind, Wanted, plan};
 use crate::progress::{Progress, say};
-use crate::report::{Recovery, Report};
-use crate::server::{Launch, NotReady, Server};
+use crate::report::{Ground, Recovery, Report};
+use crate::server::{Launch, NotReady, SHORT_JOURNAL, Server};
 use crate::verdict;
-use crate::world::{Route, World};
+use crate::world::{Route, Routes, World};
 
 /// By when everybody has brought his last sends to their end.
 const QUIET_MAX: Duration = Duration::from_secs(180);
@@ -58,42 +59,12 @@ pub struct Options {
     pub keep: bool,
 }
 
-/// The folder of a run. A temporary one goes unless something is wrong.
-enum Folder {
-    Given(PathBuf),
-    Temporary(tempfile::TempDir),
-}
-
-impl Folder {
-    fn new(options: &Options) -> Result<Self, Error> {
-        match &options.folder {
-            Some(path) => {
-                std::fs::create_dir_all(path).map_err(Error::io("make", path))?;
-                Ok(Self::Given(path.clone()))
-            }
-            None => {
-                let place = std::env::temp_dir();
-                let prefix = format!("tertulia-torture-{}-", options.seed);
-                let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(&place);
-                Ok(Self::Temporary(folder.map_err(Error::io("make a folder in", &place))?))
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Given(path) => path,
-            Self::Temporary(folder) => folder.path(),
-        }
-    }
-}
-
 /// Tortures a server, and reports; `shutdown` ends the load early.
 ///
 /// # Errors
 /// If the run could not be made. What it finds wrong with the server is in the report.
 pub async fn run(options: &Options, shutdown: CancellationToken) -> Result<Report, Error> {
-    let folder = Folder::new(options)?;
+    let folder = Folder::new(options.folder.as_deref(), options.seed)?;
     let data = folder.path().join("data");
     let history = folder.path().join("history.ndjson");
     let log = folder.path().join("server.log");
@@ -118,8 +89,17 @@ pub async fn run(options: &Options, shutdown: CancellationToken) -> Result<Repor
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let (by_shell, mounted) = (matches!(disk, Disk::Limit), matches!(disk, Disk::Small { .. }));
     let config = folder.path().join("serve.toml");
-    let launch =
-        Launch { binary: options.binary.clone(), port, data, log: log.clone(), by_shell, mounted, config };
+    let launch = Launch {
+        binary: options.binary.clone(),
+        port,
+        data,
+        log: log.clone(),
+        by_shell,
+        mounted,
+        config,
+        settings: SHORT_JOURNAL,
+        more: Vec::new(),
+    };
     let mut server = Server::new(launch)?;
     server.spawn()?;
     if let Err(NotReady::Ended(status)) = server.ready(None).await? {
@@ -127,18 +107,28 @@ pub async fn run(options: &Options, shutdown: CancellationToken) -> Result<Repor
     }
 
     let cutter = if options.faults.contains(&FaultKind::Cut) {
-        Some(Cutter::new(address).await.map_err(Error::io("listen on", Path::new("127.0.0.1")))?)
+        Some(
+            Cutter::new(Target::One(address))
+                .await
+                .map_err(Error::io("listen on", Path::new("127.0.0.1")))?,
+        )
     } else {
         None
     };
     let cast = Cast::new(options.seed, options.clients, cutter.is_some());
     let (devices, users, disk_text) = (cast.devices.len(), cast.users, disk.as_str());
-    let board = Arc::new(Board::new(devices));
+    let board = Arc::new(Board::new(devices, 1));
     let recorder = Recorder::create(&history, "tertulia torture")?;
     recorder.record(Note { text: format!("seed {}", options.seed) });
     let route = Route::new(address)?;
     let cut_route = cutter.as_ref().map(|cutter| Route::new(cutter.address)).transpose()?;
-    let set_up = World::set_up(options.seed, cast, Arc::clone(&board), recorder.clone(), route, cut_route);
+    let set_up = World::set_up(
+        options.seed,
+        cast,
+        Arc::clone(&board),
+        recorder.clone(),
+        Routes::Alone { direct: route, by_cutter: cut_route },
+    );
     let world = tokio::select! {
         world = set_up => Arc::new(world?),
         () = shutdown.cancelled() => return Err(Error::Interrupted),
@@ -154,14 +144,20 @@ pub async fn run(options: &Options, shutdown: CancellationToken) -> Result<Repor
     let loaded = load(options, &mut harm, &board, &mut progress, &shutdown).await;
     let load = begun.elapsed();
     let outcome = match loaded {
-        Ok(()) => settle(&mut harm, &board, &mut actors, load, &progress).await,
+        Ok(()) => match harm.heal().await {
+            Ok(()) => {
+                settle(&board, &recorder, &mut actors, load, &progress).await;
+                harm.look_after().await
+            }
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
     board.enter(Phase::Over);
     actors.abort_all();
     drop(world);
     let recoveries =
-        harm.recoveries().iter().map(|(kind, recoveries)| Recovery::of(*kind, recoveries)).collect();
+        harm.recoveries().iter().map(|(kind, recoveries)| Recovery::of(kind.as_str(), recoveries)).collect();
     if let Err(error) = outcome {
         // The server could not be had any more: that is what was found out.
         board.find(error.to_string());
@@ -186,7 +182,7 @@ pub async fn run(options: &Options, shutdown: CancellationToken) -> Result<Repor
         seed: options.seed,
         load,
         population: (devices, users),
-        disk: disk_text,
+        ground: Ground::Disk(disk_text),
         remark,
         operations,
         recoveries,
@@ -199,10 +195,7 @@ pub async fn run(options: &Options, shutdown: CancellationToken) -> Result<Repor
         harm.server.kill().await?;
         harm.disk.keep(&folder.path().join("data-kept"))?;
         drop(harm);
-        report.kept = Some(match folder {
-            Folder::Given(path) => path,
-            Folder::Temporary(folder) => folder.keep(),
-        });
+        report.kept = Some(folder.keep());
     } else {
         drop(harm);
     }
@@ -257,14 +250,13 @@ async fn load(
 }
 
 /// Everything is healed; everybody comes to an end, and reads what there is.
-async fn settle(
-    harm: &mut Harm,
+pub(crate) async fn settle(
     board: &Board,
+    recorder: &Recorder,
     actors: &mut JoinSet<()>,
     load: Duration,
     progress: &Progress,
-) -> Result<(), Error> {
-    harm.heal().await?;
+) {
     board.enter(Phase::Settle);
     progress.begin("last sends");
     let devices = actors.len();
@@ -273,7 +265,7 @@ async fn settle(
     if tokio::time::timeout(QUIET_MAX, all).await.is_err() {
         board.find("not everything that was sent came to an end, long after all was well again".into());
     }
-    harm.recorder.record(Final {});
+    recorder.record(Final {});
     board.enter(Phase::Read);
     progress.begin("last reads");
     let all = async { while actors.join_next().await.is_some() {} };
@@ -283,11 +275,10 @@ async fn settle(
         let rest = async { while actors.join_next().await.is_some() {} };
         drop(tokio::time::timeout(OVER_MAX, rest).await);
     }
-    harm.look_after().await
 }
 
 /// A server that panics and goes on is not well either.
-fn look_for_panics(log: &Path, board: &Board) -> Result<(), Error> {
+pub(crate) fn look_for_panics(log: &Path, board: &Board) -> Result<(), Error> {
     let text = std::fs::read(log).map_err(Error::io("read", log))?;
     let text = String::from_utf8_lossy(&text);
     if let Some(line) = text.lines().find(|line| line.contains("panicked at")) {

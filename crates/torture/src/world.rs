@@ -20,7 +20,9 @@ use tokio::sync::watch;
 
 use crate::board::Board;
 use crate::cast::{Cast, DevicePlan};
+use crate::cutter::Cutter;
 use crate::error::Error;
+use crate::harm::ALONE;
 
 /// The waits of calls that are made until they succeed.
 pub(crate) const PATIENT: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(2) };
@@ -68,18 +70,45 @@ impl Route {
     }
 }
 
+/// How a device reaches the nodes.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) route: Route,
+    /// What stands before the nodes for this device alone; `None`: it speaks with one of them.
+    pub(crate) front: Option<Arc<Cutter>>,
+}
+
+/// How everybody reaches whom he uses.
+#[derive(Debug)]
+pub(crate) enum Routes {
+    /// One server.
+    Alone { direct: Route, by_cutter: Option<Route> },
+    /// By the numbers of devices, and for whoever is none.
+    Nodes { ways: Vec<Way>, set_up: Route, _front: Arc<Cutter> },
+}
+
+impl Routes {
+    fn to_set_up(&self) -> Route {
+        match self {
+            Self::Alone { direct, .. } => direct.clone(),
+            Self::Nodes { set_up, .. } => set_up.clone(),
+        }
+    }
+}
+
 /// Shared by all actors.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) seed: u64,
     pub(crate) board: Arc<Board>,
     pub(crate) recorder: Recorder,
-    direct: Route,
-    by_cutter: Option<Route>,
+    routes: Routes,
     pub(crate) people: Vec<Person>,
     pub(crate) devices: Vec<DevicePlan>,
     /// Who stays in each conversation, so that somebody can read all of it in the end.
     pub(crate) keepers: HashMap<ConvoId, UserId>,
+    /// The group of those who speak at the nodes.
+    pub(crate) of_speakers: Option<ConvoId>,
     /// By the numbers of devices.
     logins: Vec<Mutex<Option<Arc<Login>>>>,
 }
@@ -91,9 +120,9 @@ impl World {
         cast: Cast,
         board: Arc<Board>,
         recorder: Recorder,
-        direct: Route,
-        by_cutter: Option<Route>,
+        routes: Routes,
     ) -> Result<Self, Error> {
+        let direct = routes.to_set_up();
         let mut people = Vec::new();
         let mut apis = Vec::new();
         for number in 0..cast.users {
@@ -108,6 +137,7 @@ impl World {
             apis.push(Api::new(Session::new(direct.server.clone(), tokens, None)));
         }
         let mut keepers = HashMap::new();
+        let mut of_speakers = None;
         for (number, plan) in cast.convos.iter().enumerate() {
             let kind = if plan.group.is_some() { ConversationType::Group } else { ConversationType::Direct };
             let (Some(creator), others) = (plan.members.first(), plan.members.iter().skip(1)) else {
@@ -121,18 +151,46 @@ impl World {
             };
             if let Some(api) = apis.get(*creator) {
                 let convo = api.create_conversation(&new).await?;
+                if cast.of_speakers == Some(number) {
+                    of_speakers = Some(convo.id);
+                }
                 keepers.extend(people.get(*creator).map(|person| (convo.id, person.id)));
                 recorder.record(Before { convo: convo.id, seq: convo.last_seq });
             }
         }
         let logins = cast.devices.iter().map(|_| Mutex::default()).collect();
-        Ok(Self { seed, board, recorder, direct, by_cutter, people, devices: cast.devices, keepers, logins })
+        Ok(Self {
+            seed,
+            board,
+            recorder,
+            routes,
+            people,
+            devices: cast.devices,
+            keepers,
+            of_speakers,
+            logins,
+        })
     }
 
     /// How this device reaches the server.
     pub(crate) fn route(&self, device: usize) -> &Route {
-        let cut = self.devices.get(device).is_some_and(|plan| plan.by_cutter);
-        self.by_cutter.as_ref().filter(|_| cut).unwrap_or(&self.direct)
+        match &self.routes {
+            Routes::Alone { direct, by_cutter } => {
+                let cut = self.devices.get(device).is_some_and(|plan| plan.by_cutter);
+                by_cutter.as_ref().filter(|_| cut).unwrap_or(direct)
+            }
+            Routes::Nodes { ways, set_up, .. } => ways.get(device).map_or(set_up, |way| &way.route),
+        }
+    }
+
+    /// To which server its newest socket has gone.
+    pub(crate) fn socket_at(&self, device: usize) -> usize {
+        match &self.routes {
+            Routes::Alone { .. } => ALONE,
+            Routes::Nodes { ways, .. } => {
+                ways.get(device).and_then(|way| way.front.as_ref()).map_or(ALONE, |front| front.socket_at())
+            }
+        }
     }
 
     /// Logs a device in, as a new one; tried until it succeeds.

@@ -3,6 +3,7 @@
 mod raw;
 mod rest;
 mod sdk;
+mod speaker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub(crate) async fn run(world: Arc<World>, number: usize) {
             Driver::Sdk => sdk::run(device).await,
             Driver::Raw => raw::run(device).await,
             Driver::Rest => rest::run(device).await,
+            Driver::Speaker { node } => speaker::run(device, node).await,
         }
     };
     let outcome: Result<(), ClientError> = outcome.await;

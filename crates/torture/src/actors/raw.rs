@@ -225,7 +225,7 @@ impl Raw {
                     self.device.find("a position of before was not known any more");
                 }
                 self.device.count("connections");
-                self.device.board().connected(self.device.number);
+                self.device.connected();
                 self.resume_token = Some(welcome.resume_token);
                 self.remember(welcome.position);
                 self.wires.push(wire);

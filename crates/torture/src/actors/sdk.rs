@@ -225,7 +225,7 @@ impl Sdk {
     fn event(&mut self, event: Event) -> Result<(), LoggedOut> {
         match event {
             Event::Connected { .. } => {
-                self.device.board().connected(self.device.number);
+                self.device.connected();
                 self.device.count("connections");
             }
             Event::Disconnected { reason, .. } => {
