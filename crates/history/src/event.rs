@@ -28,6 +28,8 @@ pub enum Event {
     /// The first line of a file.
     #[serde(rename = "history")]
     Header(Header),
+    /// How many nodes share what is tested.
+    Nodes(Nodes),
     /// A device is one of this user; before anything else of it.
     Device(Device),
     /// Entries that were there before the history began.
@@ -89,6 +91,13 @@ pub struct Header {
     /// Which clock `t` is of: the machine's boot id. Absent where the system does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<String>,
+}
+
+/// See [`Event::Nodes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nodes {
+    /// So many. With more than one a position may say less than the entry that carries it.
+    pub count: u32,
 }
 
 /// See [`Event::Device`].
@@ -612,6 +621,7 @@ macro_rules! events {
 
 events! {
     "history" => Header,
+    "nodes" => Nodes,
     "device" => Device,
     "before" => Before,
     "open" => Open,
@@ -683,6 +693,7 @@ mod tests {
             Header { version: 1, program: "p".into(), clock: None },
             r#"{"t":7,"e":"history","version":1,"program":"p"}"#,
         );
+        check(Nodes { count: 3 }, r#"{"t":7,"e":"nodes","count":3}"#);
         check(
             Send { c: Some(1), device, convo: convo(), n, body: Body::of("hello") },
             r#"{"t":7,"e":"send","c":1,"device":"02020202-0202-0202-0202-020202020202","convo":"01010101-0101-0101-0101-010101010101","n":5,"body":"5:2cf24dba5fb0a30e"}"#,

@@ -183,6 +183,11 @@ impl World {
         }
     }
 
+    /// Whether there are several servers.
+    pub(crate) fn has_nodes(&self) -> bool {
+        matches!(self.routes, Routes::Nodes { .. })
+    }
+
     /// To which server its newest socket has gone.
     pub(crate) fn socket_at(&self, device: usize) -> usize {
         match &self.routes {

@@ -213,6 +213,8 @@ pub(super) struct Conn {
 /// A run.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// Several nodes answer: a position that an entry carries is the last one that its node has been sure of.
+    pub(super) has_nodes: bool,
     pub(super) users: Names<UserId>,
     pub(super) devices: Names<DeviceId>,
     pub(super) convos: Names<ConvoId>,

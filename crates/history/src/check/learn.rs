@@ -164,6 +164,7 @@ impl Learner {
             Event::Close(close) => drop(self.conn(at, close.c)?),
             Event::Pong(pong) => drop(self.conn(at, pong.c)?),
             Event::Settled(settled) => drop(self.conn(at, settled.c)?),
+            Event::Nodes(nodes) => self.known.has_nodes |= nodes.count > 1,
             Event::Note(_) => self.notes.push((line.t, at)),
             Event::Header(_) | Event::Done(_) | Event::Final(_) => {}
         }

@@ -163,6 +163,7 @@ impl<'a> Retracer<'a> {
             }
             Event::Final(_) => self.is_final = true,
             Event::Header(_)
+            | Event::Nodes(_)
             | Event::Device(_)
             | Event::Before(_)
             | Event::Send(_)

@@ -382,6 +382,10 @@ impl Raw {
                         self.device.count("sockets of revoked devices closed");
                         return Err(LoggedOut);
                     }
+                    // Of nodes silence is noticed soon, and some are stopped for longer than that.
+                    Some(4009) if self.device.world.has_nodes() => {
+                        self.device.count("connections given up for silence");
+                    }
                     Some(4003 | 4008 | 4009 | 1009) => {
                         self.device.find(&format!("a socket was closed with {}", code.unwrap_or(0)));
                     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tertulia_history::Recorder;
-use tertulia_history::event::Note;
+use tertulia_history::event::{Nodes, Note};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -95,6 +95,7 @@ pub async fn run_cluster(options: &ClusterOptions, shutdown: CancellationToken) 
     let (devices, users) = (cast.devices.len(), cast.users);
     let board = Arc::new(Board::new(devices, options.nodes));
     let recorder = Recorder::create(&history, "tertulia torture")?;
+    recorder.record(Nodes { count: options.nodes as u32 });
     recorder.record(Note { text: format!("seed {}", options.seed) });
     let set_up = World::set_up(options.seed, cast, Arc::clone(&board), recorder.clone(), routes);
     let world = tokio::select! {

@@ -9,6 +9,9 @@
 //! owed entry was durable before the pushed one was sent, the owed one has been handed over by then: pushed,
 //! named by a gap or acked there. And what is owed at `settled` has been handed over, too.
 //!
+//! Where several nodes answer, an entry carries the last position that its node was sure of, which may be below the
+//! owed entry and below itself: it says nothing of either. What a resume from it owes is judged all the same.
+//!
 //! Entries of a time as a member that has ended are no longer owed once that is known. Cost: each entry is owed
 //! once to each connection that it has to come to, and a resume costs what was missed.
 
@@ -129,7 +132,8 @@ impl Live {
     ) {
         self.arrive(known, findings, conn, Arrival { convo, from: seq, to: seq, is_gap: false, at });
         let Some(position) = position else { return };
-        if let Some((begun, sent)) = known.begun(convo, seq)
+        if !known.has_nodes
+            && let Some((begun, sent)) = known.begun(convo, seq)
             && let Some((wire, owed)) = self.wires.get_mut(&conn)
         {
             settle(known, findings, wire, owed, (begun, t), &[sent.begun_at, at]);

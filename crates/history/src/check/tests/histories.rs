@@ -358,6 +358,10 @@ fn a_position_is_not_ahead_of_what_was_handed_over() {
     let mut story = story;
     story.tell("", other(read(60, 1, 0))).tell("", other(page(60, &whole)));
     story.breaks(Rule::LiveOrder, &["open 2", "ack of the other", "send 8", "8 to bo"]);
+    let late = story.clone().insert_before("open 1", "", Nodes { count: 3 });
+    assert_eq!(late.broken(), [], "a node may not yet be sure of the position that it tells");
+    let settled = late.insert_before("final", "settled", Settled { c: 2 });
+    settled.breaks(Rule::LiveOrder, &["open 2", "ack of the other", "settled"]);
     let on_its_way = story.replace("8 to bo", push(2, &text(8, 1, 4), None));
     assert_eq!(on_its_way.broken(), [], "without a position nothing is claimed");
 }
