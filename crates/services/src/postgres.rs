@@ -29,7 +29,7 @@ const SETTINGS: &[&str] = &[
     "log_line_prefix=%m [%p] %d ",
 ];
 
-pub(crate) fn start(folder: &Path, port: u16, life: Life) -> Result<Process> {
+pub(crate) fn start(folder: &Path, port: u16, life: Life, options: &[String]) -> Result<Process> {
     let programs = programs()?;
     let user = user()?;
     if let Some(User { uid, gid }) = user {
@@ -47,6 +47,7 @@ pub(crate) fn start(folder: &Path, port: u16, life: Life) -> Result<Process> {
     let port = format!("port={port}");
     arguments
         .extend(SETTINGS.iter().copied().chain([port.as_str()]).flat_map(|set| ["-c".into(), set.into()]));
+    arguments.extend_from_slice(options);
     let program = programs.join("postgres");
     // Its quickest orderly end: killed, it would leave shared memory behind.
     let farewell = "QUIT";
@@ -57,23 +58,64 @@ pub(crate) fn start(folder: &Path, port: u16, life: Life) -> Result<Process> {
     process.wait_until(&log, || {
         // Its first line is the process, its last says how far it is. One that was left behind has another process.
         let lines = fs::read_to_string(&pid_file).unwrap_or_default();
-        lines.lines().next() == Some(&*pid) && lines.lines().last().is_some_and(|line| line.trim() == "ready")
+        let is_up = |line: &str| matches!(line.trim(), "ready" | "standby");
+        lines.lines().next() == Some(&*pid) && lines.lines().last().is_some_and(is_up)
     })?;
     Ok(process)
 }
 
-/// Makes a cluster whose superuser `postgres` needs no password.
-fn initialise(programs: &Path, data: &Path, user: Option<User>) -> Result<()> {
+/// Copies a server that runs on `port` into a folder, so that what is started there follows it.
+pub(crate) fn copy(port: u16, folder: &Path) -> Result<()> {
+    let user = user()?;
+    if let Some(User { uid, gid }) = user {
+        chown(folder, Some(uid), Some(gid))?;
+    }
+    let mut command = run_as(user);
+    command.arg(programs()?.join("pg_basebackup")).arg("-D").arg(folder.join("data"));
+    command.args([
+        "--host=127.0.0.1",
+        "--username=postgres",
+        "--no-password",
+        "--checkpoint=fast",
+        "--no-sync",
+    ]);
+    command.args(["--write-recovery-conf", &format!("--port={port}")]);
+    ended_well("pg_basebackup", &mut command)
+}
+
+/// Has a server do what it says in SQL, one statement each.
+pub(crate) fn tell(port: u16, statements: &[&str]) -> Result<()> {
+    let mut command = Command::new(programs()?.join("psql"));
+    command.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]);
+    command.arg(format!("postgres://postgres@127.0.0.1:{port}/postgres"));
+    command.args(statements.iter().flat_map(|statement| ["-c", statement]));
+    ended_well("psql", &mut command)
+}
+
+/// The beginning of a command that one user of this machine gives as another.
+fn run_as(user: Option<User>) -> Command {
     let mut command = Command::new("setpriv");
     if let Some(User { uid, gid }) = user {
         command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".into()]);
     }
-    command.arg("--").arg(programs.join("initdb")).arg("-D").arg(data);
+    command.arg("--");
+    command
+}
+
+fn ended_well(name: &str, command: &mut Command) -> Result<()> {
+    let done =
+        command.current_dir("/").output().context("setpriv is of util-linux, the others of PostgreSQL")?;
+    ensure!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr).trim());
+    Ok(())
+}
+
+/// Makes a cluster whose superuser `postgres` needs no password.
+fn initialise(programs: &Path, data: &Path, user: Option<User>) -> Result<()> {
+    let mut command = run_as(user);
+    command.arg(programs.join("initdb")).arg("-D").arg(data);
     // Not synced: an empty cluster is made again in a second.
     command.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]);
-    let done = command.current_dir("/").output().context("setpriv, of util-linux")?;
-    ensure!(done.status.success(), "initdb: {}", String::from_utf8_lossy(&done.stderr).trim());
-    Ok(())
+    ended_well("initdb", &mut command)
 }
 
 /// The folder of its programs.

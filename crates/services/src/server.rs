@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -102,6 +102,32 @@ impl Server {
         Ok(server)
     }
 
+    /// Starts a standby of this PostgreSQL, in a folder of its own. From then on commits here are acknowledged when the
+    /// standby has them synced, too.
+    ///
+    /// # Errors
+    /// This is no PostgreSQL, or the standby does not come up.
+    pub fn standby(&self) -> Result<Self> {
+        ensure!(self.kind == Kind::Postgres, "{} has no standby here", self.kind);
+        let temporary = tempfile::Builder::new().prefix("tertulia-").tempdir()?;
+        postgres::copy(self.port, temporary.path())?;
+        // It waits for no standby itself, whatever was copied.
+        let options = ["-c", "synchronous_standby_names="];
+        let mut standby = Self::start_with(Kind::Postgres, temporary.path(), Life::WithCaller, &options)?;
+        standby._temporary = Some(temporary);
+        let wait_for_it = ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"];
+        postgres::tell(self.port, &wait_for_it)?;
+        Ok(standby)
+    }
+
+    /// Makes a standby the primary; gives back control when it takes writes.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn promote(&self) -> Result<()> {
+        postgres::tell(self.port, &["SELECT pg_promote()"])
+    }
+
     /// Starts a server on a free port in `folder`, which is made if need be and goes on being used if it was before.
     ///
     /// # Errors
@@ -135,7 +161,7 @@ impl Server {
 
     fn begin(&mut self) -> Result<()> {
         let process = match self.kind {
-            Kind::Postgres => postgres::start(&self.folder, self.port, self.life),
+            Kind::Postgres => postgres::start(&self.folder, self.port, self.life, &self.options),
             Kind::Redis => redis::start(&self.folder, self.port, self.life, &self.options),
             Kind::Kafka => kafka::start(&self.folder, self.port, self.life),
         };

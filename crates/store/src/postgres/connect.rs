@@ -1,13 +1,13 @@
 //! How a connection comes about, and what it is set to.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Connection, NoTls, Row, Statement};
 
@@ -41,7 +41,10 @@ pub type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// Makes connections to one database.
 pub struct Connector {
-    config: Config,
+    /// One for each host of the address.
+    hosts: Vec<Config>,
+    /// Which of them was the primary last.
+    primary: AtomicUsize,
     tls: Option<Tls>,
     connect_max: Duration,
     statement_max: Duration,
@@ -81,13 +84,14 @@ impl Connector {
             .keepalives_interval(KEEPALIVE)
             .keepalives_retries(3)
             .tcp_user_timeout(options.statement_max + GRACE)
-            // Of several hosts the one that is the primary now.
+            // Of several hosts the one that is the primary now; a standby takes no writes.
             .target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
         if config.get_application_name().is_none() {
             config.application_name("tertulia");
         }
         let (connect_max, statement_max) = (options.connect_max, options.statement_max);
-        Ok(Self { config, tls, connect_max, statement_max, backoff: Mutex::default() })
+        let (hosts, primary) = (each_host(&config), AtomicUsize::new(0));
+        Ok(Self { hosts, primary, tls, connect_max, statement_max, backoff: Mutex::default() })
     }
 
     /// Makes a connection, unless it is too early to try again.
@@ -107,14 +111,31 @@ impl Connector {
         made
     }
 
+    /// Tries all hosts, the last primary first. Each has the whole time: one that does not answer hides none that would.
     async fn try_connect(&self) -> Result<Session, Failure> {
+        let first = self.primary.load(Ordering::Relaxed);
+        let mut failed = None;
+        for place in (0..self.hosts.len()).map(|further| (first + further) % self.hosts.len()) {
+            match self.try_host(&self.hosts[place]).await {
+                Ok(session) => {
+                    self.primary.store(place, Ordering::Relaxed);
+                    return Ok(session);
+                }
+                // What is wrong with the one that should be there says more than that others are no primaries.
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Failure::Row("no host".into())))
+    }
+
+    async fn try_host(&self, host: &Config) -> Result<Session, Failure> {
         let connecting = async {
             match &self.tls {
-                Some(tls) => self.config.connect(tls.clone()).await.map(|(client, connection)| {
+                Some(tls) => host.connect(tls.clone()).await.map(|(client, connection)| {
                     drive(connection);
                     client
                 }),
-                None => self.config.connect(NoTls).await.map(|(client, connection)| {
+                None => host.connect(NoTls).await.map(|(client, connection)| {
                     drive(connection);
                     client
                 }),
@@ -137,6 +158,68 @@ impl Connector {
     fn backoff(&self) -> MutexGuard<'_, Backoff> {
         self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The same for each host by itself.
+fn each_host(config: &Config) -> Vec<Config> {
+    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let count = hosts.len().max(addresses.len());
+    if count <= 1 {
+        return vec![config.clone()];
+    }
+    let one = |place: usize| {
+        let mut one = Config::new();
+        one.options(config.get_options().unwrap_or_default())
+            .ssl_mode(config.get_ssl_mode())
+            .ssl_negotiation(config.get_ssl_negotiation())
+            .channel_binding(config.get_channel_binding())
+            .target_session_attrs(config.get_target_session_attrs())
+            .keepalives(config.get_keepalives())
+            .keepalives_idle(config.get_keepalives_idle());
+        if let Some(name) = config.get_application_name() {
+            one.application_name(name);
+        }
+        if let Some(user) = config.get_user() {
+            one.user(user);
+        }
+        if let Some(password) = config.get_password() {
+            one.password(password);
+        }
+        if let Some(dbname) = config.get_dbname() {
+            one.dbname(dbname);
+        }
+        if let Some(timeout) = config.get_connect_timeout() {
+            one.connect_timeout(*timeout);
+        }
+        if let Some(timeout) = config.get_tcp_user_timeout() {
+            one.tcp_user_timeout(*timeout);
+        }
+        if let Some(interval) = config.get_keepalives_interval() {
+            one.keepalives_interval(interval);
+        }
+        if let Some(retries) = config.get_keepalives_retries() {
+            one.keepalives_retries(retries);
+        }
+        match hosts.get(place) {
+            Some(Host::Tcp(host)) => {
+                one.host(host);
+            }
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => {
+                one.host_path(path);
+            }
+            None => {}
+        }
+        if let Some(address) = addresses.get(place) {
+            one.hostaddr(*address);
+        }
+        // One port is that of all.
+        if let Some(port) = ports.get(place).or(ports.first()) {
+            one.port(*port);
+        }
+        one
+    };
+    (0..count).map(one).collect()
 }
 
 /// Does a connection's work. It ends when the client is dropped, or when the connection breaks; what waits for it is told
@@ -280,6 +363,18 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_several_hosts_is_several_addresses_that_differ_in_nothing_else() {
+        let url = "postgres://me:secret@one:1,two:2/chat?application_name=x";
+        let connector = Connector::new(url, &PostgresOptions::default()).unwrap();
+        let whole =
+            Connector::new("postgres://me:secret@one:1/chat?application_name=x", &PostgresOptions::default());
+        assert_eq!(connector.hosts.len(), 2);
+        assert_eq!(connector.hosts[0], whole.unwrap().hosts[0]);
+        assert_eq!(connector.hosts[1].get_hosts(), [Host::Tcp("two".into())]);
+        assert_eq!(connector.hosts[1].get_ports(), [2]);
+    }
 
     #[test]
     fn after_a_failure_nobody_tries_for_a_while_that_grows_up_to_a_bound() {

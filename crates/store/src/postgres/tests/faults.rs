@@ -189,6 +189,53 @@ async fn a_restored_backup_does_not_know_positions_of_its_lost_future() {
     assert_eq!(restored.parse_position(&late).await.unwrap(), None);
 }
 
+/// A store on a primary and a standby that has all that is acknowledged, and what has become of the primary.
+async fn failover(what_happens: impl FnOnce(&mut Server)) {
+    let mut primary = Server::temporary(Kind::Postgres).unwrap();
+    let standby = primary.standby().unwrap();
+    let (here, there) = (primary.address(), standby.address());
+    let address = format!("postgres://postgres@{here},{there}/postgres");
+    let limits = PostgresOptions {
+        statement_max: Duration::from_secs(1),
+        connect_max: Duration::from_secs(1),
+        ..options()
+    };
+    let store = Postgres::open(&address, &limits).await.unwrap();
+    let proxy = Proxy::to(there).unwrap();
+    let mut world = World { server: standby, proxy, store, options: limits };
+    world.append_at_last(create_group(convo(1), &[ANA, BO], Default::default())).await;
+    for number in 1..=3 {
+        world.append_at_last(send(convo(1), ANA, number, "acked")).await;
+    }
+    let before = world.store.horizon().await.unwrap();
+    let position = world.store.position(before);
+
+    what_happens(&mut primary);
+    let refused = world.append(send(convo(1), ANA, 4, "while there is none")).await;
+    assert!(is_unavailable(&refused), "{refused:?}");
+    tokio::task::block_in_place(|| world.server.promote().unwrap());
+    let again = world.append_at_last(send(convo(1), ANA, 3, "acked")).await;
+    assert!(matches!(&again, Outcome::Duplicate(entry) if entry.seq == seq(4)), "{again:?}");
+    world.append_at_last(send(convo(1), BO, 1, "after")).await;
+    assert_eq!(world.bodies().await, ["acked", "acked", "acked", "after"]);
+    // Who resumes from before is told what has come since.
+    let known = world.store.parse_position(&position).await.unwrap().expect("the position is known");
+    let missed = world.at_last(async || world.store.missed(BO, known, 100).await).await;
+    let pages = missed.pages.iter().flat_map(|(_, page)| &page.entries);
+    assert!(pages.map(|(entry, _)| entry.seq).any(|missed| missed == seq(5)), "{missed:?}");
+    world.server.kill().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failover_everything_acked_is_there_and_goes_on() {
+    failover(|primary| primary.kill().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_does_not_answer_hides_no_other() {
+    failover(|primary| primary.pause().unwrap()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_goes_in_the_middle_of_a_transaction_leaves_nothing_of_it_to_the_next() {
     let world = World::new().await;
