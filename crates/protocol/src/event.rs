@@ -311,6 +311,17 @@ pub enum Presence {
     Offline,
 }
 
+impl Presence {
+    /// What somebody is whom one sees so and another one otherwise.
+    pub const fn most(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Online, _) | (_, Self::Online) => Self::Online,
+            (Self::Away, _) | (_, Self::Away) => Self::Away,
+            (Self::Offline, Self::Offline) => Self::Offline,
+        }
+    }
+}
+
 /// Why the server closes a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {

@@ -24,6 +24,15 @@ pub enum LiveAt {
     Redis(String),
 }
 
+/// Where nodes that share a store know of each other, and of each other's users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PresenceAt {
+    /// Where they tell each other what they append.
+    Live,
+    /// On the Redis server, or cluster, with this address, which may have its password in it.
+    Redis(String),
+}
+
 /// The configuration of a node.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -33,6 +42,12 @@ pub struct Config {
     pub store: StoreAt,
     /// How nodes that share a store tell each other what they append.
     pub live: LiveAt,
+    /// Where nodes that share a store know of each other, and of each other's users.
+    pub presence: PresenceAt,
+    /// Where clients reach this node, as in `https://chat1.example.org`; what it tells of itself.
+    pub public_url: Option<String>,
+    /// How many sockets this node is made for: what others compare its load by.
+    pub capacity: u32,
     /// Where to listen.
     pub listen: SocketAddr,
     /// How long a user counts as present after his last sign of life.
@@ -60,6 +75,9 @@ impl Config {
             data,
             store: StoreAt::Folder,
             live: LiveAt::Process,
+            presence: PresenceAt::Live,
+            public_url: None,
+            capacity: 20_000,
             listen,
             presence_ttl: Duration::from_secs(60),
             handshake: Duration::from_secs(10),

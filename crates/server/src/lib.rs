@@ -31,9 +31,7 @@ use std::time::Duration;
 
 use tertulia_domain::hub::{self, Hub};
 use tertulia_fabric::NodeId;
-use tertulia_fabric::live::local::Bus;
-use tertulia_fabric::live::redis::RedisLive;
-use tertulia_fabric::live::{self, Ear, Limits as EarLimits, Live};
+use tertulia_fabric::live::Ear;
 use tertulia_store::embedded::sqlite::FolderLock;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -45,7 +43,7 @@ use crate::accounts::{AccountsConfig, AccountsService, FLUSH_EVERY, PasswordConf
 use crate::app::{App, Parts, TellNodes};
 use crate::clock::{Clock, Random};
 use crate::cluster::Cluster;
-use crate::config::{Config, LiveAt};
+use crate::config::Config;
 use crate::consumers::search::Indexing;
 use crate::consumers::{Consumer, Consumers};
 use crate::data::Data;
@@ -72,9 +70,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error(transparent)]
     Postgres(#[from] tertulia_store::postgres::OpenError),
-    /// The address of the live channel is none.
+    /// The address of the live channel, or of presence, is none.
     #[error(transparent)]
-    Live(tertulia_fabric::redis::InvalidTarget),
+    Address(tertulia_fabric::redis::InvalidTarget),
     /// The search index cannot be opened.
     #[error("cannot open the search index ({0}); if it is damaged, delete it: it is made anew")]
     Search(tertulia_store::embedded::OpenError),
@@ -128,9 +126,10 @@ impl Node {
         let (cluster, ear) = if store.is_sole_writer() {
             (None, None)
         } else {
-            let (live, ear) = join(&config.live)?;
             let node = NodeId::from_bytes(random.bytes()?);
-            (Some(Cluster::new(node, live, &store, &hub, &repairs, &random)), Some(ear))
+            let (links, ear) = cluster::join(&config, node).map_err(StartError::Address)?;
+            let ttl = config.presence_ttl;
+            (Some(Cluster::new(links, &store, &hub, &repairs, (&clock, &random), ttl)), Some(ear))
         };
         let outgoing = cluster.as_ref().map(|cluster| &cluster.outgoing);
         let accounts = AccountsService::start(AccountsConfig {
@@ -226,21 +225,6 @@ impl Node {
         drop(lock);
         Ok(())
     }
-}
-
-/// A node's link to the others.
-fn join(live: &LiveAt) -> Result<(Arc<dyn Live>, Ear), StartError> {
-    Ok(match live {
-        LiveAt::Process => {
-            let (live, ear) = Bus::new().join(EarLimits::default());
-            (Arc::new(live), ear)
-        }
-        LiveAt::Redis(url) => {
-            let target = url.parse().map_err(StartError::Live)?;
-            let (live, ear) = RedisLive::start(live::redis::Options::new(target));
-            (Arc::new(live), ear)
-        }
-    })
 }
 
 async fn sweep(app: App) {

@@ -193,9 +193,6 @@ pub(crate) async fn run(args: ServeArgs, shutdown: CancellationToken) -> anyhow:
     if config.limits.is_none() {
         tracing::warn!("rate limits are off: anybody may ask for as much as he likes; for load tests only");
     }
-    if config.live != LiveAt::Process {
-        tracing::warn!("presence does not reach other nodes yet");
-    }
     if config.presence_ttl < 2 * config.heartbeat {
         tracing::warn!(
             presence_ttl = config.presence_ttl.as_secs(),

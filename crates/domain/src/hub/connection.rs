@@ -155,6 +155,11 @@ impl Lagging {
 }
 
 impl Connection {
+    /// Whose presence it watches.
+    pub fn watching(&self) -> Vec<UserId> {
+        self.state().watching.to_vec()
+    }
+
     pub(super) fn new(mode: Mode, user: UserId, device: DeviceId, now: Timestamp) -> Self {
         Self {
             mode,
@@ -314,6 +319,11 @@ impl State {
         }
         self.ephemeral.push_back((key, frame));
         (0, dropped, self.waker.take())
+    }
+
+    /// What waits under this key is told otherwise.
+    pub(super) fn drop_ephemeral(&mut self, key: EphemeralKey) {
+        self.ephemeral.retain(|waiting| waiting.0 != key);
     }
 
     fn take(&mut self) -> Taken {

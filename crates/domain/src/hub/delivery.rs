@@ -158,6 +158,11 @@ impl Delivery<'_> {
             }
             self.push_to_readers(routes, entry, sender);
         }
+        if let EntryKind::MemberRemoved { user_ids } = &entry.kind
+            && self.hub.settings.others_append
+        {
+            user_ids.iter().for_each(|user| routes.doubt_watching(*user));
+        }
         match &entry.kind {
             // Of one's own there are no letters that come late or twice; of others' some do, and are past by now.
             EntryKind::Created { user_ids, .. } | EntryKind::MemberAdded { user_ids }

@@ -1,19 +1,18 @@
-//! Typing and presence: what may be dropped. Latest value wins, and none of it stands before a message.
+//! Typing, and the lane that it shares with presence: what may be dropped. Latest value wins, and none of it stands before
+//! a message.
 
 use std::cell::LazyCell;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tertulia_protocol::event::{CloseReason, OwnPresence, Presence};
-use tertulia_protocol::rest::Audience;
-use tertulia_protocol::rules::PRESENCE_SUBSCRIPTIONS_MAX;
+use tertulia_protocol::event::{CloseReason, Presence};
 use tertulia_protocol::{ConvoId, Timestamp, UserId};
 use tertulia_websocket::Frame;
 
 use super::connection::{EphemeralKey, millis};
-use super::routes::{Routes, unwatch};
+use super::presence::Departed;
+use super::routes::Routes;
 use super::{CHATTER_MEMBERS_MAX, Close, Connection, Hub, Mode, count, frames};
-use crate::presence::{Sign, merge};
 
 /// How long somebody counts as typing after he last said so.
 const TYPING_TTL: Duration = Duration::from_secs(8);
@@ -30,26 +29,6 @@ pub struct Typing {
     pub user: UserId,
     /// Whether he does.
     pub active: bool,
-}
-
-/// Somebody is no longer here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Departed {
-    /// Who.
-    pub user: UserId,
-    /// His last sign of life.
-    pub last_seen: Timestamp,
-}
-
-/// What is known from elsewhere of a user whom somebody wants to watch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Status {
-    /// Whom.
-    pub user: UserId,
-    /// Whether the one who watches may: they share a conversation.
-    pub allowed: bool,
-    /// When he was last there, if he shows it.
-    pub last_seen: Option<Timestamp>,
 }
 
 impl Hub {
@@ -108,100 +87,13 @@ impl Hub {
         true
     }
 
-    fn push_ephemeral(&self, connection: &Connection, key: EphemeralKey, frame: Frame) {
+    pub(super) fn push_ephemeral(&self, connection: &Connection, key: EphemeralKey, frame: Frame) {
         let (merged, dropped, waker) = connection.state().push_ephemeral(&self.settings.outbox, key, frame);
         count(&self.stats.ephemeral_merged, merged);
         count(&self.stats.ephemeral_dropped, dropped);
         if let Some(waker) = waker {
             waker.wake();
         }
-    }
-
-    /// A connection's part in its user's presence.
-    pub fn set_presence(&self, connection: &Arc<Connection>, status: OwnPresence, now: Timestamp) {
-        connection.set_away(status == OwnPresence::Away);
-        let mut routes = self.routes();
-        self.refresh_presence(&mut routes, connection.user, now);
-    }
-
-    /// Watches users, and tells the present status of each. Returns `false`, and does nothing, if the connection
-    /// would watch more than [`PRESENCE_SUBSCRIPTIONS_MAX`].
-    pub fn watch(&self, connection: &Arc<Connection>, users: &[Status]) -> bool {
-        let mut routes = self.routes();
-        let fresh: Vec<UserId> = {
-            let mut state = connection.state();
-            let new = |status: &&Status| status.allowed && !state.watching.contains(&status.user);
-            let fresh: Vec<UserId> = users.iter().filter(new).map(|status| status.user).collect();
-            if state.gone || state.watching.len() + fresh.len() > PRESENCE_SUBSCRIPTIONS_MAX {
-                return false;
-            }
-            state.watching = [&state.watching, fresh.as_slice()].concat().into();
-            fresh
-        };
-        for user in fresh {
-            routes.watchers.entry(user).or_default().push(Arc::clone(connection));
-        }
-        for status in users {
-            let here = if status.allowed {
-                routes.user(status.user).map_or(Presence::Offline, |user| user.presence)
-            } else {
-                Presence::Offline
-            };
-            let last_seen = status.last_seen.filter(|_| status.allowed && here == Presence::Offline);
-            connection.push(frames::presence(status.user, here, last_seen));
-        }
-        true
-    }
-
-    /// Stops watching users.
-    pub fn unwatch(&self, connection: &Arc<Connection>, users: &[UserId]) {
-        let mut routes = self.routes();
-        {
-            let mut state = connection.state();
-            let mut watching = std::mem::take(&mut state.watching).into_vec();
-            watching.retain(|known| !users.contains(known));
-            state.watching = watching.into();
-        }
-        for user in users {
-            unwatch(&mut routes, connection, *user);
-        }
-    }
-
-    /// Looks again what a user is, tells those who watch him if it changed, and forgets him when he is gone.
-    pub(super) fn refresh_presence(
-        &self,
-        routes: &mut Routes,
-        user: UserId,
-        now: Timestamp,
-    ) -> Option<Departed> {
-        let ttl = self.settings.presence_ttl;
-        let node = routes.user_mut(user)?;
-        let polled = node.polled.map(|at| Sign { last_life: at, away: false });
-        let signs = node.connections.iter().map(|connection| match connection.mode {
-            Mode::Socket => Sign { last_life: connection.last_life(), away: connection.is_away() },
-            // Whoever waits in a long-poll is there.
-            Mode::Poll => Sign { last_life: now, away: false },
-        });
-        let present = merge(signs.chain(polled), now, ttl);
-        let last_seen = node.last_seen();
-        let changed = std::mem::replace(&mut node.presence, present) != present;
-        let shows_last_seen = node.privacy.last_seen == Audience::Everyone;
-        let is_gone = node.connections.is_empty() && present == Presence::Offline;
-        if changed {
-            let shown = last_seen.filter(|_| present == Presence::Offline && shows_last_seen);
-            let frame = frames::presence(user, present, shown);
-            for watcher in routes.watchers.get(&user).into_iter().flatten() {
-                // Whether they still share a conversation is known here while both are here.
-                if routes.share(watcher.user, user).unwrap_or(true) {
-                    self.push_ephemeral(watcher, EphemeralKey::Presence(user), frame.clone());
-                }
-            }
-        }
-        if is_gone {
-            routes.forget_user(user);
-        }
-        let departed = changed && present == Presence::Offline;
-        departed.then(|| Departed { user, last_seen: last_seen.unwrap_or(now) })
     }
 
     /// To be called about every second: pings silent connections and closes dead ones, ends typing that was not
@@ -239,16 +131,6 @@ impl Hub {
         } else if silent >= heartbeat && millis(now) >= connection.pinged() + heartbeat.as_millis() as u64 {
             connection.set_pinged(now);
             connection.push(ping.clone());
-        }
-    }
-
-    /// Notes a sign of life. A user who had silently become offline is back at once.
-    pub fn alive(&self, connection: &Arc<Connection>, now: Timestamp) {
-        let was_stale = now.since(connection.last_life()) >= self.settings.presence_ttl;
-        connection.alive(now);
-        if was_stale {
-            let mut routes = self.routes();
-            self.refresh_presence(&mut routes, connection.user, now);
         }
     }
 }

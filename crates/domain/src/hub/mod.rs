@@ -7,8 +7,8 @@
 //!
 //! Files, in reading order: `connection` (one reader: its outbox and where it lags), `frames` (encoding,
 //! once for all readers), `routes` (who is here, and in which conversations), `delivery` (what is
-//! committed, to whom), `holes` (what did not come through here), `catch_up` (resume and lag), `ephemeral` (typing
-//! and presence).
+//! committed, to whom), `holes` (what did not come through here), `catch_up` (resume and lag), `ephemeral`
+//! (typing, and what may be dropped), `presence`.
 //!
 //! Locks: `routes` before a connection's `state`; neither is held across a call out of this module.
 
@@ -19,6 +19,7 @@ mod ephemeral;
 mod frames;
 mod holes;
 mod outbox;
+mod presence;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -31,10 +32,11 @@ use std::time::Duration;
 pub use catch_up::Step;
 pub use connection::{Close, Connection, Limits, Mode, Taken};
 pub use delivery::{Committed, Origin};
-pub use ephemeral::{Departed, Status, Typing};
+pub use ephemeral::Typing;
 pub use frames::encode;
 pub use holes::Hole;
 pub use outbox::Outbox;
+pub use presence::{Departed, Sighting, Status};
 
 use tertulia_protocol::{ConvoId, UserId};
 
@@ -73,6 +75,8 @@ pub struct Hub {
     is_awaited: AtomicBool,
     /// Who began or ended typing, for the other nodes.
     typing: Mutex<HashMap<(ConvoId, UserId), bool>>,
+    /// What this node sees of users of whom it has changed, for the other nodes.
+    sightings: Mutex<HashMap<UserId, Sighting>>,
     stats: Stats,
 }
 
@@ -117,6 +121,7 @@ impl Hub {
             position: AtomicU64::new(start.get()),
             is_awaited: AtomicBool::new(false),
             typing: Mutex::default(),
+            sightings: Mutex::default(),
             stats: Stats::default(),
         }
     }

@@ -9,8 +9,8 @@ use tertulia_protocol::rest::{Audience, Privacy};
 use tertulia_protocol::{ConvoId, DeviceId, Seq, Timestamp, UserId};
 
 use super::connection::{Lag, Mode};
-use super::ephemeral::Departed;
 use super::holes::Beyond;
+use super::presence::Departed;
 use super::{Close, Connection, Hub, Present};
 use crate::log::{Commit, Head};
 
@@ -24,6 +24,10 @@ pub(super) struct Routes {
     user_slots: HashMap<UserId, u32>,
     /// Who watches whom.
     pub(super) watchers: HashMap<UserId, Vec<Arc<Connection>>>,
+    /// Those of the watched whom other nodes see, and as what.
+    pub(super) elsewhere: HashMap<UserId, Presence>,
+    /// Who watches somebody with whom he may share no conversation any more, by address.
+    pub(super) unsure: HashMap<usize, Arc<Connection>>,
     /// The conversations with a hole, by their slots; nearly always there is none.
     pub(super) holes: BTreeMap<u32, Beyond>,
     /// Of whom nobody knows here whether he is in a conversation.
@@ -55,7 +59,7 @@ pub(super) struct User {
     attached: bool,
     /// Removals delivered while `convos` is being read from the store: what was read may be older than they.
     removed: Vec<(ConvoId, Seq)>,
-    /// What was last told to those who watch him.
+    /// What he is as far as this node sees.
     pub(super) presence: Presence,
     /// When his last long-poll ended; until the presence TTL has passed he counts as present.
     pub(super) polled: Option<Timestamp>,
@@ -346,6 +350,7 @@ pub(super) fn unwatch(routes: &mut Routes, connection: &Arc<Connection>, user: U
         watchers.retain(|known| !Arc::ptr_eq(known, connection));
         if watchers.is_empty() {
             routes.watchers.remove(&user);
+            routes.elsewhere.remove(&user);
         }
     }
 }

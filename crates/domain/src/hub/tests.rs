@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tertulia_protocol::event::{CloseReason, ConversationNews, OwnPresence, ServerEvent};
+use tertulia_protocol::event::{CloseReason, ConversationNews, OwnPresence, Presence, ServerEvent};
 use tertulia_protocol::rest::{Audience, Privacy};
 use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq, Timestamp, UserId};
 use tertulia_websocket::payloads;
 
 use super::{
-    Committed, Connection, Hole, Hub, Limits, MISSED_KEPT, MISSED_MAX, Mode, Origin, Settings, Status, Step,
+    Committed, Connection, Hole, Hub, Limits, MISSED_KEPT, MISSED_MAX, Mode, Origin, Settings, Sighting,
+    Status, Step,
 };
 use crate::log::{Change, Commit, Head, HistorySlice, Missed, Outcome, Receipt};
 
@@ -75,6 +76,14 @@ impl World {
         }
         self.hub.finish_resume(&connection, Missed::default(), &HashSet::new());
         connection
+    }
+
+    /// The connection watches a user who was last seen now, and is told what he is.
+    fn watch(&self, connection: &Arc<Connection>, user: UserId) -> bool {
+        let status = Status { user, allowed: true, last_seen: Some(self.now) };
+        let watches = self.hub.watch(connection, &[status]);
+        self.hub.tell_statuses(connection, &[status]);
+        watches
     }
 
     fn text(&mut self, body: &str) -> (Outcome, Commit) {
@@ -589,7 +598,7 @@ fn of_what_may_be_dropped_the_latest_stays_and_the_oldest_goes() {
     world.hub.typing(&ana, CONVO, true, world.now);
     world.hub.typing(&ana, CONVO, false, world.now);
     assert_eq!(got(&bo), ["typing false"], "the newer value took the place of the older");
-    world.hub.watch(&bo, &[Status { user: ANA, allowed: true, last_seen: None }]);
+    assert!(world.watch(&bo, ANA));
     got(&bo);
     world.hub.typing(&ana, CONVO, true, world.now);
     world.hub.set_presence(&ana, OwnPresence::Away, world.now);
@@ -609,8 +618,7 @@ fn a_message_is_written_before_what_may_be_dropped() {
 fn presence_is_told_to_those_who_watch_and_ends_with_the_last_connection() {
     let mut world = World::new(Limits::default());
     let bo = world.connect(BO);
-    let status = Status { user: ANA, allowed: true, last_seen: Some(world.now) };
-    assert!(world.hub.watch(&bo, &[status]));
+    assert!(world.watch(&bo, ANA));
     assert_eq!(got(&bo), ["Offline with last seen"]);
     let (phone, laptop) = (world.connect(ANA), world.connect(ANA));
     assert_eq!(got(&bo), ["Online"]);
@@ -619,6 +627,74 @@ fn presence_is_told_to_those_who_watch_and_ends_with_the_last_connection() {
     assert_eq!(got(&bo), ["Away"]);
     let departed = world.hub.unregister(&laptop, world.now).map(|departed| departed.user);
     assert_eq!((departed, got(&bo)), (Some(ANA), vec!["Offline with last seen".to_owned()]));
+}
+
+fn sighting(user: UserId, presence: Presence, last_seen: Option<Timestamp>) -> Sighting {
+    Sighting { user, presence, last_seen }
+}
+
+#[test]
+fn a_user_is_what_is_seen_of_him_here_and_elsewhere() {
+    use Presence::{Away, Offline, Online};
+    let mut world = World::of_many();
+    let bo = world.connect(BO);
+    assert!(world.watch(&bo, ANA));
+    assert_eq!(got(&bo), ["Offline with last seen"]);
+    let elsewhere =
+        |world: &World, presence| world.hub.seen_elsewhere([sighting(ANA, presence, Some(world.now))]);
+    elsewhere(&world, Away);
+    assert_eq!(got(&bo), ["Away"]);
+    let ana = world.connect(ANA);
+    assert_eq!(got(&bo), ["Online"]);
+    elsewhere(&world, Online);
+    world.hub.unregister(&ana, world.now);
+    assert_eq!(got(&bo), [""; 0], "he is still online elsewhere");
+    elsewhere(&world, Offline);
+    assert_eq!(got(&bo), ["Offline with last seen"]);
+    elsewhere(&world, Online);
+    assert!(world.watch(&bo, ANA));
+    assert_eq!(got(&bo), ["Online"], "once, not as a change and as the answer");
+    world.hub.forget_elsewhere();
+    assert_eq!(got(&bo), ["Offline"]);
+    world.hub.unwatch(&bo, &[ANA]);
+    elsewhere(&world, Online);
+    assert_eq!((got(&bo), world.hub.watched([ANA])), (vec![], vec![]));
+}
+
+#[test]
+fn what_is_seen_here_is_for_the_other_nodes_the_last_of_each_user() {
+    let mut world = World::of_many();
+    let hides = Privacy { last_seen: Audience::Nobody, ..Privacy::default() };
+    let (ana, bo) = (world.connect(ANA), world.connect_with(BO, hides));
+    let taken = |world: &World| {
+        let mut taken = world.hub.take_sightings();
+        taken.sort_by_key(|sighting| sighting.user);
+        taken
+    };
+    let online = |user| sighting(user, Presence::Online, None);
+    assert_eq!(taken(&world), [online(ANA), online(BO)]);
+    world.hub.set_presence(&ana, OwnPresence::Away, world.now);
+    world.hub.unregister(&ana, world.now);
+    world.hub.unregister(&bo, world.now);
+    let gone = [sighting(ANA, Presence::Offline, Some(world.now)), sighting(BO, Presence::Offline, None)];
+    assert_eq!(taken(&world), gone, "and when he was last there is for those to whom he shows it");
+    assert_eq!(taken(&world), []);
+    let mut alone = World::new(Limits::default());
+    alone.connect(ANA);
+    assert_eq!(taken(&alone), [], "there is nobody to tell");
+}
+
+#[test]
+fn who_watches_somebody_who_was_removed_may_share_no_conversation_any_more() {
+    let mut world = World::of_many();
+    let (ana, bo) = (world.connect(ANA), world.connect(BO));
+    world.watch(&ana, BO);
+    assert!(world.hub.take_unsure().is_empty());
+    let (outcome, commit) = world.remove_bo();
+    world.hand_over(commit, Committed { outcome: &outcome, origin: None, shows_read: true });
+    let unsure = world.hub.take_unsure();
+    assert!(unsure.len() == 1 && Arc::ptr_eq(&unsure[0], &ana), "bo watches nobody");
+    drop(bo);
 }
 
 #[test]
@@ -646,11 +722,13 @@ fn a_silent_connection_is_pinged_then_closed_and_its_user_is_gone_within_the_ttl
 fn nothing_remains_of_those_who_have_gone() {
     let mut world = World::new(Limits::default());
     let (ana, bo) = (world.connect(ANA), world.connect(BO));
-    world.hub.watch(&ana, &[Status { user: BO, allowed: true, last_seen: None }]);
+    world.watch(&ana, BO);
+    world.hub.seen_elsewhere([sighting(BO, Presence::Away, None)]);
     world.hub.unregister(&ana, world.now);
     world.hub.unregister(&bo, world.now);
     let routes = world.hub.routes();
-    assert_eq!((routes.users.len(), routes.convos.len(), routes.watchers.len()), (0, 0, 0));
+    assert_eq!((routes.users.len(), routes.convos.len()), (0, 0));
+    assert_eq!((routes.watchers.len(), routes.elsewhere.len(), routes.unsure.len()), (0, 0, 0));
 }
 
 /// There may be very many of them, and nearly all are idle. With the counters of their `Arc` it is 224 bytes, which

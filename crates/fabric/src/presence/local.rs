@@ -8,7 +8,7 @@ use tertulia_protocol::UserId;
 use tertulia_protocol::event::Presence as Status;
 use tertulia_protocol::id::IdMap;
 
-use super::{Presence, merge};
+use super::Presence;
 use crate::nodes::{Description, NodeInfo, Nodes};
 use crate::{ClusterError, NodeId};
 
@@ -59,6 +59,21 @@ impl LocalPresence {
         drop(self.with_seat(|seat| seat.lives = true));
     }
 
+    /// What users are on the nodes that count.
+    fn seen_by(
+        &self,
+        users: &[UserId],
+        counts: impl Fn(NodeId, &Seat) -> bool,
+    ) -> Result<Vec<Status>, ClusterError> {
+        let board = self.board.lock();
+        if !board.contains_key(&self.id) {
+            return Err(ClusterError::Closed);
+        }
+        let seats = || board.iter().filter(|(id, seat)| counts(**id, seat));
+        let seen = |user| seats().filter_map(move |(_, seat)| seat.users.get(user));
+        Ok(users.iter().map(|user| seen(user).copied().fold(Status::Offline, Status::most)).collect())
+    }
+
     fn with_seat<T>(&self, what: impl FnOnce(&mut Seat) -> T) -> Result<T, ClusterError> {
         self.board.lock().get_mut(&self.id).map(what).ok_or(ClusterError::Closed)
     }
@@ -82,12 +97,12 @@ impl Presence for LocalPresence {
         self.with_seat(|_| ())
     }
 
+    async fn elsewhere(&self, users: &[UserId]) -> Result<Vec<Status>, ClusterError> {
+        self.seen_by(users, |id, seat| seat.lives && id != self.id)
+    }
+
     async fn ask(&self, users: &[UserId]) -> Result<Vec<Status>, ClusterError> {
-        self.told().await?;
-        let board = self.board.lock();
-        let seats = || board.iter().filter(|(id, seat)| seat.lives || **id == self.id);
-        let seen = |user| seats().filter_map(move |(_, seat)| seat.users.get(user));
-        Ok(users.iter().map(|user| seen(user).copied().fold(Status::Offline, merge)).collect())
+        self.seen_by(users, |id, seat| seat.lives || id == self.id)
     }
 
     fn figures(&self) -> Vec<(&'static str, f64)> {

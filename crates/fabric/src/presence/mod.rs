@@ -35,11 +35,17 @@ pub trait Presence: Send + Sync + 'static {
     /// They could not be told now. It is remembered, and they will be.
     async fn told(&self) -> Result<(), ClusterError>;
 
-    /// What these users are, over all nodes, this one included; `answer[i]` is that of `users[i]`. One round trip, or
-    /// about once a second two more.
+    /// What these users are on the other nodes; `answer[i]` is that of `users[i]`. One round trip, or about once a second
+    /// two more.
     ///
     /// # Errors
     /// Nobody can tell now what other nodes see.
+    async fn elsewhere(&self, users: &[UserId]) -> Result<Vec<Status>, ClusterError>;
+
+    /// What these users are, over all nodes, this one included.
+    ///
+    /// # Errors
+    /// As [`elsewhere`](Self::elsewhere).
     async fn ask(&self, users: &[UserId]) -> Result<Vec<Status>, ClusterError>;
 
     /// Figures for `/metrics`, cheap to take: (name without prefix, value).
@@ -47,13 +53,4 @@ pub trait Presence: Send + Sync + 'static {
 
     /// Ends the lease: at once nothing is seen here, and this node is none of the nodes any more.
     async fn close(&self);
-}
-
-/// What somebody is whom one node sees so and another one otherwise.
-pub fn merge(one: Status, other: Status) -> Status {
-    match (one, other) {
-        (Status::Online, _) | (_, Status::Online) => Status::Online,
-        (Status::Away, _) | (_, Status::Away) => Status::Away,
-        (Status::Offline, Status::Offline) => Status::Offline,
-    }
 }

@@ -18,6 +18,7 @@ pub(super) async fn hear(outgoing: &Outgoing, parts: &Parts, accounts: &Accounts
                 let mut lacks = false;
                 for letter in outgoing.open(&bytes).into_iter().flatten() {
                     match letter {
+                        Letter::Seen { users } => parts.presences.hear(users),
                         Letter::Account(letter) => hear_of_account(parts, accounts, letter),
                         letter => lacks |= letters::read(hub, letter),
                     }
@@ -37,7 +38,10 @@ pub(super) async fn hear(outgoing: &Outgoing, parts: &Parts, accounts: &Accounts
                 // Others may change what is remembered here, and cannot tell.
                 accounts.set_blind(true);
             }
-            Heard::Restored => link.restored.notify_one(),
+            Heard::Restored => {
+                link.restored.notify_one();
+                parts.presences.ask_for_all();
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tertulia_domain::hub::{Committed, Hub, Typing};
 use tertulia_domain::log::{Commit, Outcome, Receipt};
 use tertulia_fabric::live::Topic;
-use tertulia_protocol::event::SharedSettings;
+use tertulia_protocol::event::{Presence, SharedSettings};
 use tertulia_protocol::rest::{MemberSettings, Privacy};
 use tertulia_protocol::{ConvoId, DeviceId, Entry, EntryKind, Seq, Timestamp, UserId};
 
@@ -52,6 +52,11 @@ pub enum Letter {
         /// Whether he does.
         active: bool,
     },
+    /// What the node sees of these users has changed.
+    Seen {
+        /// Whom to ask for, and what it sees.
+        users: Vec<News>,
+    },
     /// An account changed.
     Account(AccountLetter),
     /// Something was appended, and who did it cannot tell any more what.
@@ -63,6 +68,20 @@ pub enum Letter {
         /// In commits from this one on.
         since: u64,
     },
+}
+
+/// What a node sees of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct News {
+    /// Whom.
+    #[serde(rename = "u")]
+    pub user: UserId,
+    /// What he is there.
+    #[serde(rename = "p")]
+    pub presence: Presence,
+    /// When he was last there, if he is gone and shows it.
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
 }
 
 /// What nodes remember of accounts, and one of them has changed.
@@ -142,7 +161,7 @@ pub fn read(hub: &Hub, letter: Letter) -> bool {
             return false;
         }
         // Not the hub's.
-        Letter::Account(_) => return false,
+        Letter::Account(_) | Letter::Seen { .. } => return false,
         Letter::Hint { convo, last, since } => {
             hub.has_come_to(convo, last);
             hub.lacks_news(convo, Commit::new(since));

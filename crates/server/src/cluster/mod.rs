@@ -9,8 +9,10 @@
 //! ```
 
 mod incoming;
+mod join;
 pub mod letters;
 mod outgoing;
+pub mod presence;
 mod topics;
 mod watch;
 
@@ -20,17 +22,20 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tertulia_domain::hub::Hub;
-use tertulia_fabric::NodeId;
 use tertulia_fabric::live::{Ear, Live};
+use tertulia_fabric::nodes::Nodes;
+use tertulia_fabric::presence::Presence;
 use tertulia_store::Store;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::join::join;
 pub use self::outgoing::Outgoing;
+pub use self::presence::Presences;
 pub use self::topics::Topics;
 use crate::accounts::AccountsService;
-use crate::clock::Random;
+use crate::clock::{Clock, Random};
 
 /// How long a node that goes waits until the others were told what it has appended.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
@@ -42,7 +47,21 @@ pub struct Cluster {
     pub outgoing: Arc<Outgoing>,
     /// What it hears.
     pub topics: Topics,
+    /// Who is there on other nodes.
+    pub presences: Presences,
+    /// Which nodes there are.
+    pub nodes: Arc<dyn Nodes>,
     parts: Arc<Parts>,
+}
+
+/// A node's ways to the others.
+pub struct Links {
+    /// What is committed.
+    pub live: Arc<dyn Live>,
+    /// Who is there.
+    pub presence: Arc<dyn Presence>,
+    /// Which nodes there are.
+    pub nodes: Arc<dyn Nodes>,
 }
 
 struct Parts {
@@ -50,6 +69,7 @@ struct Parts {
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
     repairs: Arc<Notify>,
+    presences: Presences,
     random: Random,
     link: Link,
 }
@@ -85,35 +105,39 @@ impl Link {
 }
 
 impl Cluster {
-    /// A node that tells others what it appends.
+    /// A node that tells others what it appends, and of whom it sees; `ttl` is that of presence.
     pub fn new(
-        node: NodeId,
-        live: Arc<dyn Live>,
+        links: Links,
         store: &Arc<dyn Store>,
         hub: &Arc<Hub>,
         repairs: &Arc<Notify>,
-        random: &Random,
+        (clock, random): (&Clock, &Random),
+        ttl: Duration,
     ) -> Self {
+        let Links { live, presence, nodes } = links;
+        let presences = Presences::new(presence, Arc::clone(hub), clock.clone(), ttl);
         let parts = Parts {
             live: Arc::clone(&live),
             store: Arc::clone(store),
             hub: Arc::clone(hub),
             repairs: Arc::clone(repairs),
+            presences: presences.clone(),
             random: random.clone(),
             link: Link::default(),
         };
         Self {
-            outgoing: Arc::new(Outgoing::new(node, store.lanes())),
+            outgoing: Arc::new(Outgoing::new(nodes.id(), store.lanes())),
             topics: Topics::new(live, Arc::clone(hub)),
+            presences,
+            nodes,
             parts: Arc::new(parts),
         }
     }
 
-    /// Figures for `/metrics`, cheap to take: (name without prefix, value).
-    pub fn figures(&self) -> Vec<(&'static str, f64)> {
-        let mut figures = self.parts.live.figures();
-        figures.push(("live_whole", f64::from(self.parts.link.is_whole())));
-        figures
+    /// Figures for `/metrics`: (name without prefix, value).
+    pub fn figures(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let whole = ("live_whole", f64::from(self.parts.link.is_whole()));
+        self.parts.live.figures().into_iter().chain(self.presences.figures()).chain([whole])
     }
 
     /// Waits a moment for what was appended to be told, and leaves the others.
@@ -122,6 +146,7 @@ impl Cluster {
         if tokio::time::timeout(LEAVE_MAX, self.outgoing.idle()).await.is_err() {
             tracing::warn!("the other nodes could not be told everything; they will find it");
         }
+        self.presences.leave(&self.outgoing, &*self.parts.live).await;
         self.parts.live.close().await;
     }
 
@@ -142,6 +167,12 @@ impl Cluster {
         spawn(Box::pin(async move { watch::leftovers(&outgoing, &parts).await }));
         let (outgoing, parts, _) = own();
         spawn(Box::pin(async move { watch::typing(&outgoing, &parts).await }));
+        let (outgoing, parts, accounts) = own();
+        let presences = || self.presences.clone();
+        spawn(Box::pin(presences().announce()));
+        spawn(Box::pin(presences().tell(outgoing, Arc::clone(&parts.live))));
+        spawn(Box::pin(presences().look(accounts)));
+        spawn(Box::pin(async move { watch::watchers(&parts).await }));
         let (_, parts, accounts) = own();
         spawn(Box::pin(async move { watch::devices(&parts, &accounts).await }));
         let (_, parts, accounts) = own();

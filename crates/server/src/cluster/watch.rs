@@ -1,13 +1,14 @@
 //! What a node looks after, now and then: how far everybody has been told, what dead nodes have left untold, and what
 //! it has missed itself.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tertulia_domain::hub::Typing;
+use tertulia_domain::hub::{Connection, Typing};
 use tertulia_domain::log::Commit;
 use tertulia_fabric::live::Topic;
-use tertulia_protocol::{ConvoId, EntryKind, Seq};
+use tertulia_protocol::{ConvoId, EntryKind, Seq, UserId};
 use tertulia_store::{Logged, StoreError, Touched};
 
 use super::letters::{self, Letter};
@@ -21,6 +22,8 @@ const BARRIER_EVERY: Duration = Duration::from_millis(100);
 const LEFTOVERS_EVERY: Duration = Duration::from_secs(1);
 /// How often other nodes are told who types.
 const TYPING_EVERY: Duration = Duration::from_millis(150);
+/// How often it is looked who may watch somebody no longer.
+const WATCHERS_EVERY: Duration = Duration::from_millis(100);
 /// The longest wait, about, while the store does not answer.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How many rows of the journal, or entries, are read at a time.
@@ -244,6 +247,30 @@ async fn look_at_devices(parts: &Parts, accounts: &AccountsService) -> Result<()
             Err(AuthError::Unauthenticated) => parts.hub.revoke(identity.user, identity.device),
             Err(AuthError::Store(error)) => return Err(error),
         }
+    }
+    Ok(())
+}
+
+/// Ends what connections watch that they may not watch any more: somebody was removed from what they shared.
+pub(super) async fn watchers(parts: &Parts) {
+    let mut pace = Pace::new(parts, WATCHERS_EVERY);
+    let mut unsure = Vec::new();
+    loop {
+        unsure.extend(parts.hub.take_unsure());
+        let done = look_at_watchers(parts, &mut unsure).await;
+        pace.wait(&done, "find out who may watch whom").await;
+    }
+}
+
+async fn look_at_watchers(parts: &Parts, unsure: &mut Vec<Arc<Connection>>) -> Result<(), StoreError> {
+    while let Some(connection) = unsure.last() {
+        let watching = connection.watching();
+        if !watching.is_empty() {
+            let sharing = parts.store.sharing(connection.user, &watching).await?;
+            let ended: Vec<UserId> = watching.into_iter().filter(|user| !sharing.contains(user)).collect();
+            parts.hub.unwatch(connection, &ended);
+        }
+        unsure.pop();
     }
     Ok(())
 }

@@ -244,8 +244,18 @@ async fn subscribe(app: &App, connection: &Arc<Connection>, mut users: Vec<UserI
     for user in users {
         let allowed = sharing.contains(&user);
         let shows = allowed && app.accounts.privacy(user).await?.last_seen == Audience::Everyone;
-        let last_seen = last_seen.get(&user).copied().filter(|_| shows);
+        let elsewhere = app.cluster.as_ref().and_then(|cluster| cluster.presences.last_seen(user));
+        let last_seen = last_seen.get(&user).copied().max(elsewhere).filter(|_| shows);
         statuses.push(Status { user, allowed, last_seen });
     }
-    if app.hub.watch(connection, &statuses) { Ok(()) } else { Err(too_many()) }
+    if !app.hub.watch(connection, &statuses) {
+        return Err(too_many());
+    }
+    let allowed = statuses.iter().filter(|status| status.allowed).map(|status| status.user);
+    if let Some(cluster) = app.cluster.as_ref().filter(|_| !sharing.is_empty()) {
+        // Should nobody know now, he is told what is seen here, and the rest when it is known.
+        cluster.presences.ask(allowed).await;
+    }
+    app.hub.tell_statuses(connection, &statuses);
+    Ok(())
 }

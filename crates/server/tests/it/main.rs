@@ -12,6 +12,7 @@
 mod asking;
 mod basics;
 mod cluster;
+mod cluster_presence;
 mod drain;
 mod follow;
 mod harness;

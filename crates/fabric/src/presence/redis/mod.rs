@@ -23,6 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tertulia_protocol::UserId;
 use tertulia_protocol::event::Presence as Status;
+use tertulia_protocol::id::IdMap;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -31,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use self::keeper::Keeper;
 use self::layout::{Commands, Layout, Lease, status};
 use self::view::{View, shard_of};
-use super::{Presence, merge};
+use super::Presence;
 use crate::nodes::{Description, NodeInfo, Nodes};
 use crate::redis::{Reply, Servers, Target};
 use crate::{ClusterError, NodeId};
@@ -238,16 +239,22 @@ impl Presence for RedisPresence {
     }
 
     async fn ask(&self, users: &[UserId]) -> Result<Vec<Status>, ClusterError> {
+        let own: Vec<Status> = {
+            let view = self.shared.view();
+            users.iter().map(|user| view.status(*user)).collect()
+        };
+        let elsewhere = self.elsewhere(users).await?;
+        Ok(own.into_iter().zip(elsewhere).map(|(own, other)| own.most(other)).collect())
+    }
+
+    async fn elsewhere(&self, users: &[UserId]) -> Result<Vec<Status>, ClusterError> {
         let shared = &self.shared;
         let others = shared.others(KNOWN_FOR).await?;
         let mut shards: BTreeMap<usize, Vec<UserId>> = BTreeMap::new();
         for user in users {
             shards.entry(shard_of(*user)).or_default().push(*user);
         }
-        let mut seen: BTreeMap<UserId, Status> = {
-            let view = shared.view();
-            users.iter().map(|user| (*user, view.status(*user))).collect()
-        };
+        let mut seen: IdMap<UserId, Status> = IdMap::default();
         let mut commands = Commands::default();
         for (lease, _) in others.iter() {
             shared.layout.ask(&mut commands, *lease, &shards);
@@ -259,7 +266,12 @@ impl Presence for RedisPresence {
             for (users, fields) in shards.values().zip(answers) {
                 let Reply::List(fields) = fields else { continue };
                 for (user, field) in users.iter().zip(fields) {
-                    seen.entry(*user).and_modify(|known| *known = merge(*known, status(field)));
+                    match status(field) {
+                        Status::Offline => {}
+                        there => {
+                            seen.entry(*user).and_modify(|known| *known = known.most(there)).or_insert(there);
+                        }
+                    }
                 }
             }
         }

@@ -41,6 +41,7 @@ macro_rules! presence_suite {
             who_is_announced_is_seen_by_all
             ones_own_users_are_seen_at_once
             a_user_is_what_all_nodes_together_see
+            what_others_see_is_told_apart_from_what_oneself_does
             whom_nobody_sees_is_offline
             of_a_user_who_changes_often_the_last_is_seen
             ten_thousand_users_at_once_are_seen_each

@@ -116,6 +116,20 @@ pub async fn a_user_is_what_all_nodes_together_see<A: PresenceUnderTest>() {
     }
 }
 
+pub async fn what_others_see_is_told_apart_from_what_oneself_does<A: PresenceUnderTest>() {
+    let adapter = A::open().await;
+    let (ana, bo) = (join(&adapter, 1).await, join(&adapter, 2).await);
+    ana.announce(&[(user(1), Online), (user(2), Online)]);
+    bo.announce(&[(user(2), Away)]);
+    told(&ana).await;
+    told(&bo).await;
+    expect_soon(&ana, &[1, 2], &[Online, Online]).await;
+    expect_soon(&bo, &[1, 2], &[Online, Online]).await;
+    let users = [user(1), user(2)];
+    assert_eq!(ana.elsewhere(&users).await, Ok(vec![Offline, Away]));
+    assert_eq!(bo.elsewhere(&users).await, Ok(vec![Online, Online]));
+}
+
 pub async fn whom_nobody_sees_is_offline<A: PresenceUnderTest>() {
     let adapter = A::open().await;
     let (ana, bo) = (join(&adapter, 1).await, join(&adapter, 2).await);
