@@ -29,7 +29,7 @@ pub trait Feed: Send + Sync + 'static {
 
 /// One who follows.
 #[async_trait]
-pub trait Reader: Send {
+pub trait Reader: Send + Sync {
     /// What has come by now, some seconds of it at most; it does not wait for more. Whoever drops this call misses nothing.
     async fn next(&mut self) -> Result<News, FeedError>;
 

@@ -50,7 +50,7 @@ async fn main() {
         let batch: Vec<_> = bodies.into_iter().map(Message::into_change).collect();
         tokenizing += begun.elapsed();
         let begun = Instant::now();
-        index.apply(batch, "x").await.unwrap();
+        index.apply(batch, Some("x")).await.unwrap();
         applying.push(begun.elapsed());
     }
     let spent = cpu_time().saturating_sub(cpu);

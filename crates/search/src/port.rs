@@ -14,7 +14,8 @@ use crate::words::each_word;
 /// Messages by their words.
 ///
 /// It is fed in batches, each with the place up to which it has been fed; the two are stored together, so that a place is
-/// never ahead of what is found, nor behind it by more than a batch. A batch may come again.
+/// never ahead of what is found, nor behind it by more than a batch. A batch may come again. Where several feed it at one
+/// time, each with other conversations, somebody else keeps their places, and the cursor is moved by itself.
 ///
 /// It says where something stands, never what: who asks reads the message from the store, and so sees it as it is now,
 /// or not at all if he may not.
@@ -23,12 +24,15 @@ pub trait SearchIndex: Send + Sync + 'static {
     /// The cursor that came with the last batch; `None` of an index that is new, or was cleared.
     async fn cursor(&self) -> Result<Option<String>, IndexError>;
 
-    /// Takes a batch, all or nothing, and the cursor with it. Of two changes of one message the later one counts; one that
-    /// is there already is replaced.
+    /// Takes a batch, all or nothing, and the cursor with it; without one the cursor stays. Of two changes of one message
+    /// the later one counts; one that is there already is replaced.
     ///
     /// # Errors
     /// [`IndexError::Refused`] if the same batch can never be taken: one of its documents is at fault.
-    async fn apply(&self, batch: Vec<Change>, cursor: &str) -> Result<(), IndexError>;
+    async fn apply(&self, batch: Vec<Change>, cursor: Option<&str>) -> Result<(), IndexError>;
+
+    /// Moves the cursor, if it is still where it is thought to be; says whether it was.
+    async fn move_cursor(&self, from: Option<&str>, to: &str) -> Result<bool, IndexError>;
 
     /// Makes what was taken survive power loss; before, it may lose the last batches, with their cursors.
     async fn sync(&self) -> Result<(), IndexError>;

@@ -33,6 +33,9 @@ macro_rules! search_suite {
         $crate::search_suite! { @ $adapter:
             a_new_index_has_no_cursor_and_finds_nothing
             the_cursor_is_that_of_the_last_batch_also_after_a_restart
+            the_cursor_stays_where_a_batch_brings_none
+            the_cursor_is_moved_by_who_knows_where_it_is
+            what_several_bring_at_one_time_is_all_found
             a_batch_that_comes_again_is_found_once
             what_was_said_last_is_what_is_found
             what_was_removed_is_not_found

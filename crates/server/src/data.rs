@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tertulia_search::SearchIndex;
 use tertulia_store::Store;
 use tertulia_store::accounts::{Accounts, EmbeddedAccounts, SigningKey};
-use tertulia_store::dead_letters::DeadLetters;
+use tertulia_store::dead_letters::{DeadLetters, FolderDeadLetters};
 use tertulia_store::embedded::sqlite::FolderLock;
 use tertulia_store::embedded::{AppendObserver, Embedded, OpenOptions};
 use tertulia_store::postgres::{Postgres, PostgresAccounts, PostgresOptions};
@@ -22,7 +22,7 @@ pub(crate) struct Data {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) search: Arc<dyn SearchIndex>,
-    pub(crate) letters: DeadLetters,
+    pub(crate) letters: Arc<dyn DeadLetters>,
     /// Of a folder that no store has locked.
     pub(crate) lock: Option<FolderLock>,
 }
@@ -70,9 +70,12 @@ impl Data {
     }
 }
 
-fn of_each_node(folder: &Path) -> Result<(Arc<dyn SearchIndex>, DeadLetters), StartError> {
+/// The search index, and what could not be taken into it.
+type Derived = (Arc<dyn SearchIndex>, Arc<dyn DeadLetters>);
+
+fn of_each_node(folder: &Path) -> Result<Derived, StartError> {
     let search = Arc::new(tertulia_search::Embedded::open(folder).map_err(StartError::Search)?);
-    Ok((search, DeadLetters::open(folder)?))
+    Ok((search, Arc::new(FolderDeadLetters::open(folder)?)))
 }
 
 async fn blocking<T: Send + 'static>(

@@ -32,6 +32,7 @@ use std::time::Duration;
 use tertulia_domain::hub::{self, Hub};
 use tertulia_fabric::NodeId;
 use tertulia_fabric::live::Ear;
+use tertulia_feed::journal::JournalFeed;
 use tertulia_store::embedded::sqlite::FolderLock;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -45,7 +46,7 @@ use crate::clock::{Clock, Random};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::consumers::search::Indexing;
-use crate::consumers::{Consumer, Consumers};
+use crate::consumers::{Consumer, Consumers, Sources};
 use crate::data::Data;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -95,6 +96,7 @@ pub struct Node {
     app: App,
     lane_ends: Vec<lane::LaneEnd>,
     consumers: Consumers,
+    sources: Sources,
     /// What other nodes tell.
     ear: Option<Ear>,
     /// Of a data folder without a store.
@@ -111,7 +113,9 @@ impl Node {
         let metrics = Arc::new(Metrics::new(VERSION));
         let Data { store, accounts, search, letters, lock } = Data::open(&config, &random, &metrics).await?;
         let indexing: Arc<dyn Consumer> = Arc::new(Indexing(Arc::clone(&search)));
-        let consumers = Consumers::new([indexing], Arc::new(letters));
+        let consumers = Consumers::new([indexing]);
+        let feed = Arc::new(JournalFeed::new(Arc::clone(&store), consumers.names()));
+        let sources = Sources { store: Arc::clone(&store), feed, letters, leases: None };
         let positions = Arc::clone(&store);
         let settings = hub::Settings {
             position: Box::new(move |commit| positions.position(commit)),
@@ -162,7 +166,7 @@ impl Node {
             repairs,
             tasks: TaskTracker::new(),
         });
-        Ok(Self { app, lane_ends, consumers, ear, lock })
+        Ok(Self { app, lane_ends, consumers, sources, ear, lock })
     }
 
     /// Serves on `listener` until `shutdown`, then drains: sockets are told to come back elsewhere, what was
@@ -171,9 +175,9 @@ impl Node {
     /// # Errors
     /// If it cannot begin to listen.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { app, lane_ends, consumers, ear, lock } = self;
+        let Self { app, lane_ends, consumers, sources, ear, lock } = self;
         let (store, search) = (Arc::clone(&app.store), Arc::clone(&app.search));
-        let following = consumers.follow(&app.store, &app.clock, &app.random);
+        let following = consumers.follow(&sources, &app.clock, &app.random);
         let mut lanes: JoinSet<()> = lane_ends.into_iter().map(lane::LaneEnd::run).collect();
         let sweeper = app.tasks.spawn(sweep(app.clone()));
         let repairer = Repairer {

@@ -205,12 +205,12 @@ impl Metrics {
         );
         registry.register(
             "consumer_lag_entries",
-            "Entries that wait for a consumer, as far as it has looked",
+            "Entries that wait for a consumer, as far as it has looked, by partition of the feed",
             consumers.lag_entries.clone(),
         );
         registry.register(
             "consumer_lag_seconds",
-            "How long the oldest entry has waited for a consumer",
+            "How long the oldest entry has waited for a consumer, by partition of the feed",
             consumers.lag_seconds.clone(),
         );
         registry.register(
@@ -304,8 +304,8 @@ struct VersionLabel {
 struct ConsumerMetrics {
     taken: Family<ConsumerLabel, Counter>,
     failures: Family<ConsumerLabel, Counter>,
-    lag_entries: Family<ConsumerLabel, Gauge>,
-    lag_seconds: Family<ConsumerLabel, Gauge<f64, AtomicU64>>,
+    lag_entries: Family<PartitionLabels, Gauge>,
+    lag_seconds: Family<PartitionLabels, Gauge<f64, AtomicU64>>,
     dead_letters: Family<ConsumerLabel, Gauge>,
     backfill: Family<BackfillLabels, Gauge>,
 }
@@ -313,6 +313,12 @@ struct ConsumerMetrics {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ConsumerLabel {
     consumer: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PartitionLabels {
+    consumer: &'static str,
+    partition: i32,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -328,13 +334,19 @@ impl ConsumerMetrics {
             counter.inc_by(value.saturating_sub(counter.get()));
         };
         let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        // A partition that another node follows now is shown by that.
+        self.lag_entries.clear();
+        self.lag_seconds.clear();
         for progress in consumers.iter() {
             let consumer = progress.name();
             let label = ConsumerLabel { consumer };
             catch_up(&self.taken, &label, progress.taken());
             catch_up(&self.failures, &label, progress.failures());
-            self.lag_entries.get_or_create(&label).set(whole(progress.lag_entries()));
-            self.lag_seconds.get_or_create(&label).set(progress.lag(now).as_secs_f64());
+            for (partition, entries, waited) in progress.lag(now) {
+                let label = PartitionLabels { consumer, partition };
+                self.lag_entries.get_or_create(&label).set(whole(entries));
+                self.lag_seconds.get_or_create(&label).set(waited.as_secs_f64());
+            }
             self.dead_letters.get_or_create(&label).set(whole(progress.dead_letters()));
             let (done, left) = progress.backfill();
             for (state, entries) in [("done", done), ("left", left)] {

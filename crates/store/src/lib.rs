@@ -8,6 +8,7 @@ mod codes;
 mod cursor;
 pub mod dead_letters;
 pub mod embedded;
+pub mod leases;
 mod port;
 mod positions;
 pub mod postgres;

@@ -1,10 +1,11 @@
 //! `tertulia admin`: what an administrator of a data folder does beside the server.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
-use tertulia_store::dead_letters::{DeadLetter, DeadLetters};
+use tertulia_store::dead_letters::{DeadLetter, DeadLetters, FolderDeadLetters};
+use tertulia_store::postgres::{PostgresDeadLetters, PostgresOptions};
 
 /// Looks after a data folder.
 #[derive(Debug, Args)]
@@ -21,10 +22,10 @@ enum AdminCommand {
 
 /// Shows the entries that something which follows the logs (the search index) can never take, or has them tried again.
 ///
-/// It works on the file dead_letters.db of the data folder and on nothing else, and is safe while a server runs on the
-/// same folder: each of the two does one short transaction at a time. A server that runs tries again what was asked for
-/// within seconds; else the next one does, when it is started. What is taken then goes from the list, and what is not
-/// stays, with one more try.
+/// They are in the file dead_letters.db of the data folder, or, where nodes share a feed (serve --feed), in the PostgreSQL
+/// database that --store names. It works on that and on nothing else, and is safe while servers run: each does one short
+/// transaction at a time. A server that runs tries again what was asked for within seconds; else the next one does, when
+/// it is started. What is taken then goes from the list, and what is not stays, with one more try.
 ///
 /// A dead letter names an entry, and says nothing of what is in it.
 #[derive(Debug, Args)]
@@ -41,11 +42,22 @@ enum LettersCommand {
     Replay(ReplayArgs),
 }
 
+/// Where they are.
 #[derive(Debug, Args)]
-struct ListArgs {
+struct WhereArgs {
     /// The data folder
     #[arg(long, env = "TERTULIA_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
+
+    /// The database of nodes that share a feed: the (first) --store that they are given [default: the data folder]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    place: WhereArgs,
 
     /// Prints a line of JSON for each
     #[arg(long)]
@@ -54,9 +66,8 @@ struct ListArgs {
 
 #[derive(Debug, Args)]
 struct ReplayArgs {
-    /// The data folder
-    #[arg(long, env = "TERTULIA_DATA", value_name = "DIR", default_value = "data")]
-    data: PathBuf,
+    #[command(flatten)]
+    place: WhereArgs,
 
     /// The numbers of those to try again
     #[arg(value_name = "NUMBER", required_unless_present = "all", conflicts_with = "all")]
@@ -74,26 +85,36 @@ const PAGE: usize = 1_000;
 ///
 /// # Errors
 /// If the data folder cannot be read, or there is no such letter.
-pub(crate) fn run(args: &AdminArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &AdminArgs) -> anyhow::Result<()> {
     let AdminCommand::DeadLetters(LettersArgs { command }) = &args.command;
     match command {
-        LettersCommand::List(args) => list(args),
-        LettersCommand::Replay(args) => replay(args),
+        LettersCommand::List(args) => list(args).await,
+        LettersCommand::Replay(args) => replay(args).await,
     }
 }
 
-fn open(data: &Path) -> anyhow::Result<Option<DeadLetters>> {
+async fn open(place: &WhereArgs) -> anyhow::Result<Option<Box<dyn DeadLetters>>> {
+    if let Some(url) = &place.store {
+        // One call at a time.
+        let options = PostgresOptions { readers: 1, ..PostgresOptions::default() };
+        let letters = PostgresDeadLetters::open_existing(url, &options).await;
+        return Ok(letters
+            .context("cannot read the dead letters of the database")?
+            .map(|it| Box::new(it) as _));
+    }
+    let data = &place.data;
     ensure!(data.is_dir(), "there is no data folder {}; name it with --data", data.display());
-    DeadLetters::open_existing(data)
-        .with_context(|| format!("cannot read the dead letters of {}", data.display()))
+    let letters = FolderDeadLetters::open_existing(data);
+    let letters = letters.with_context(|| format!("cannot read the dead letters of {}", data.display()))?;
+    Ok(letters.map(|it| Box::new(it) as _))
 }
 
 #[expect(clippy::print_stdout, reason = "the list is what was asked for")]
-fn list(args: &ListArgs) -> anyhow::Result<()> {
-    let Some(letters) = open(&args.data)? else { return Ok(()) };
+async fn list(args: &ListArgs) -> anyhow::Result<()> {
+    let Some(letters) = open(&args.place).await? else { return Ok(()) };
     let mut after = 0;
     loop {
-        let page = letters.list(after, PAGE)?;
+        let page = letters.list(after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.id;
         for letter in &page {
@@ -125,14 +146,14 @@ fn as_json(letter: &DeadLetter) -> String {
 }
 
 #[expect(clippy::print_stdout, reason = "how many is the answer")]
-fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
-    let letters = open(&args.data)?;
+async fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
+    let letters = open(&args.place).await?;
     let mut asked = 0;
     match &letters {
-        Some(letters) if args.all => asked = letters.ask_again(None)?,
+        Some(letters) if args.all => asked = letters.ask_again(None).await?,
         Some(letters) => {
             for &number in &args.numbers {
-                let found = letters.ask_again(Some(number))?;
+                let found = letters.ask_again(Some(number)).await?;
                 ensure!(
                     found == 1,
                     "there is no dead letter {number}; `tertulia admin dead-letters list` shows them"

@@ -63,7 +63,7 @@ fn main() -> ExitCode {
             Command::Bench(args) => bench::run(args, shutdown).await,
             Command::Check(args) => check::run(&args),
             Command::Torture(args) => torture::run(args, shutdown).await,
-            Command::Admin(args) => admin::run(&args).map(|()| ExitCode::SUCCESS),
+            Command::Admin(args) => admin::run(&args).await.map(|()| ExitCode::SUCCESS),
         }
     });
     result.unwrap_or_else(|error| fail(&error))

@@ -183,7 +183,7 @@ impl Follower {
     /// Follows until he has all that is his to follow: whoever is new is told at once that he has missed something.
     pub async fn settle(&mut self) {
         let begun = Instant::now();
-        while self.missed == 0 || self.reader().lag().is_empty() {
+        while self.missed == 0 || self.reader().lag().iter().any(|lag| lag.entries > 0) {
             assert!(begun.elapsed() < DEADLINE, "{} does not come in", self.consumer);
             let news = self.hear().await;
             self.take(&news).await;

@@ -33,7 +33,7 @@ impl Writer {
         self.db.query_row("SELECT cursor FROM meta", (), |row| row.get(0))
     }
 
-    pub(super) fn apply(&mut self, batch: Vec<Change>, cursor: &str) -> Result<(), IndexError> {
+    pub(super) fn apply(&mut self, batch: Vec<Change>, cursor: Option<&str>) -> Result<(), IndexError> {
         let done = self.try_apply(batch, cursor);
         if done.is_err() || self.names.len() > NAMES_REMEMBERED {
             // What was named in a transaction that is rolled back is not there.
@@ -42,7 +42,7 @@ impl Writer {
         done
     }
 
-    fn try_apply(&mut self, mut batch: Vec<Change>, cursor: &str) -> Result<(), IndexError> {
+    fn try_apply(&mut self, mut batch: Vec<Change>, cursor: Option<&str>) -> Result<(), IndexError> {
         // By time: the ids go up, and so the words of a batch become one segment.
         batch.sort_by_key(place);
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -51,9 +51,16 @@ impl Writer {
         for moment in batch.chunk_by(|one, next| place(one).0 == place(next).0) {
             work.moment(moment, newest)?;
         }
-        tx.prepare_cached("UPDATE meta SET cursor = ?1")?.execute([cursor])?;
+        if let Some(cursor) = cursor {
+            tx.prepare_cached("UPDATE meta SET cursor = ?1")?.execute([cursor])?;
+        }
         tx.commit()?;
         Ok(())
+    }
+
+    pub(super) fn move_cursor(&self, from: Option<&str>, to: &str) -> rusqlite::Result<bool> {
+        let moved = self.db.execute("UPDATE meta SET cursor = ?2 WHERE cursor IS ?1", (from, to))?;
+        Ok(moved > 0)
     }
 
     /// A synced commit syncs all of the WAL, and so all commits before it.

@@ -112,9 +112,14 @@ impl SearchIndex for Embedded {
         self.write(|writer| Ok(writer.cursor()?)).await
     }
 
-    async fn apply(&self, batch: Vec<Change>, cursor: &str) -> Result<(), IndexError> {
-        let cursor = cursor.to_owned();
-        self.write(move |writer| writer.apply(batch, &cursor)).await
+    async fn apply(&self, batch: Vec<Change>, cursor: Option<&str>) -> Result<(), IndexError> {
+        let cursor = cursor.map(str::to_owned);
+        self.write(move |writer| writer.apply(batch, cursor.as_deref())).await
+    }
+
+    async fn move_cursor(&self, from: Option<&str>, to: &str) -> Result<bool, IndexError> {
+        let (from, to) = (from.map(str::to_owned), to.to_owned());
+        self.write(move |writer| Ok(writer.move_cursor(from.as_deref(), &to)?)).await
     }
 
     async fn sync(&self) -> Result<(), IndexError> {

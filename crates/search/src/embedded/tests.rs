@@ -33,7 +33,7 @@ mod suite {
 #[tokio::test]
 async fn a_closed_index_is_one_file() {
     let under_test = UnderTest::open().await;
-    under_test.index.apply(Vec::new(), "x").await.unwrap();
+    under_test.index.apply(Vec::new(), Some("x")).await.unwrap();
     under_test.index.close().await;
     let files: Vec<_> =
         fs::read_dir(under_test.dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();

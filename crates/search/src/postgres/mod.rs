@@ -24,7 +24,7 @@ use crate::port::{
 };
 
 /// The number of the tables' form, which `schema.sql` writes down.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 const SCHEMA: &str = include_str!("schema.sql");
 /// Held while one program makes the tables.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1952806516, 3)";
@@ -33,6 +33,7 @@ const FOUND: &str = "SELECT version FROM search_meta";
 const DROP: &str = "DROP TABLE search_meta, search_documents; DROP FUNCTION search_apply_1";
 
 const CURSOR: &str = "SELECT cursor FROM search_meta";
+const MOVE: &str = "UPDATE search_meta SET cursor = $2 WHERE cursor IS NOT DISTINCT FROM $1 RETURNING one";
 const APPLY: &str = "SELECT search_apply_1($1, $2, $3, $4, $5, $6)";
 /// What fits, by the words first, whatever the planner thinks of it (`+ 0`: nor by the time, which mostly is all there
 /// is); then what may be seen.
@@ -192,7 +193,7 @@ impl SearchIndex for Postgres {
         row.map_or(Ok(None), |row| row.value(0).map_err(|failure| told(&failure)))
     }
 
-    async fn apply(&self, batch: Vec<Change>, cursor: &str) -> Result<(), IndexError> {
+    async fn apply(&self, batch: Vec<Change>, cursor: Option<&str>) -> Result<(), IndexError> {
         // Of two changes of one message the later one counts, in the place of the first.
         let mut places: HashMap<(ConvoId, Seq), usize> = HashMap::with_capacity(batch.len());
         let mut changes: Vec<Change> = Vec::with_capacity(batch.len());
@@ -216,6 +217,11 @@ impl SearchIndex for Postgres {
         let Columns { convos, seqs, firsts, ranks, texts } = &columns;
         let applied = self.pool.rows(APPLY, &[convos, seqs, firsts, ranks, texts, &cursor]).await;
         applied.map(drop).map_err(|failure| told(&failure))
+    }
+
+    async fn move_cursor(&self, from: Option<&str>, to: &str) -> Result<bool, IndexError> {
+        let moved = self.pool.row(MOVE, &[&from, &to]).await;
+        moved.map(|row| row.is_some()).map_err(|failure| told(&failure))
     }
 
     async fn sync(&self) -> Result<(), IndexError> {

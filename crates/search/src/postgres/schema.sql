@@ -7,7 +7,7 @@ CREATE TABLE search_meta (
     cursor  text                                 -- up to where the logs are in here
 );
 
-INSERT INTO search_meta (version) VALUES (1);
+INSERT INTO search_meta (version) VALUES (2);
 
 -- Messages. The id is the time in milliseconds, and a number within it: what is newer has a higher one.
 CREATE TABLE search_documents (
@@ -22,7 +22,8 @@ CREATE TABLE search_documents (
 -- Every search reads all of the list of what is not sorted in yet: it is kept short.
 CREATE INDEX search_documents_by_text ON search_documents USING gin (text) WITH (gin_pending_list_limit = 512);
 
--- Writes a batch, each message once at most: the texts (null: the message is gone), and the cursor.
+-- Writes a batch, each message once at most: the texts (null: the message is gone), and the cursor
+-- (null: it stays where it is).
 CREATE FUNCTION search_apply_1(
     p_convo uuid[], p_seq bigint[], p_first bigint[], p_rank bigint[], p_text text[], p_cursor text
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -46,5 +47,7 @@ BEGIN
     WHERE b.text IS NOT NULL
         AND NOT EXISTS (SELECT FROM search_documents k WHERE k.convo = b.convo AND k.seq = b.seq);
 
-    UPDATE search_meta SET cursor = p_cursor;
+    IF p_cursor IS NOT NULL THEN
+        UPDATE search_meta SET cursor = p_cursor;
+    END IF;
 END $$;

@@ -81,7 +81,7 @@ mod suite {
 #[tokio::test]
 async fn tables_of_a_newer_version_are_left_alone_and_those_of_an_older_one_are_made_anew() {
     let under_test = UnderTest::open().await;
-    under_test.index.apply(Vec::new(), "here").await.unwrap();
+    under_test.index.apply(Vec::new(), Some("here")).await.unwrap();
     let url = under_test.database.url();
     run(&url, "UPDATE search_meta SET version = 99").await.unwrap();
     let refused = Postgres::open(&url, &options()).await;

@@ -93,7 +93,7 @@ pub async fn random_corpora_agree_with_the_model<I: IndexUnderTest>() {
                     batch.push(Change::Remove { convo, seq, ts });
                 }
             }
-            world.index().apply(batch, &format!("{seed} {round}")).await.unwrap();
+            world.index().apply(batch, Some(&format!("{seed} {round}"))).await.unwrap();
             for _ in 0..20 {
                 let search = draw(&mut dice, &model);
                 let found = world.search(search.clone()).await;

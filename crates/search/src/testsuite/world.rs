@@ -55,7 +55,7 @@ impl<I: IndexUnderTest> World<I> {
     pub(super) async fn put(&mut self, documents: Vec<Document>) {
         self.batches += 1;
         let changes = documents.into_iter().map(Change::Put).collect();
-        self.index().apply(changes, &format!("batch {}", self.batches)).await.unwrap();
+        self.index().apply(changes, Some(&format!("batch {}", self.batches))).await.unwrap();
     }
 
     /// Says something in conversation 1 and has it taken.

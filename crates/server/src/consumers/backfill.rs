@@ -2,12 +2,15 @@
 
 use std::collections::VecDeque;
 
+use tertulia_feed::Came;
 use tertulia_protocol::{ConvoId, Seq};
 use tertulia_store::{Store, StoreError, Touched};
 
 use super::cursor::Backfill;
-use super::follow::{Page, pages};
+use super::read::{Page, pages};
 
+/// The logs are no partition.
+const PARTITION: i32 = -1;
 /// Conversations that are asked for at once.
 const LOGS_AT_ONCE: usize = 1_000;
 
@@ -55,7 +58,9 @@ impl Logs {
                 self.waiting.extend(logs);
                 continue;
             };
-            let some = pages(&Touched { convo, first: self.place.next, last }).take(limit - given.len());
+            let range = Touched { convo, first: self.place.next, last };
+            let came = Came { partition: PARTITION, range };
+            let some = pages(&came).take(limit - given.len());
             let before = given.len();
             given.extend(some);
             let end =

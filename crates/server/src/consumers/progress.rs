@@ -1,10 +1,11 @@
 //! What a consumer shows of itself.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tertulia_domain::log::Commit;
+use tertulia_feed::Lag;
 use tertulia_protocol::Timestamp;
 
 /// How far a consumer has come.
@@ -13,14 +14,11 @@ pub struct Progress {
     name: &'static str,
     taken: AtomicU64,
     failures: AtomicU64,
-    lag_entries: AtomicU64,
-    /// When the oldest entry that waits was written; 0: none waits.
-    waits_since: AtomicI64,
+    /// What waits, by partition of the feed.
+    waiting: Mutex<Waiting>,
     dead_letters: AtomicU64,
     backfill_left: AtomicU64,
     backfill_done: AtomicU64,
-    /// Everything before this commit is taken, and would survive power loss.
-    passed: AtomicU64,
 }
 
 impl Progress {
@@ -30,12 +28,10 @@ impl Progress {
             name,
             taken: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            lag_entries: AtomicU64::new(0),
-            waits_since: AtomicI64::new(0),
+            waiting: Mutex::default(),
             dead_letters: AtomicU64::new(0),
             backfill_left: AtomicU64::new(0),
             backfill_done: AtomicU64::new(0),
-            passed: AtomicU64::new(0),
         }
     }
 
@@ -56,15 +52,15 @@ impl Progress {
 
     /// How many entries wait for it, as far as it has looked.
     pub fn lag_entries(&self) -> u64 {
-        self.lag_entries.load(Ordering::Relaxed)
+        self.waiting().0.values().map(|lag| lag.entries).sum()
     }
 
-    /// How long the oldest of them has waited.
-    pub fn lag(&self, now: Timestamp) -> Duration {
-        match self.waits_since.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            since => now.since(Timestamp::from_millis(since)),
-        }
+    /// By partition of the feed that this node follows: how many entries wait for it, as far as it has looked, and how long
+    /// the oldest of them has.
+    pub fn lag(&self, now: Timestamp) -> Vec<(i32, u64, Duration)> {
+        let waited =
+            |lag: &Lag| lag.since_ms.map_or(Duration::ZERO, |since| now.since(Timestamp::from_millis(since)));
+        self.waiting().0.values().map(|lag| (lag.partition, lag.entries, waited(lag))).collect()
     }
 
     /// How many entries are laid with the dead letters.
@@ -85,9 +81,13 @@ impl Progress {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn waits(&self, entries: u64, since: Option<Timestamp>) {
-        self.lag_entries.store(entries, Ordering::Relaxed);
-        self.waits_since.store(since.map_or(0, Timestamp::as_millis), Ordering::Relaxed);
+    pub(super) fn waits(&self, waiting: &Waiting) {
+        *self.waiting() = waiting.clone();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Each use is one step.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_dead_letters(&self, count: u64) {
@@ -120,12 +120,32 @@ impl Progresses {
     pub fn iter(&self) -> impl Iterator<Item = &Progress> {
         self.0.iter().map(Arc::as_ref)
     }
+}
 
-    /// Notes that one of them has passed what came before a commit; says what all of them have passed.
-    pub(super) fn passed(&self, one: &Progress, before: Commit) -> Commit {
-        one.passed.store(before.get(), Ordering::SeqCst);
-        let least = self.iter().map(|progress| progress.passed.load(Ordering::SeqCst)).min();
-        Commit::new(least.unwrap_or(0))
+/// What waits for a consumer, by partition.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Waiting(BTreeMap<i32, Lag>);
+
+impl Waiting {
+    /// What waits in the feed.
+    pub(super) fn new(lags: Vec<Lag>) -> Self {
+        Self(lags.into_iter().map(|lag| (lag.partition, lag)).collect())
+    }
+
+    /// So many more have come from it, and are not taken yet.
+    pub(super) fn came(&mut self, partition: i32, entries: u64) {
+        self.lag(partition).entries += entries;
+    }
+
+    /// One of those that wait is of that time.
+    pub(super) fn since(&mut self, partition: i32, written: Option<Timestamp>) {
+        let lag = self.lag(partition);
+        let written = written.map(Timestamp::as_millis);
+        lag.since_ms = [lag.since_ms, written].into_iter().flatten().min();
+    }
+
+    fn lag(&mut self, partition: i32) -> &mut Lag {
+        self.0.entry(partition).or_insert(Lag { partition, entries: 0, since_ms: None })
     }
 }
 
@@ -134,22 +154,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_slowest_has_passed_all_have_passed() {
-        let [fast, slow] = ["fast", "slow"].map(|name| Arc::new(Progress::new(name)));
-        let all = Progresses::new([Arc::clone(&fast), Arc::clone(&slow)]);
-        assert_eq!(all.passed(&fast, Commit::new(9)), Commit::new(0));
-        assert_eq!(all.passed(&slow, Commit::new(4)), Commit::new(4));
-        assert_eq!(all.passed(&slow, Commit::new(12)), Commit::new(9));
-    }
-
-    #[test]
     fn the_lag_grows_while_something_waits() {
         let progress = Progress::new("slow");
         let at = Timestamp::from_millis;
-        assert_eq!(progress.lag(at(9_000)), Duration::ZERO);
-        progress.waits(3, Some(at(5_000)));
-        assert_eq!(progress.lag(at(9_000)), Duration::from_secs(4));
-        progress.waits(0, None);
-        assert_eq!((progress.lag(at(9_999)), progress.lag_entries()), (Duration::ZERO, 0));
+        assert_eq!(progress.lag(at(9_000)), []);
+        let mut waiting = Waiting::new(vec![Lag { partition: 1, entries: 2, since_ms: Some(7_000) }]);
+        waiting.came(0, 3);
+        waiting.since(0, Some(at(5_000)));
+        waiting.since(0, Some(at(6_000)));
+        waiting.since(0, None);
+        progress.waits(&waiting);
+        let seconds = Duration::from_secs;
+        assert_eq!(progress.lag(at(9_000)), [(0, 3, seconds(4)), (1, 2, seconds(2))]);
+        assert_eq!(progress.lag_entries(), 5);
+        progress.waits(&Waiting::new(vec![Lag { partition: 0, entries: 0, since_ms: None }]));
+        assert_eq!((progress.lag(at(9_999)), progress.lag_entries()), (vec![(0, 0, Duration::ZERO)], 0));
     }
 }

@@ -21,12 +21,16 @@ impl Consumer for Indexing {
         Ok(self.0.cursor().await?)
     }
 
-    async fn take(&self, entries: Vec<Arc<Entry>>, cursor: &str) -> Result<(), ConsumeError> {
+    async fn take(&self, entries: Vec<Arc<Entry>>, cursor: Option<&str>) -> Result<(), ConsumeError> {
         // Thousands of messages take a while: not on a thread that serves others.
         let changes = move || entries.iter().filter_map(|entry| change(entry)).collect();
         let changes = tokio::task::spawn_blocking(changes).await;
         let changes = changes.map_err(|error| ConsumeError::Never(format!("the words of it: {error}")))?;
         Ok(self.0.apply(changes, cursor).await?)
+    }
+
+    async fn move_cursor(&self, from: Option<&str>, to: &str) -> Result<bool, ConsumeError> {
+        Ok(self.0.move_cursor(from, to).await?)
     }
 
     async fn sync(&self) -> Result<(), ConsumeError> {

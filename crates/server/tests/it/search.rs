@@ -291,7 +291,7 @@ async fn everything_is_found_after_a_restart_and_when_the_index_was_lost() {
     }
     assert!(server.metric("consumer_entries_total{consumer=\"search\"}").await >= 33.0);
     assert_eq!(server.metric("consumer_dead_letters{consumer=\"search\"}").await, 0.0);
-    server.until_metric("consumer_lag_entries{consumer=\"search\"}", |lag| lag == 0.0).await;
+    server.until_metric("consumer_lag_entries{consumer=\"search\",partition=\"0\"}", |lag| lag == 0.0).await;
     server
         .until_metric("consumer_backfill_entries{consumer=\"search\",state=\"left\"}", |left| left == 0.0)
         .await;

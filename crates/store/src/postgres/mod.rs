@@ -24,9 +24,11 @@
 
 mod accounts;
 mod connect;
+mod dead_letters;
 mod epochs;
 mod error;
 mod lane;
+mod leases;
 mod migrate;
 mod options;
 mod pool;
@@ -39,7 +41,9 @@ mod tls;
 mod types;
 
 pub use accounts::PostgresAccounts;
+pub use dead_letters::PostgresDeadLetters;
 pub use error::OpenError;
+pub use leases::PostgresLeases;
 pub use options::PostgresOptions;
 
 /// What adapters of other ports on PostgreSQL are made of.

@@ -2,6 +2,8 @@
 
 use std::process::Output;
 
+use tertulia_store::dead_letters::DeadLetters as _;
+
 use crate::process::{Server, free_port, tertulia};
 
 fn run(args: &[&str]) -> Output {
@@ -84,11 +86,13 @@ fn dead_letters_are_shown_and_asked_for_while_a_server_has_them_open() {
     assert_eq!(letters(&["list"]), (Some(0), String::new()));
     assert_eq!(letters(&["replay", "--all"]), (Some(0), "0 will be tried again\n".to_owned()));
     // As a server that runs has them.
-    let open = tertulia_store::dead_letters::DeadLetters::open(dir.path()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let open = tertulia_store::dead_letters::FolderDeadLetters::open(dir.path()).unwrap();
     let convo = tertulia_protocol::ConvoId::from_bytes([7; 16]);
     let now = tertulia_protocol::Timestamp::from_millis(0);
     for seq in [3, 5] {
-        open.put("search", convo, tertulia_protocol::Seq::new(seq), "too odd", now).unwrap();
+        let put = open.put("search", convo, tertulia_protocol::Seq::new(seq), "too odd", now);
+        runtime.block_on(put).unwrap();
     }
     let (_, list) = letters(&["list"]);
     assert_eq!(
@@ -99,7 +103,8 @@ fn dead_letters_are_shown_and_asked_for_while_a_server_has_them_open() {
     );
     assert_eq!(list.lines().count(), 2);
     assert_eq!(letters(&["replay", "2"]), (Some(0), "1 will be tried again\n".to_owned()));
-    assert_eq!(open.asked("search", 10).unwrap().iter().map(|letter| letter.id).collect::<Vec<_>>(), [2]);
+    let asked = runtime.block_on(open.asked("search", 10)).unwrap();
+    assert_eq!(asked.iter().map(|letter| letter.id).collect::<Vec<_>>(), [2]);
     assert_eq!(letters(&["replay", "9"]).0, Some(1));
     let (_, json) = letters(&["list", "--json"]);
     assert!(

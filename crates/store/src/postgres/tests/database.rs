@@ -72,6 +72,7 @@ const EMPTY: &str = "
     DELETE FROM access_tokens; DELETE FROM blocks; DELETE FROM devices; DELETE FROM users; DELETE FROM meta;
     DELETE FROM conversations; DELETE FROM participants; DELETE FROM messages; DELETE FROM receipts;
     DELETE FROM journal; DELETE FROM published; DELETE FROM epochs; DELETE FROM lineage;
+    DELETE FROM leases; DELETE FROM dead_letters;
     UPDATE journal_forgotten SET before = 0;";
 
 /// Databases that tests have left.

@@ -9,4 +9,5 @@ mod migrations;
 mod nodes;
 mod plans;
 mod published;
+mod shared;
 mod suite;
