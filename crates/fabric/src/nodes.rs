@@ -46,15 +46,18 @@ pub trait Nodes: Send + Sync + 'static {
     async fn nodes(&self) -> Result<Vec<NodeInfo>, ClusterError>;
 }
 
-/// The node that a session belongs to: the same for whoever asks while the nodes stay the same, so that a session which
-/// comes back finds what its node still knows of it. Any node serves any session all the same.
+/// The nodes in the order in which a session goes to them: first the one that it belongs to, then where it goes when that
+/// one is gone, and so on. The same for whoever asks while the nodes stay the same, so that a session which comes back finds
+/// what its node still knows of it. Any node serves any session all the same.
 ///
 /// Rendezvous hashing, weighted by what a node has left: a node that comes takes its share from all others, the
 /// sessions of one that goes are spread over all others, and no other session moves. Draining nodes get none.
-pub fn node_of<'n>(session: &[u8], nodes: &'n [NodeInfo]) -> Option<&'n NodeInfo> {
+pub fn order_for<'n>(session: &[u8], nodes: &'n [NodeInfo]) -> Vec<&'n NodeInfo> {
     let willing = nodes.iter().filter(|node| !node.description.draining);
+    let mut scored: Vec<_> = willing.map(|node| (score(session, node), node)).collect();
     // Two scores are only ever the same for one node that is there twice.
-    willing.max_by(|one, other| score(session, one).total_cmp(&score(session, other)))
+    scored.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    scored.into_iter().map(|(_, node)| node).collect()
 }
 
 /// -weight / ln(u), with u drawn evenly from 0 to 1 by a hash: so a node has the greatest score as often as its weight is
@@ -88,7 +91,9 @@ mod tests {
     }
 
     fn places(nodes: &[NodeInfo]) -> Vec<Option<NodeId>> {
-        (0..SESSIONS).map(|session| node_of(&session.to_be_bytes(), nodes).map(|node| node.id)).collect()
+        (0..SESSIONS)
+            .map(|session| order_for(&session.to_be_bytes(), nodes).first().map(|node| node.id))
+            .collect()
     }
 
     fn shares(nodes: &[NodeInfo]) -> Vec<f64> {
@@ -123,8 +128,8 @@ mod tests {
         nodes[1].description.draining = true;
         check(&nodes, &[0.5, 0.0, 0.5]);
         nodes.iter_mut().for_each(|node| node.description.draining = true);
-        assert_eq!(node_of(b"s", &nodes), None);
-        assert_eq!(node_of(b"s", &[]), None);
+        assert!(order_for(b"s", &nodes).is_empty());
+        assert!(order_for(b"s", &[]).is_empty());
     }
 
     #[test]
@@ -147,12 +152,26 @@ mod tests {
     }
 
     #[test]
+    fn who_finds_his_node_gone_goes_to_the_one_that_is_his_then() {
+        let all: Vec<_> = (1..=5).map(|number| node(number, u16::from(number) * 100)).collect();
+        for session in 0..100_u32 {
+            let mut left = all.clone();
+            for next in order_for(&session.to_be_bytes(), &all) {
+                assert_eq!(order_for(&session.to_be_bytes(), &left)[0], next);
+                left.retain(|node| node != next);
+            }
+            assert!(left.is_empty());
+        }
+    }
+
+    #[test]
     fn the_order_of_nodes_is_of_no_matter_and_places_are_the_same_in_every_version() {
         let mut nodes = vec![node(1, 0), node(2, 100), node(3, 200)];
         let before = places(&nodes);
         nodes.reverse();
         assert_eq!(places(&nodes), before);
-        let place = |session: &[u8]| node_of(session, &nodes).map(|node| node.description.url.as_str());
+        let place =
+            |session: &[u8]| order_for(session, &nodes).first().map(|node| node.description.url.as_str());
         assert_eq!(
             [place(b"ana"), place(b"bo"), place(b"eve")],
             ["http://1", "http://1", "http://2"].map(Some)

@@ -401,6 +401,16 @@ pub struct EventsPage {
     pub cursor: String,
 }
 
+/// `GET /gateway`: where the session belongs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Gateway {
+    /// The address of the node to go to, as in `https://chat1.example.org`.
+    pub url: String,
+    /// Those of the others, in the order in which to go to them when it is gone.
+    pub others: Vec<String>,
+}
+
 /// `GET /search`: a message that was found, in its present state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -20,6 +20,10 @@ const COME_BACK_PER_SOCKET: Duration = Duration::from_micros(200);
 /// Stops taking new work, sends the sockets away, and waits until they and all requests are done, at most as
 /// long as configured.
 pub(crate) async fn drain(app: &App) {
+    if let Some(cluster) = &app.cluster {
+        // First, so that those who are sent away are not sent back.
+        cluster.drain();
+    }
     app.draining.cancel();
     let connections = app.hub.connections();
     tracing::info!(connections = connections.len(), "draining");

@@ -132,8 +132,7 @@ impl Node {
         } else {
             let node = NodeId::from_bytes(random.bytes()?);
             let (links, ear) = cluster::join(&config, node).map_err(StartError::Address)?;
-            let ttl = config.presence_ttl;
-            (Some(Cluster::new(links, &store, &hub, &repairs, (&clock, &random), ttl)), Some(ear))
+            (Some(Cluster::new(links, &store, &hub, &repairs, (&clock, &random), &config)), Some(ear))
         };
         let outgoing = cluster.as_ref().map(|cluster| &cluster.outgoing);
         let accounts = AccountsService::start(AccountsConfig {

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tertulia_server::Node;
 use tertulia_server::clock::{Clock, Random};
-use tertulia_server::config::{Config, LiveAt, StoreAt};
+use tertulia_server::config::{Config, LiveAt, PresenceAt, StoreAt};
 use tertulia_server::limits::LimitsConfig;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,15 @@ pub(crate) struct ServeArgs {
     /// Redis Cluster by commas [default: there is one node]
     #[arg(long, env = "TERTULIA_LIVE", value_name = "URL", hide_env_values = true, value_parser = live_at)]
     live: Option<LiveAt>,
+
+    /// Where nodes with one store know of each other and of each other's users: a Redis as in --live [default: that one]
+    #[arg(long, env = "TERTULIA_PRESENCE", value_name = "URL", hide_env_values = true, value_parser = presence_at)]
+    presence: Option<PresenceAt>,
+
+    /// Where clients reach this node, as in https://chat1.example.org: what GET /api/gateway of all nodes says of it
+    /// [default: it says nothing]
+    #[arg(long, env = "TERTULIA_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
+    public_url: Option<String>,
 
     /// Rate limits: on, as configured, or off, for load tests [default: on]
     #[arg(long, env = "TERTULIA_LIMITS", value_name = "on|off")]
@@ -111,6 +120,11 @@ struct File {
     store: StoreSection,
     /// `live = "redis://…"`.
     live: Option<String>,
+    /// `presence = "redis://…"`.
+    presence: Option<String>,
+    public_url: Option<String>,
+    /// How many sockets this node is made for.
+    capacity: Option<u32>,
 }
 
 /// `store = "postgres://…"`, or how the data folder is kept, for those who know why.
@@ -142,8 +156,32 @@ fn store_at(url: &str) -> Result<StoreAt, String> {
     }
 }
 
+fn is_redis(url: &str) -> bool {
+    url.starts_with("redis://") || url.starts_with("rediss://")
+}
+
+fn presence_at(url: &str) -> Result<PresenceAt, String> {
+    if is_redis(url) {
+        Ok(PresenceAt::Redis(url.to_owned()))
+    } else {
+        Err("presence is redis://[USER:PASSWORD@]HOST:PORT; leave it out for the Redis of --live".to_owned())
+    }
+}
+
+fn public_url(url: &str) -> Result<String, String> {
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let is_address = host.is_some_and(|host| {
+        !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !"?#\"<>".contains(c))
+    });
+    if is_address {
+        Ok(url.trim_end_matches('/').to_owned())
+    } else {
+        Err("the public address of a node is http://HOST:PORT or https://HOST".to_owned())
+    }
+}
+
 fn live_at(url: &str) -> Result<LiveAt, String> {
-    if url.starts_with("redis://") || url.starts_with("rediss://") {
+    if is_redis(url) {
         Ok(LiveAt::Redis(url.to_owned()))
     } else {
         Err("a live channel is redis://[USER:PASSWORD@]HOST:PORT; leave it out for a single node".to_owned())
@@ -279,9 +317,25 @@ fn merge(args: &ServeArgs) -> anyhow::Result<Config> {
     if let Some(live) = &args.live {
         config.live = live.clone();
     }
+    if let Some(url) = file.presence {
+        config.presence = presence_at(&url).map_err(anyhow::Error::msg)?;
+    }
+    if let Some(presence) = &args.presence {
+        config.presence = presence.clone();
+    }
+    config.public_url =
+        file.public_url.map(|url| public_url(&url)).transpose().map_err(anyhow::Error::msg)?;
+    if let Some(url) = &args.public_url {
+        config.public_url = Some(url.clone());
+    }
+    if let Some(capacity) = file.capacity {
+        anyhow::ensure!(capacity > 0, "capacity is how many sockets a node is made for: at least 1");
+        config.capacity = capacity;
+    }
+    let is_alone = config.live == LiveAt::Process && config.presence == PresenceAt::Live;
     anyhow::ensure!(
-        config.live == LiveAt::Process || config.store != StoreAt::Folder,
-        "--live is for nodes that share a store: say --store postgres://… too"
+        is_alone || config.store != StoreAt::Folder,
+        "--live and --presence are for nodes that share a store: say --store postgres://… too"
     );
     config.allowed_origins = file.allowed_origins;
     config.trusted_proxies = file.trusted_proxies;
@@ -318,6 +372,7 @@ mod tests {
         assert_eq!(file.presence_ttl, Some(default.presence_ttl.as_secs()));
         assert_eq!(file.heartbeat, Some(default.heartbeat.as_secs()));
         assert_eq!(file.drain, Some(default.drain.as_secs()));
+        assert_eq!(file.capacity, Some(default.capacity));
         let journal = tertulia_store::embedded::OpenOptions::default().journal_segment_bytes;
         let StoreSection::Folder(folder) = file.store else { panic!("the example keeps all in the folder") };
         assert_eq!(folder.journal_segment_bytes, Some(journal));
@@ -339,6 +394,15 @@ mod tests {
             assert!(read(text).is_err(), "{text}");
         }
         assert!(read("heartbeat = 1\npresence_ttl = 3600\ndrain = 0").is_ok());
+    }
+
+    #[test]
+    fn a_public_address_is_one_of_http_without_what_follows_a_path() {
+        assert_eq!(public_url("https://chat1.example.org/").as_deref(), Ok("https://chat1.example.org"));
+        assert_eq!(public_url("http://10.0.0.1:8080/chat").as_deref(), Ok("http://10.0.0.1:8080/chat"));
+        for wrong in ["", "chat1.example.org", "https://", "https://a b", "ftp://host", "http://host?x"] {
+            assert!(public_url(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

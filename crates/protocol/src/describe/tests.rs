@@ -14,7 +14,7 @@ use crate::event::{ClientEvent, ConversationNews, OwnPresence, Presence, ServerE
 use crate::problem::{Code, Problem};
 use crate::rest::{
     AddMembers, Audience, Conversation, ConversationAnswer, ConversationPatch, Device, DeviceInfo,
-    EventsPage, FoundMessage, HistoryPage, Login, Mark, Member, MemberSettings, MemberSettingsPatch,
+    EventsPage, FoundMessage, Gateway, HistoryPage, Login, Mark, Member, MemberSettings, MemberSettingsPatch,
     MessageAnswer, MessageReceipt, NewConversation, Page, Privacy, PrivacyPatch, Refresh, Register,
     RolePatch, SendMessage, Session, Snippet, User, UserAnswer, UserPatch,
 };
@@ -470,6 +470,9 @@ fn every_answer_fits_its_schema() {
         snippet: Snippet { text: "…hi".into(), marks: vec![[1, 3]] },
     });
     check_answer("GET", "/api/search?q=hi", 200, &page(found.collect()));
+    let gateway =
+        Gateway { url: "https://chat1.example.org".into(), others: vec!["https://chat2.example.org".into()] };
+    check_answer("GET", "/api/gateway", 200, &gateway);
     let events = EventsPage { events: server_events(), cursor: "c".into() };
     check_answer("GET", "/api/events", 200, &events);
 }

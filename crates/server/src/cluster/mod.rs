@@ -11,6 +11,7 @@
 mod incoming;
 mod join;
 pub mod letters;
+mod members;
 mod outgoing;
 pub mod presence;
 mod topics;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tertulia_domain::hub::Hub;
 use tertulia_fabric::live::{Ear, Live};
-use tertulia_fabric::nodes::Nodes;
+use tertulia_fabric::nodes::{NodeInfo, Nodes};
 use tertulia_fabric::presence::Presence;
 use tertulia_store::Store;
 use tokio::sync::Notify;
@@ -31,11 +32,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::join::join;
+use self::members::{Members, Node};
 pub use self::outgoing::Outgoing;
 pub use self::presence::Presences;
 pub use self::topics::Topics;
 use crate::accounts::AccountsService;
 use crate::clock::{Clock, Random};
+use crate::config::Config;
 
 /// How long a node that goes waits until the others were told what it has appended.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
@@ -49,8 +52,7 @@ pub struct Cluster {
     pub topics: Topics,
     /// Who is there on other nodes.
     pub presences: Presences,
-    /// Which nodes there are.
-    pub nodes: Arc<dyn Nodes>,
+    members: Arc<Members>,
     parts: Arc<Parts>,
 }
 
@@ -105,17 +107,18 @@ impl Link {
 }
 
 impl Cluster {
-    /// A node that tells others what it appends, and of whom it sees; `ttl` is that of presence.
+    /// A node that tells others what it appends, and of whom it sees.
     pub fn new(
         links: Links,
         store: &Arc<dyn Store>,
         hub: &Arc<Hub>,
         repairs: &Arc<Notify>,
         (clock, random): (&Clock, &Random),
-        ttl: Duration,
+        config: &Config,
     ) -> Self {
         let Links { live, presence, nodes } = links;
-        let presences = Presences::new(presence, Arc::clone(hub), clock.clone(), ttl);
+        let presences = Presences::new(presence, Arc::clone(hub), clock.clone(), config.presence_ttl);
+        let node = Node { url: config.public_url.clone().unwrap_or_default(), capacity: config.capacity };
         let parts = Parts {
             live: Arc::clone(&live),
             store: Arc::clone(store),
@@ -129,9 +132,19 @@ impl Cluster {
             outgoing: Arc::new(Outgoing::new(nodes.id(), store.lanes())),
             topics: Topics::new(live, Arc::clone(hub)),
             presences,
-            nodes,
+            members: Arc::new(Members::new(nodes, Arc::clone(hub), node)),
             parts: Arc::new(parts),
         }
+    }
+
+    /// The nodes there are, as far as this one knows: while nobody can tell, those of whom it last heard.
+    pub async fn known_nodes(&self) -> Vec<NodeInfo> {
+        self.members.known().await
+    }
+
+    /// Says to all that this node sends its sessions away, and wants no new ones.
+    pub fn drain(&self) {
+        self.members.drain();
     }
 
     /// Figures for `/metrics`: (name without prefix, value).
@@ -169,6 +182,8 @@ impl Cluster {
         spawn(Box::pin(async move { watch::typing(&outgoing, &parts).await }));
         let (outgoing, parts, accounts) = own();
         let presences = || self.presences.clone();
+        let members = Arc::clone(&self.members);
+        spawn(Box::pin(async move { members.tell_load().await }));
         spawn(Box::pin(presences().announce()));
         spawn(Box::pin(presences().tell(outgoing, Arc::clone(&parts.live))));
         spawn(Box::pin(presences().look(accounts)));

@@ -3,6 +3,7 @@
 pub mod accounts;
 mod conversations;
 pub mod extract;
+mod gateway;
 mod health;
 mod messages;
 pub mod problem;
@@ -35,6 +36,7 @@ pub fn router(app: App) -> Router {
         .route("/conversations/{id}/messages/{seq}/receipts", get(messages::receipts))
         .route("/search", get(search::search))
         .route("/events", get(long_poll::events))
+        .route("/gateway", get(gateway::find))
         .route("/ws", get(upgrade::upgrade))
         .route("/openapi.json", get(health::openapi))
         .route("/asyncapi.json", get(health::asyncapi))

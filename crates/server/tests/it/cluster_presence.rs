@@ -10,26 +10,28 @@ use crate::asking::path;
 use crate::harness::{Server, Socket, User};
 
 /// Whose time stands still, so that nobody who is silent seems to be gone; leases are the servers' matter.
-struct Nodes<const COUNT: usize> {
-    nodes: [Server; COUNT],
-    ways: [Proxy; COUNT],
-    redis: Service,
+pub struct Nodes<const COUNT: usize> {
+    pub nodes: [Server; COUNT],
+    pub ways: [Proxy; COUNT],
+    pub redis: Service,
     _postgres: Service,
 }
 
 impl<const COUNT: usize> Nodes<COUNT> {
-    async fn start(ttl: Duration) -> Self {
+    /// They say that they are at `http://node0` and so on.
+    pub async fn start(ttl: Duration) -> Self {
         let service = async |kind| {
             tokio::task::spawn_blocking(move || Service::temporary(kind).unwrap()).await.unwrap()
         };
         let (postgres, redis) = tokio::join!(service(Kind::Postgres), service(Kind::Redis));
         let ways = std::array::from_fn(|_| Proxy::to(redis.address()).unwrap());
         let mut nodes = Vec::new();
-        for way in &ways {
+        for (number, way) in ways.iter().enumerate() {
             let (store, live) = (postgres.url(), format!("redis://{}", way.address()));
             let change = |config: &mut Config| {
                 (config.store, config.live) = (StoreAt::Postgres(store), LiveAt::Redis(live));
                 config.presence_ttl = ttl;
+                config.public_url = Some(format!("http://node{number}"));
             };
             nodes.push(Server::start_with_hand(change).await.0);
         }
@@ -43,7 +45,7 @@ impl<const COUNT: usize> Nodes<COUNT> {
     }
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub const MINUTE: Duration = Duration::from_secs(60);
 /// A TTL whose lease runs out while a test waits.
 const SHORT: Duration = Duration::from_secs(9);
 

@@ -15,6 +15,7 @@ mod cluster;
 mod cluster_presence;
 mod drain;
 mod follow;
+mod gateway;
 mod harness;
 mod limits;
 mod long_poll;

@@ -7,8 +7,8 @@ use crate::describe::schemas::Shape;
 use crate::problem::Code;
 use crate::rest::{
     AddMembers, Conversation, ConversationAnswer, ConversationPatch, Device, EventsPage, FoundMessage,
-    HistoryPage, Login, Mark, MemberSettingsPatch, MessageAnswer, MessageReceipt, NewConversation, Page,
-    Refresh, Register, RolePatch, SearchOrder, SendMessage, Session, User, UserAnswer, UserPatch,
+    Gateway, HistoryPage, Login, Mark, MemberSettingsPatch, MessageAnswer, MessageReceipt, NewConversation,
+    Page, Refresh, Register, RolePatch, SearchOrder, SendMessage, Session, User, UserAnswer, UserPatch,
 };
 use crate::{ConvoId, DeviceId, Seq, UserId, rules};
 
@@ -412,6 +412,17 @@ pub const CALLS: &[Call] = &[
             ),
         ],
         answers: &[json(200, Shape::of::<EventsPage>(), "Events; none when nothing happened in time.")],
+        ..PLAIN
+    },
+    Call {
+        path: "/api/gateway",
+        name: "findGateway",
+        tag: Tag::Live,
+        summary: "Says to which node this session best goes",
+        text: "Any node serves any session; this spreads them by load, and away from nodes that go down. Ask before the \
+               socket is opened, and after it was closed with 4010 or could not be opened; go on to the others in their \
+               order when a node does not answer.",
+        answers: &[json(200, Shape::of::<Gateway>(), "The node, and the others.")],
         ..PLAIN
     },
     Call {
