@@ -15,6 +15,9 @@ use crate::error::{Error, chain};
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may take to stand.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection without a call is kept. Less than a server does, in ordinary times and when it goes: one that
+/// it closes may be closed under a call, of which nobody then knows what became.
+const IDLE_MAX: Duration = Duration::from_secs(2);
 /// The largest answer that is read: a page of 200 entries with the largest bodies, every byte escaped.
 const ANSWER_BYTES_MAX: u64 = 96 * 1024 * 1024;
 
@@ -70,6 +73,7 @@ impl Server {
         let http = reqwest::Client::builder()
             .timeout(CALL_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_MAX)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("tertulia/", env!("CARGO_PKG_VERSION")));
         #[cfg(feature = "tls")]

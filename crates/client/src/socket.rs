@@ -34,6 +34,8 @@ pub(crate) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     outgoing: VecDeque<Message>,
     flushed: bool,
+    /// Nothing can be written any more, and why; what the server said last is still read.
+    deaf: Option<Closed>,
 }
 
 /// What a socket brings.
@@ -67,7 +69,7 @@ impl Socket {
             .await
             .map_err(|_| broken("the server takes too long to answer".into()))?
             .map_err(|error| closed_by_error(&error))?;
-        let mut socket = Self { stream, outgoing: VecDeque::new(), flushed: true };
+        let mut socket = Self { stream, outgoing: VecDeque::new(), flushed: true, deaf: None };
         socket.push(hello);
         Ok(socket)
     }
@@ -91,13 +93,25 @@ impl Socket {
     }
 
     fn poll_turn(&mut self, read: bool, cx: &mut Context<'_>) -> Poll<Turn> {
-        if let Poll::Ready(Err(error)) = self.poll_write(cx) {
-            return Poll::Ready(Turn::Closed(closed_by_error(&error)));
+        if self.deaf.is_none()
+            && let Poll::Ready(Err(error)) = self.poll_write(cx)
+        {
+            self.deaf = Some(closed_by_error(&error));
         }
         if !read {
             return Poll::Pending;
         }
-        Pin::new(&mut self.stream).poll_next(cx).map(|frame| match frame {
+        // A server that goes says so, and when to come back: it stands before the end, if it has come so far.
+        let frame = match (Pin::new(&mut self.stream).poll_next(cx), self.deaf.take()) {
+            (Poll::Ready(Some(Ok(frame))), deaf) => {
+                self.deaf = deaf;
+                Some(Ok(frame))
+            }
+            (_, Some(deaf)) => return Poll::Ready(Turn::Closed(deaf)),
+            (Poll::Ready(frame), None) => frame,
+            (Poll::Pending, None) => return Poll::Pending,
+        };
+        Poll::Ready(match frame {
             Some(Ok(Message::Text(text))) => match serde_json::from_str(text.as_str()) {
                 Ok(event) => Turn::Event(Box::new(event)),
                 Err(error) => {

@@ -57,6 +57,8 @@ pub struct Parts {
     pub started: Timestamp,
     /// The turns of those who come in: see [`joining`](crate::gateway::joining).
     pub arrivals: Semaphore,
+    /// Cancelled when the node is about to go: it says so, and serves on.
+    pub leaving: CancellationToken,
     /// Cancelled when the node begins to go: it takes nothing new.
     pub draining: CancellationToken,
     /// Told when something did not come to the hub.

@@ -1,4 +1,8 @@
 //! Going down without anybody noticing: not ready, sockets sent away in slices, the rest finished.
+//!
+//! A node of several says first that it is not ready, and serves on for a moment: whoever sends clients to it looks only
+//! now and then, and a connection on which a client may be about to call must not be closed, but be given up by the
+//! client, who is told so with each answer.
 
 use std::time::Duration;
 
@@ -8,6 +12,8 @@ use tertulia_protocol::event::CloseReason;
 use crate::app::App;
 use crate::clock::Random;
 
+/// How long a node of several serves on when it is no longer ready: longer than clients keep a connection without a call.
+const NOTICE: Duration = Duration::from_secs(3);
 /// Sockets are told to go in this many slices.
 const SLICES: usize = 10;
 /// The pause between two slices, at most: few sockets go at once.
@@ -20,9 +26,12 @@ const COME_BACK_PER_SOCKET: Duration = Duration::from_micros(200);
 /// Stops taking new work, sends the sockets away, and waits until they and all requests are done, at most as
 /// long as configured.
 pub(crate) async fn drain(app: &App) {
+    app.leaving.cancel();
     if let Some(cluster) = &app.cluster {
+        tracing::info!("leaving");
         // First, so that those who are sent away are not sent back.
         cluster.drain();
+        tokio::time::sleep(NOTICE).await;
     }
     app.draining.cancel();
     let connections = app.hub.connections();

@@ -161,6 +161,7 @@ impl Node {
             random,
             started,
             arrivals: tokio::sync::Semaphore::new(gateway::joining::ARRIVALS_MAX),
+            leaving: CancellationToken::new(),
             draining: CancellationToken::new(),
             repairs,
             tasks: TaskTracker::new(),

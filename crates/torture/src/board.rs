@@ -1,6 +1,6 @@
 //! What all actors and the one who does the harm share: counts, findings, who is connected, and what time it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -23,7 +23,7 @@ pub(crate) enum Phase {
 
 /// A life of a server, in the place of a seat that is connected to it: the server's number in the upper half, how
 /// often it has been started in the lower.
-type Life = u64;
+pub(crate) type Life = u64;
 
 /// Nobody waits for this one: it is away because it wants to be.
 const AWAY: u64 = u64::MAX;
@@ -35,6 +35,8 @@ const WANTING: u64 = u64::MAX - 1;
 pub(crate) struct Board {
     counts: Mutex<BTreeMap<&'static str, u64>>,
     findings: Mutex<Vec<String>>,
+    /// What did not go well and may be so; the newest.
+    complaints: Mutex<VecDeque<String>>,
     acks: watch::Sender<u64>,
     unavailable: watch::Sender<u64>,
     /// Of each server.
@@ -48,21 +50,24 @@ pub(crate) struct Board {
     pub(crate) echoes: Echoes,
 }
 
-const fn life(server: usize, number: u64) -> Life {
+const fn life_of(server: usize, number: u64) -> Life {
     ((server as u64) << 32) | number
 }
 
 /// More findings than this say nothing new.
 const FINDINGS_MAX: usize = 50;
+/// So many complaints are kept, for those who ask.
+const COMPLAINTS_MAX: usize = 10;
 
 impl Board {
     pub(crate) fn new(seats: usize, servers: usize) -> Self {
         Self {
             counts: Mutex::default(),
             findings: Mutex::default(),
+            complaints: Mutex::default(),
             acks: watch::Sender::new(0),
             unavailable: watch::Sender::new(0),
-            lives: (0..servers).map(|server| AtomicU64::new(life(server, 1))).collect(),
+            lives: (0..servers).map(|server| AtomicU64::new(life_of(server, 1))).collect(),
             seats: (0..seats).map(|_| AtomicU64::new(AWAY)).collect(),
             quiet: watch::Sender::default(),
             moves: watch::Sender::new(0),
@@ -96,6 +101,21 @@ impl Board {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Something that may be while something is done to the server, with how it was told.
+    pub(crate) fn complain(&self, what: &'static str, how: impl std::fmt::Display) {
+        self.count(what);
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        if complaints.len() >= COMPLAINTS_MAX {
+            complaints.pop_front();
+        }
+        complaints.push_back(format!("{what}: {how}"));
+    }
+
+    /// The newest complaints; they are forgotten by that.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+    }
+
     /// A message was acked.
     pub(crate) fn acked(&self) {
         self.acks.send_modify(|acks| *acks += 1);
@@ -122,9 +142,13 @@ impl Board {
         }
     }
 
-    /// A connection to this server stands.
-    pub(crate) fn connected(&self, seat: usize, server: usize) {
-        let life = self.lives.get(server).map_or(WANTING, |life| life.load(Ordering::SeqCst));
+    /// The present life of a server.
+    pub(crate) fn life(&self, server: usize) -> Life {
+        self.lives.get(server).map_or(WANTING, |life| life.load(Ordering::SeqCst))
+    }
+
+    /// A connection to a server in this life of it stands.
+    pub(crate) fn connected(&self, seat: usize, life: Life) {
         self.sit(seat, life);
     }
 
@@ -210,15 +234,15 @@ mod tests {
     #[tokio::test]
     async fn everybody_is_back_when_all_who_want_to_be_are_connected_to_the_new_server() {
         let board = Board::new(3, 1);
-        board.connected(0, 0);
-        board.connected(1, 0);
+        board.connected(0, board.life(0));
+        board.connected(1, board.life(0));
         assert_eq!(board.present(), (2, 2));
         board.new_life(0);
         assert_eq!(board.present(), (0, 2), "those of the server that is gone do not count");
         let back = board.all_back();
         let come = async {
             board.wanting(1);
-            board.connected(0, 0);
+            board.connected(0, board.life(0));
             assert_eq!(board.present(), (1, 2));
             board.away(1);
         };
@@ -229,12 +253,12 @@ mod tests {
     #[test]
     fn of_several_servers_each_has_its_own_lives() {
         let board = Board::new(2, 2);
-        board.connected(0, 0);
-        board.connected(1, 1);
+        board.connected(0, board.life(0));
+        board.connected(1, board.life(1));
         board.new_life(1);
         assert_eq!(board.present(), (1, 2));
         assert!(board.is_connected(0) && !board.is_connected(1));
-        board.connected(1, 0);
+        board.connected(1, board.life(0));
         assert_eq!(board.present(), (2, 2));
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::chance::Chance;
 use crate::cluster::doors::Doors;
@@ -19,6 +20,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What stands at the beginning of a request for a socket.
 const SOCKET: &[u8] = b"GET /api/ws";
+
+/// How long a connection goes on after one side has said goodbye.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
 
 type Cuts = Arc<Mutex<HashMap<u64, watch::Sender<Option<usize>>>>>;
 
@@ -118,24 +122,39 @@ impl Way {
 async fn forward(mut client: TcpStream, mut server: TcpStream, mut told: watch::Receiver<Option<usize>>) {
     let (mut up, mut down) = (vec![0; 16 * 1_024], vec![0; 16 * 1_024]);
     let mut left: Option<usize> = None;
+    // When either says goodbye the other is told, and may still say his last.
+    let (mut client_speaks, mut server_speaks, mut farewell) = (true, true, None);
     for stream in [&client, &server] {
         // Without it only the speed differs.
         drop(stream.set_nodelay(true));
     }
     let over = loop {
         let (from_client, read) = tokio::select! {
-            read = client.read(&mut up) => (true, read),
-            read = server.read(&mut down) => (false, read),
+            read = client.read(&mut up), if client_speaks => (true, read),
+            read = server.read(&mut down), if server_speaks => (false, read),
             () = cut(&mut told), if left.is_none() => {
                 left = *told.borrow();
                 continue;
             }
             () = tokio::time::sleep(PATIENCE), if left.is_some() => break true,
+            () = until(farewell) => break true,
         };
         let Ok(read) = read else { break true };
         let (buffer, to) = if from_client { (&up, &mut server) } else { (&down, &mut client) };
         if read == 0 {
-            break false;
+            if from_client {
+                client_speaks = false;
+            } else {
+                server_speaks = false;
+            }
+            if !client_speaks && !server_speaks {
+                break false;
+            }
+            farewell.get_or_insert(Instant::now() + FAREWELL_MAX);
+            if to.shutdown().await.is_err() {
+                break true;
+            }
+            continue;
         }
         let passed = left.map_or(read, |left| left.min(read));
         if to.write_all(&buffer[..passed]).await.is_err() {
@@ -153,6 +172,13 @@ async fn forward(mut client: TcpStream, mut server: TcpStream, mut told: watch::
             // A reset instead of a goodbye; where that fails it is a goodbye.
             drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)));
         }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -185,6 +211,21 @@ mod tests {
         assert_eq!(&four, b"hola");
         drop(server);
         assert_eq!(client.read(&mut four).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_told_goodbye_may_still_say_his_last() {
+        let (_cutter, mut client, mut server) = pair().await;
+        server.write_all(b"that is all").await.unwrap();
+        server.shutdown().await.unwrap();
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"that is all");
+        client.write_all(b"good").await.unwrap();
+        client.shutdown().await.unwrap();
+        all.clear();
+        server.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"good");
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use tertulia_protocol::rest::{self, Conversation, SendMessage};
 use tertulia_protocol::{ClientSeq, Code, ConvoId, Seq};
 use tokio::time::Instant;
 
-use crate::board::{Board, Phase};
+use crate::board::{Board, Life, Phase};
 use crate::chance::Chance;
 use crate::world::{Login, World};
 
@@ -114,9 +114,11 @@ impl Device {
         &self.world.board
     }
 
-    /// Its socket stands.
-    pub(crate) fn connected(&self) {
-        self.board().connected(self.number, self.world.socket_at(self.number));
+    /// Its socket stands; to which life of which server.
+    pub(crate) fn connected(&self) -> Life {
+        let life = self.board().life(self.world.socket_at(self.number));
+        self.board().connected(self.number, life);
+        life
     }
 
     pub(crate) fn recorder(&self) -> &Recorder {
@@ -211,7 +213,7 @@ impl Device {
             Code::Unavailable | Code::RateLimited => {
                 if code == Code::Unavailable {
                     self.board().unavailable();
-                    self.count("sends told to wait");
+                    self.board().complain("sends told to wait", convo);
                 }
                 if let Some(message) = self.pending.get_mut(&n) {
                     message.due = Instant::now() + wait.unwrap_or(REFUSED_WAIT).min(Duration::from_secs(3));
@@ -452,7 +454,7 @@ impl Device {
                 Err(LoggedOut)
             }
             ClientError::Refused { code: Code::Unavailable, .. } => {
-                self.count("calls told to wait");
+                self.board().complain("calls told to wait", error);
                 Ok(())
             }
             ClientError::Refused { code: Code::Invalid, detail, .. } => {
@@ -464,12 +466,12 @@ impl Device {
                 Ok(())
             }
             ClientError::Unreachable(_) => {
-                self.count("calls without an answer");
+                self.board().complain("calls without an answer", error);
                 Ok(())
             }
             ClientError::Unexpected { status, detail } => {
                 // A connection that ends in the middle of an answer gives this, too.
-                self.count("answers that cannot be understood");
+                self.board().complain("answers that cannot be understood", error);
                 if *status == 500 {
                     self.find(&format!("a call was answered with 500: {detail}"));
                 }

@@ -18,6 +18,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use crate::board::Life;
+
 /// How long a connection may take to stand and to say `ready`.
 const OPEN_MAX: Duration = Duration::from_secs(20);
 /// How long a frame may take to be written.
@@ -30,6 +32,8 @@ type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub(crate) struct Wire {
     /// Its number in the history.
     pub(crate) c: u64,
+    /// The life of the server that it goes to.
+    pub(crate) life: Life,
     sink: SplitSink<Stream, Message>,
     reading: watch::Sender<bool>,
     reader: JoinHandle<()>,
@@ -69,11 +73,13 @@ pub(crate) enum News {
 }
 
 /// Why there is no connection.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum NoWire {
     /// The server closed it, with this code.
+    #[error("closed with {0}")]
     Closed(u16),
-    Broken,
+    #[error("{0}")]
+    Broken(String),
 }
 
 impl Wire {
@@ -87,7 +93,7 @@ impl Wire {
     ) -> Result<(Self, Welcome), NoWire> {
         tokio::time::timeout(OPEN_MAX, Self::greet(url, hello, device, recorder, news))
             .await
-            .unwrap_or(Err(NoWire::Broken))
+            .unwrap_or_else(|_| Err(NoWire::Broken("nothing for too long".into())))
     }
 
     async fn greet(
@@ -104,20 +110,20 @@ impl Wire {
             .max_frame_size(Some(1 << 20));
         let (stream, _) = tokio_tungstenite::connect_async_with_config(url, Some(config), true)
             .await
-            .map_err(|_| NoWire::Broken)?;
+            .map_err(|error| NoWire::Broken(format!("no socket: {error}")))?;
         let (mut sink, mut stream) = stream.split();
-        sink.send(frame(hello)).await.map_err(|_| NoWire::Broken)?;
+        sink.send(frame(hello)).await.map_err(|error| NoWire::Broken(format!("no hello: {error}")))?;
         let welcome = loop {
             match stream.next().await {
                 Some(Ok(Message::Text(text))) => match serde_json::from_str(text.as_str()) {
                     Ok(ServerEvent::Ready { resume_token, position, resumed, .. }) => {
                         break Welcome { resume_token, position, resumed };
                     }
-                    _ => return Err(NoWire::Broken),
+                    _ => return Err(NoWire::Broken(format!("not ready but {text}"))),
                 },
                 Some(Ok(Message::Close(Some(close)))) => return Err(NoWire::Closed(close.code.into())),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                _ => return Err(NoWire::Broken),
+                other => return Err(NoWire::Broken(format!("not ready but {other:?}"))),
             }
         };
         let c = recorder.connection();
@@ -135,7 +141,7 @@ impl Wire {
         let (reading, read) = watch::channel(true);
         let closed = Closed { c, written: Arc::default(), recorder: recorder.clone() };
         let reader = tokio::spawn(read_all(device, stream, read, closed.clone(), news));
-        Ok((Self { c, sink, reading, reader, closed }, welcome))
+        Ok((Self { c, life: Life::MAX, sink, reading, reader, closed }, welcome))
     }
 
     /// Sends a frame; `false` if the connection is of no use any more.
@@ -174,7 +180,7 @@ async fn read_all(
     closed: Closed,
     news: mpsc::Sender<(u64, News)>,
 ) {
-    let c = closed.c;
+    let (c, mut why) = (closed.c, "ended".to_owned());
     let code = loop {
         if reading.wait_for(|read| *read).await.is_err() {
             break None;
@@ -190,10 +196,14 @@ async fn read_all(
             }
             Some(Ok(Message::Close(close))) => break close.map(|close| close.code.into()),
             Some(Ok(_)) => {}
-            Some(Err(_)) | None => break None,
+            Some(Err(error)) => {
+                why = error.to_string();
+                break None;
+            }
+            None => break None,
         }
     };
-    closed.write(code.map_or_else(|| "broken".into(), |code: u16| format!("closed with {code}")));
+    closed.write(code.map_or(why, |code: u16| format!("closed with {code}")));
     drop(news.send((c, News::Closed(code))).await);
 }
 

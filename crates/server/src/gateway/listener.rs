@@ -1,5 +1,6 @@
 //! TCP and HTTP/1.1: connections in, requests to the router, nothing unbounded.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,6 +32,8 @@ const HEAD_BYTES_MAX: usize = 32 * 1_024;
 const HEADERS_MAX: usize = 64;
 /// The most TCP connections that are HTTP at one time; sockets that were upgraded do not count.
 const HTTP_CONNECTIONS_MAX: usize = 8_192;
+/// How long the first request of a connection may take that was there before the node drained.
+const LATE_MAX: Duration = Duration::from_secs(1);
 /// How long to wait after `accept` failed, for instance because no file descriptor is left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -62,12 +67,15 @@ async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handl
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     loop {
         let place = tokio::select! {
+            biased;
             place = Arc::clone(&places).acquire_owned() => place,
             () = app.draining.cancelled() => return,
         };
         // The semaphore is never closed.
         let Ok(place) = place else { return };
         let accepted = tokio::select! {
+            // Whoever has come is served: with the listener those would be lost who wait to be accepted.
+            biased;
             accepted = listener.accept() => accepted,
             () = app.draining.cancelled() => return,
         };
@@ -99,19 +107,31 @@ async fn serve(app: App, stream: std::net::TcpStream, peer: SocketAddr, router: 
         }
     };
     let trusted = app.config.trusted_proxies.clone();
+    let leaving = app.leaving.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let address = client_address(&request, peer.ip(), &trusted);
         request.extensions_mut().insert(ClientAddress(address));
-        let mut router = router.clone();
-        async move { router.call(request.map(Body::new)).await }
+        let (mut router, leaving) = (router.clone(), leaving.clone());
+        async move {
+            let mut response = router.call(request.map(Body::new)).await?;
+            if leaving.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // The client asks no more on this connection: it would be closed under his next request.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     // Its first request is waited for without a turn, and read in one.
+    let late = async {
+        app.draining.cancelled().await;
+        tokio::time::sleep(LATE_MAX).await;
+    };
     tokio::select! {
         readable = tokio::time::timeout(HEAD_MAX, stream.readable()) => if !matches!(readable, Ok(Ok(()))) {
             tracing::debug!("a connection said nothing");
             return;
         },
-        () = app.draining.cancelled() => return,
+        () = late => return,
     }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

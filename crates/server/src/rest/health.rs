@@ -22,7 +22,7 @@ pub(super) async fn healthz() -> &'static str {
 
 /// The node takes new clients.
 pub(super) async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
-    if app.draining.is_cancelled() {
+    if app.leaving.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else {
         (StatusCode::OK, "ready\n")

@@ -220,12 +220,12 @@ impl Raw {
         let id = self.device.login.device_id;
         let opened = Wire::open(&url, &hello, id, self.device.recorder(), self.teller.clone()).await;
         match opened {
-            Ok((wire, welcome)) => {
+            Ok((mut wire, welcome)) => {
                 if resuming && !welcome.resumed {
                     self.device.find("a position of before was not known any more");
                 }
                 self.device.count("connections");
-                self.device.connected();
+                wire.life = self.device.connected();
                 self.resume_token = Some(welcome.resume_token);
                 self.remember(welcome.position);
                 self.wires.push(wire);
@@ -249,8 +249,8 @@ impl Raw {
                 self.device.lost(format!("closed with {code} at a connect"), false);
                 Err(LoggedOut)
             }
-            Err(_) => {
-                self.device.count("connections that did not come about");
+            Err(why) => {
+                self.device.board().complain("connections that did not come about", why);
                 self.wait_before_connecting();
                 Ok(())
             }
@@ -373,8 +373,9 @@ impl Raw {
             News::Closed(code) => {
                 let Some(place) = self.wires.iter().position(|wire| wire.c == c) else { return Ok(()) };
                 self.wires.swap_remove(place);
-                if self.wires.is_empty() {
-                    self.device.board().wanting(self.device.number);
+                match self.wires.last() {
+                    Some(wire) => self.device.board().connected(self.device.number, wire.life),
+                    None => self.device.board().wanting(self.device.number),
                 }
                 match code {
                     Some(4002) => {
@@ -390,7 +391,10 @@ impl Raw {
                         self.device.find(&format!("a socket was closed with {}", code.unwrap_or(0)));
                     }
                     Some(4010) => self.device.count("connections sent away"),
-                    _ => self.device.count("connections lost"),
+                    _ => self
+                        .device
+                        .board()
+                        .complain("connections lost", format_args!("socket {c}, with {code:?}")),
                 }
             }
         }

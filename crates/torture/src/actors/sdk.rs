@@ -235,7 +235,9 @@ impl Sdk {
                     Disconnect::Closed { code: code @ (4003 | 4008 | 1009), reason } => {
                         self.device.find(&format!("the client was closed with {code}: {reason}"));
                     }
-                    _ => self.device.count("connections lost"),
+                    // Somebody has logged this device out.
+                    Disconnect::Closed { code: 4001 | 4002, .. } if self.device.login.is_revoking() => {}
+                    _ => self.device.board().complain("connections lost", reason),
                 }
             }
             Event::Entry { entry, .. } => {
@@ -255,9 +257,9 @@ impl Sdk {
             Event::SendAcked { convo_id, client_seq, seq, .. } => {
                 self.device.acked(convo_id, client_seq, seq);
             }
-            Event::SendDelayed { code: Code::Unavailable, .. } => {
+            Event::SendDelayed { code: Code::Unavailable, convo_id, .. } => {
                 self.device.board().unavailable();
-                self.device.count("sends told to wait");
+                self.device.board().complain("sends told to wait", convo_id);
             }
             Event::SendFailed { convo_id, client_seq, code, .. } => {
                 self.device.refused(convo_id, client_seq, code, None);

@@ -236,6 +236,7 @@ impl Harm {
         // What somebody complains about now is of an earlier fault.
         self.wait_until_well().await?;
         let before = self.board.counts();
+        self.board.complaints();
         for number in 0..self.nodes.len() {
             let node = (first + number) % self.nodes.len();
             self.recovering.count(FaultKind::Rolling);
@@ -251,10 +252,13 @@ impl Harm {
         }
         let after = self.board.counts();
         let of = |counts: &BTreeMap<&'static str, u64>, what| counts.get(what).copied().unwrap_or(0);
+        let how = self.board.complaints();
         for what in COMPLAINTS {
-            let complaints = of(&after, what) - of(&before, what);
-            if complaints > 0 {
-                self.board.find(format!("while the nodes were started anew one by one: {complaints} {what}"));
+            let count = of(&after, what) - of(&before, what);
+            if count > 0 {
+                let how: Vec<&String> = how.iter().filter(|how| how.starts_with(what)).collect();
+                self.board
+                    .find(format!("while the nodes were started anew one by one: {count} {what}: {how:?}"));
             }
         }
         Ok(())
