@@ -15,6 +15,7 @@ use tertulia_websocket::Frame;
 
 use super::connection::{Lag, Lagging, State};
 use super::frames::{self, ReceiptFrames};
+use super::receipts::Ahead;
 use super::routes::Routes;
 use super::{Connection, Hub, MISSED_KEPT, MISSED_MAX, count};
 use crate::log::{Change, Commit, HistorySlice, Missed, Receipt};
@@ -59,7 +60,7 @@ impl Hub {
         let Some(lag) = &mut state.lag else { return };
         lag.resuming = false;
         let since = lag.safe;
-        let mut waiting = Vec::new();
+        let (mut waiting, mut ahead) = (Vec::new(), Ahead::default());
         for change in changes {
             match change {
                 // The hub has still to come to his removal: nothing of what comes before it is his to be told.
@@ -72,7 +73,7 @@ impl Hub {
                     }
                 }
                 Change::Left(convo) => waiting.push(frames::left(convo)),
-                Change::In { convo, joined, first_missed, last_seq, shared, own, receipts } => {
+                Change::In { convo, joined, first_missed, last_seq, shared, own, mut receipts } => {
                     let mut lacks_news =
                         !joined && (shared.is_some() || own.is_some() || !receipts.is_empty());
                     // Who was put out since this was read has been told so, and nothing more.
@@ -80,6 +81,7 @@ impl Hub {
                     if !joined && is_in {
                         // What else changed is told at once, if there is room.
                         let reader = connection.user;
+                        self.as_read(&mut routes, &mut receipts, hiding, &mut ahead);
                         let news =
                             news_frames(convo, reader, shared, own, receipts, reader_shows_read, hiding);
                         if waiting.len() + news.len() <= self.settings.outbox.frames / 2 {
@@ -119,6 +121,8 @@ impl Hub {
         }
         self.give_entries(&mut state, since, &given);
         wake(state.wake_to_catch_up());
+        drop(state);
+        self.tell_ahead(&routes, connection, &ahead);
     }
 
     /// What the reader needs next; `None` if he is live everywhere, waits for the hub, or must first write what
@@ -193,21 +197,25 @@ impl Hub {
         change: Option<Change>,
         hiding: &HashSet<UserId>,
     ) {
-        let routes = self.routes();
+        let mut routes = self.routes();
         let reader_shows_read = routes.user(connection.user).is_some_and(|user| user.shows_read());
         let mut state = connection.state();
+        let mut ahead = Ahead::default();
         let Some(lagging) = state.lag.as_mut().and_then(|lag| lag.convos.get_mut(&convo)) else { return };
         lagging.whole = false;
         lagging.news = None;
         if let Some(whole) = whole {
             push(&mut state, &frames::news(ConversationNews::Whole(Box::new(whole))));
         }
-        if let Some(Change::In { shared, own, receipts, .. }) = change {
+        if let Some(Change::In { shared, own, mut receipts, .. }) = change {
+            self.as_read(&mut routes, &mut receipts, hiding, &mut ahead);
             for frame in news_frames(convo, connection.user, shared, own, receipts, reader_shows_read, hiding)
             {
                 push(&mut state, &frame);
             }
         }
+        drop(state);
+        self.tell_ahead(&routes, connection, &ahead);
     }
 
     /// Gives what a [`Step::Page`] asked for.

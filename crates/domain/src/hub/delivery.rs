@@ -48,30 +48,20 @@ impl Hub {
     pub fn deliver<'a>(&self, batch: impl IntoIterator<Item = Committed<'a>>) -> bool {
         let commit = self.position();
         let position = self.position_text(commit);
-        let mut delivery = Delivery {
-            hub: self,
-            commit,
-            position: &position,
-            wakers: Vec::new(),
-            frames: EntryFrames::default(),
-            has_holes: false,
-        };
+        let mut delivery = Delivery::new(self, commit, &position);
         for committed in batch {
             delivery.one(&committed);
         }
-        // Woken together at the end: each connection then writes all of the batch at once.
-        for waker in delivery.wakers {
-            waker.wake();
-        }
+        let has_holes = delivery.wake();
         if self.settings.others_append {
             // What was missing may have come.
             self.come(Commit::default());
         }
-        delivery.has_holes
+        has_holes
     }
 }
 
-struct Delivery<'h> {
+pub(super) struct Delivery<'h> {
     hub: &'h Hub,
     /// The position of the hub: no commit of the batch lies below it.
     commit: Commit,
@@ -83,7 +73,20 @@ struct Delivery<'h> {
     has_holes: bool,
 }
 
-impl Delivery<'_> {
+impl<'h> Delivery<'h> {
+    pub(super) fn new(hub: &'h Hub, commit: Commit, position: &'h str) -> Self {
+        Self { hub, commit, position, wakers: Vec::new(), frames: EntryFrames::default(), has_holes: false }
+    }
+
+    /// Wakes all at the end: each connection then writes all of the batch at once. Says whether something waits behind
+    /// a hole.
+    pub(super) fn wake(self) -> bool {
+        for waker in self.wakers {
+            waker.wake();
+        }
+        self.has_holes
+    }
+
     fn one(&mut self, committed: &Committed<'_>) {
         match committed.outcome {
             Outcome::Appended { entry, shared } => {
@@ -346,13 +349,25 @@ impl Delivery<'_> {
     }
 
     fn receipt(&mut self, receipt: Receipt, owner_shows_read: bool) {
-        let routes = self.hub.routes();
+        let mut routes = self.hub.routes();
+        if let Some(receipt) = self.hub.as_told(&mut routes, receipt) {
+            self.tell_receipt(&routes, receipt, owner_shows_read, None);
+        }
+    }
+
+    pub(super) fn tell_receipt(
+        &mut self,
+        routes: &Routes,
+        receipt: Receipt,
+        owner_shows_read: bool,
+        but: Option<&Arc<Connection>>,
+    ) {
         let mut frames = ReceiptFrames::new(receipt);
         let Some(convo) = routes.convo(receipt.convo) else { return };
         let to_all = convo.member_count <= CHATTER_MEMBERS_MAX;
         for (reader, connection) in routes.readers(convo) {
             let is_own = reader.id == receipt.user;
-            if is_own || to_all {
+            if (is_own || to_all) && !but.is_some_and(|but| Arc::ptr_eq(but, connection)) {
                 let shows_read = is_own || (owner_shows_read && reader.shows_read());
                 let frame = frames.get(shows_read);
                 self.push_news(connection, convo.id, convo.next, frame);

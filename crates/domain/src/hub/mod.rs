@@ -20,6 +20,7 @@ mod frames;
 mod holes;
 mod outbox;
 mod presence;
+mod receipts;
 mod routes;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use tertulia_protocol::{ConvoId, DeviceId, Seq, Timestamp, UserId};
 use super::connection::{Lag, Mode};
 use super::holes::Beyond;
 use super::presence::Departed;
+use super::receipts::Told;
 use super::{Close, Connection, Hub, Present};
 use crate::log::{Commit, Head};
 
@@ -30,6 +31,8 @@ pub(super) struct Routes {
     pub(super) unsure: HashMap<usize, Arc<Connection>>,
     /// The conversations with a hole, by their slots; nearly always there is none.
     pub(super) holes: BTreeMap<u32, Beyond>,
+    /// The watermarks that were told, where others append.
+    pub(super) told: Told,
     /// Of whom nobody knows here whether he is in a conversation.
     pub(super) doubts: BTreeSet<(UserId, ConvoId)>,
     /// Everything below it has come here, if it is not missing.
@@ -176,6 +179,7 @@ impl Routes {
         {
             self.convo_slots.remove(&convo.id);
             self.convos.remove(slot as usize);
+            self.told.forget(slot);
         }
     }
 

@@ -468,6 +468,55 @@ fn news_that_were_not_told_here_are_read_by_the_readers() {
     assert_eq!(world.hub.next_step(&bo), Some(news));
 }
 
+fn mark(user: UserId, upto: u64) -> Receipt {
+    Receipt { convo: CONVO, user, delivered: Seq::new(upto), read: Seq::new(upto), ts: Timestamp::default() }
+}
+
+#[test]
+fn a_watermark_that_comes_behind_a_higher_one_is_told_to_nobody() {
+    let mut world = World::of_many();
+    let bo = world.connect(BO);
+    for upto in [3, 2, 4] {
+        let outcome = Outcome::Marked(mark(ANA, upto));
+        world.hub.deliver([Committed { outcome: &outcome, origin: None, shows_read: true }]);
+    }
+    assert_eq!(got(&bo), ["receipt 3 3", "receipt 4 4"]);
+    // Each of the two may be ahead.
+    let outcome = Outcome::Marked(Receipt { delivered: Seq::new(6), read: Seq::new(1), ..mark(ANA, 0) });
+    world.hub.deliver([Committed { outcome: &outcome, origin: None, shows_read: true }]);
+    assert_eq!(got(&bo), ["receipt 6 4"]);
+}
+
+#[test]
+fn a_watermark_that_somebody_has_read_is_told_to_all_and_none_below_it_to_anybody() {
+    let mut world = World::of_many();
+    let (bo, cy) = (world.connect(BO), world.connect(CY));
+    world.hub.lacks_news(CONVO, Commit::new(1));
+    let change = Change::In {
+        convo: CONVO,
+        joined: false,
+        first_missed: None,
+        last_seq: Seq::new(0),
+        shared: None,
+        own: None,
+        receipts: vec![mark(ANA, 3)],
+    };
+    assert!(matches!(world.hub.next_step(&bo), Some(Step::News { .. })));
+    world.hub.give_news(&bo, CONVO, None, Some(change), &HashSet::new());
+    world.catch_up(&bo);
+    // Who lacks the same reads it himself; then both are live.
+    assert_eq!((got(&bo), got(&cy)), (vec!["receipt 3 3".to_owned()], Vec::new()));
+    world.catch_up_with_news(&cy);
+    let later = world.connect(CY);
+    for upto in [2, 3, 4] {
+        let outcome = Outcome::Marked(mark(ANA, upto));
+        world.hub.deliver([Committed { outcome: &outcome, origin: None, shows_read: true }]);
+    }
+    for reader in [&bo, &cy, &later] {
+        assert_eq!(got(reader), ["receipt 4 4"]);
+    }
+}
+
 #[test]
 fn what_comes_twice_is_delivered_once() {
     let mut world = World::new(Limits::default());

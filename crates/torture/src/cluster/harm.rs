@@ -26,13 +26,12 @@ const WELL_MAX: Duration = Duration::from_secs(90);
 /// How far a clock is off.
 const OFF_BY: i64 = 3_600;
 /// What a client that goes on elsewhere does not see.
-const COMPLAINTS: [&str; 7] = [
+const COMPLAINTS: [&str; 6] = [
     "answers that cannot be understood",
     "calls told to wait",
     "calls without an answer",
     "connections lost",
     "connections that did not come about",
-    "logins told to wait",
     "sends told to wait",
 ];
 
