@@ -119,6 +119,24 @@ impl Rows {
         News { came, missed, more, place: self.place() }
     }
 
+    /// Passes so many rows, if that many are there.
+    pub(crate) async fn is_full_of(&mut self, count: usize) -> Result<bool, FeedError> {
+        let Some(rows) = self.store.journal(self.since, count).await? else { return Ok(false) };
+        let Some(last) = rows.last().filter(|_| rows.len() >= count) else { return Ok(false) };
+        self.since = last.commit.next();
+        Ok(true)
+    }
+
+    /// Something from before where it begins was passed over.
+    pub(crate) fn has_missed(&mut self) {
+        self.missed = true;
+    }
+
+    /// Everything that it gave is taken by all who were to be told.
+    pub(crate) async fn forget(&self) -> Result<(), FeedError> {
+        Ok(self.store.forget_journal(self.since).await?)
+    }
+
     /// Behind all that it gave.
     pub(crate) fn place(&self) -> Place {
         Place { text: Some(self.store.position(self.since)), offsets: Vec::new() }

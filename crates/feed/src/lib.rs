@@ -5,14 +5,20 @@
 //!
 //! - [`port`]: what whoever follows may rely on.
 //! - [`journal`]: the adapter of the store's journal, for one node, or for nodes that each follow for themselves.
+//! - [`kafka`]: the adapter of Apache Kafka, for nodes that share the work.
+//! - [`relay`]: how what the journal has comes to a feed that all nodes share; [`target`]: where that is.
 //!
 //! An adapter passes the suite of the port (`testsuite`), so whoever follows does not know which one it has.
 
 pub mod journal;
+pub mod kafka;
 pub mod port;
+pub mod relay;
+pub mod target;
 #[cfg(test)]
 mod testing;
 #[cfg(any(test, feature = "testsuite"))]
 pub mod testsuite;
 
 pub use port::{Came, Feed, FeedError, Lag, News, Place, Reader};
+pub use target::KafkaTarget;
