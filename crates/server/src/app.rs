@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use tertulia_domain::hub::{Departed, Hub};
+use tertulia_feed::relay::RelayProgress;
 use tertulia_protocol::rest::Privacy;
 use tertulia_protocol::{DeviceId, Timestamp, UserId};
 use tertulia_search::SearchIndex;
@@ -39,6 +40,8 @@ pub struct Parts {
     pub search: Arc<dyn SearchIndex>,
     /// How far those have come who follow the logs.
     pub followers: Progresses,
+    /// How far what came is relayed, where a feed is shared.
+    pub relay: Option<Arc<RelayProgress>>,
     /// The way of everything durable.
     pub lanes: Lanes,
     /// Who gets which frame.

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use tertulia_feed::target::{InvalidTarget, KafkaTarget};
+
 use crate::limits::LimitsConfig;
 
 /// Where conversations and accounts are kept.
@@ -33,6 +35,15 @@ pub enum PresenceAt {
     Redis(String),
 }
 
+/// Where those are told from who follow the logs, as search does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeedAt {
+    /// From the store's journal, each node for itself.
+    Journal,
+    /// By this Kafka, for all nodes together: what they derive they share.
+    Kafka(KafkaTarget),
+}
+
 /// The configuration of a node.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -44,6 +55,8 @@ pub struct Config {
     pub live: LiveAt,
     /// Where nodes that share a store know of each other, and of each other's users.
     pub presence: PresenceAt,
+    /// Where those are told from who follow the logs.
+    pub feed: FeedAt,
     /// Where clients reach this node, as in `https://chat1.example.org`; what it tells of itself.
     pub public_url: Option<String>,
     /// How many sockets this node is made for: what others compare its load by.
@@ -76,6 +89,7 @@ impl Config {
             store: StoreAt::Folder,
             live: LiveAt::Process,
             presence: PresenceAt::Live,
+            feed: FeedAt::Journal,
             public_url: None,
             capacity: 20_000,
             listen,

@@ -4,17 +4,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tertulia_fabric::NodeId;
 use tertulia_search::SearchIndex;
 use tertulia_store::Store;
 use tertulia_store::accounts::{Accounts, EmbeddedAccounts, SigningKey};
 use tertulia_store::dead_letters::{DeadLetters, FolderDeadLetters};
 use tertulia_store::embedded::sqlite::FolderLock;
 use tertulia_store::embedded::{AppendObserver, Embedded, OpenOptions};
-use tertulia_store::postgres::{Postgres, PostgresAccounts, PostgresOptions};
+use tertulia_store::leases::Leases;
+use tertulia_store::postgres::{
+    Postgres, PostgresAccounts, PostgresDeadLetters, PostgresLeases, PostgresOptions,
+};
 
 use crate::StartError;
 use crate::clock::Random;
-use crate::config::{Config, StoreAt};
+use crate::config::{Config, FeedAt, StoreAt};
 use crate::metrics::Metrics;
 
 /// What a node keeps.
@@ -23,6 +27,8 @@ pub(crate) struct Data {
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) search: Arc<dyn SearchIndex>,
     pub(crate) letters: Arc<dyn DeadLetters>,
+    /// Where nodes that share what they derive decide who does what.
+    pub(crate) leases: Option<Arc<dyn Leases>>,
     /// Of a folder that no store has locked.
     pub(crate) lock: Option<FolderLock>,
 }
@@ -31,6 +37,7 @@ impl Data {
     /// Opens it.
     pub(crate) async fn open(
         config: &Config,
+        node: NodeId,
         random: &Random,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
@@ -41,17 +48,21 @@ impl Data {
                 blocking(move || Self::in_folder(&config, new_key, metrics)).await
             }
             StoreAt::Postgres(url) => {
-                let folder = config.data.clone();
-                let (lock, search, letters) = blocking(move || {
+                let (folder, is_shared) = (config.data.clone(), config.feed != FeedAt::Journal);
+                let (lock, own) = blocking(move || {
                     let lock = FolderLock::take(&folder)?;
-                    let (search, letters) = of_each_node(&folder)?;
-                    Ok((Some(lock), search, letters))
+                    Ok((Some(lock), if is_shared { None } else { Some(of_each_node(&folder)?) }))
                 })
                 .await?;
                 let options = PostgresOptions::default();
                 let accounts = Arc::new(PostgresAccounts::open(url, &options, new_key).await?);
                 let store = Postgres::open(url, &options).await?;
-                Ok(Self { store, accounts, search, letters, lock })
+                // The store has made the tables.
+                let (search, letters, leases) = match own {
+                    Some((search, letters)) => (search, letters, None),
+                    None => of_all_nodes(url, node).await?,
+                };
+                Ok(Self { store, accounts, search, letters, leases, lock })
             }
         }
     }
@@ -66,16 +77,30 @@ impl Data {
         let store = Embedded::open(&config.data, options)?;
         let accounts = Arc::new(EmbeddedAccounts::open(&config.data, new_key)?);
         let (search, letters) = of_each_node(&config.data)?;
-        Ok(Self { store, accounts, search, letters, lock: None })
+        Ok(Self { store, accounts, search, letters, leases: None, lock: None })
     }
 }
 
 /// The search index, and what could not be taken into it.
 type Derived = (Arc<dyn SearchIndex>, Arc<dyn DeadLetters>);
+/// The same, and who of all nodes does what.
+type Shared = (Arc<dyn SearchIndex>, Arc<dyn DeadLetters>, Option<Arc<dyn Leases>>);
 
 fn of_each_node(folder: &Path) -> Result<Derived, StartError> {
     let search = Arc::new(tertulia_search::Embedded::open(folder).map_err(StartError::Search)?);
     Ok((search, Arc::new(FolderDeadLetters::open(folder)?)))
+}
+
+/// Few connections: what goes over them is seldom, and short.
+const SHARED_CONNECTIONS: usize = 2;
+
+/// What all nodes share: search index, dead letters, and who of them does what.
+async fn of_all_nodes(url: &str, node: NodeId) -> Result<Shared, StartError> {
+    let search = tertulia_search::postgres::Postgres::open(url, &PostgresOptions::default()).await?;
+    let options = PostgresOptions { readers: SHARED_CONNECTIONS, ..PostgresOptions::default() };
+    let letters = PostgresDeadLetters::open(url, &options).await?;
+    let leases = PostgresLeases::open(url, &options, node.to_string()).await?;
+    Ok((Arc::new(search), Arc::new(letters), Some(Arc::new(leases))))
 }
 
 async fn blocking<T: Send + 'static>(

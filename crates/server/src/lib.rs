@@ -12,6 +12,7 @@ pub mod config;
 pub mod consumers;
 mod data;
 mod drain;
+mod feed;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod gateway;
@@ -32,7 +33,6 @@ use std::time::Duration;
 use tertulia_domain::hub::{self, Hub};
 use tertulia_fabric::NodeId;
 use tertulia_fabric::live::Ear;
-use tertulia_feed::journal::JournalFeed;
 use tertulia_store::embedded::sqlite::FolderLock;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -46,8 +46,9 @@ use crate::clock::{Clock, Random};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::consumers::search::Indexing;
-use crate::consumers::{Consumer, Consumers, Sources};
+use crate::consumers::{Consumer, Consumers};
 use crate::data::Data;
+use crate::feed::Feeding;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::repair::Repairer;
@@ -95,8 +96,7 @@ impl From<clock::RandomError> for StartError {
 pub struct Node {
     app: App,
     lane_ends: Vec<lane::LaneEnd>,
-    consumers: Consumers,
-    sources: Sources,
+    feeding: Feeding,
     /// What other nodes tell.
     ear: Option<Ear>,
     /// Of a data folder without a store.
@@ -111,11 +111,12 @@ impl Node {
     /// damaged, or does not answer.
     pub async fn open(config: Config, clock: Clock, random: Random) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new(VERSION));
-        let Data { store, accounts, search, letters, lock } = Data::open(&config, &random, &metrics).await?;
-        let indexing: Arc<dyn Consumer> = Arc::new(Indexing(Arc::clone(&search)));
-        let consumers = Consumers::new([indexing]);
-        let feed = Arc::new(JournalFeed::new(Arc::clone(&store), consumers.names()));
-        let sources = Sources { store: Arc::clone(&store), feed, letters, leases: None };
+        let node = NodeId::from_bytes(random.bytes()?);
+        let data = Data::open(&config, node, &random, &metrics).await?;
+        let indexing: Arc<dyn Consumer> = Arc::new(Indexing(Arc::clone(&data.search)));
+        let feeding = Feeding::new(&config.feed, &data, node, Consumers::new([indexing]));
+        let (followers, relay) = feeding.progresses();
+        let Data { store, accounts, search, lock, .. } = data;
         let positions = Arc::clone(&store);
         let settings = hub::Settings {
             position: Box::new(move |commit| positions.position(commit)),
@@ -130,7 +131,6 @@ impl Node {
         let (cluster, ear) = if store.is_sole_writer() {
             (None, None)
         } else {
-            let node = NodeId::from_bytes(random.bytes()?);
             let (links, ear) = cluster::join(&config, node).map_err(StartError::Address)?;
             (Some(Cluster::new(links, &store, &hub, &repairs, (&clock, &random), &config)), Some(ear))
         };
@@ -151,7 +151,8 @@ impl Node {
             accounts,
             store,
             search,
-            followers: consumers.progresses(),
+            followers,
+            relay,
             lanes,
             hub,
             cluster,
@@ -166,7 +167,7 @@ impl Node {
             repairs,
             tasks: TaskTracker::new(),
         });
-        Ok(Self { app, lane_ends, consumers, sources, ear, lock })
+        Ok(Self { app, lane_ends, feeding, ear, lock })
     }
 
     /// Serves on `listener` until `shutdown`, then drains: sockets are told to come back elsewhere, what was
@@ -175,9 +176,9 @@ impl Node {
     /// # Errors
     /// If it cannot begin to listen.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { app, lane_ends, consumers, sources, ear, lock } = self;
+        let Self { app, lane_ends, feeding, ear, lock } = self;
         let (store, search) = (Arc::clone(&app.store), Arc::clone(&app.search));
-        let following = consumers.follow(&sources, &app.clock, &app.random);
+        let fed = feeding.start(&app.clock, &app.random);
         let mut lanes: JoinSet<()> = lane_ends.into_iter().map(lane::LaneEnd::run).collect();
         let sweeper = app.tasks.spawn(sweep(app.clone()));
         let repairer = Repairer {
@@ -223,7 +224,7 @@ impl Node {
         cluster_stop.cancel();
         cluster_tasks.close();
         cluster_tasks.wait().await;
-        following.stop().await;
+        fed.stop().await;
         search.close().await;
         store.close().await;
         drop(lock);

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tertulia_domain::hub::Hub;
+use tertulia_feed::relay::RelayProgress;
 use tertulia_protocol::event::CloseReason;
 use tertulia_protocol::{Code, Timestamp};
 
@@ -43,6 +44,7 @@ pub struct Metrics {
     from_store: Family<FigureLabel, Gauge<f64, AtomicU64>>,
     lane_waiting: Gauge,
     from_consumers: ConsumerMetrics,
+    from_relay: RelayMetrics,
 }
 
 /// What the hub counts itself; copied when somebody asks.
@@ -120,6 +122,7 @@ impl Metrics {
             from_store: Family::default(),
             lane_waiting: Gauge::default(),
             from_consumers: ConsumerMetrics::default(),
+            from_relay: RelayMetrics::default(),
         };
         metrics.registered(version)
     }
@@ -223,6 +226,27 @@ impl Metrics {
             "Entries of the logs from before a consumer: done, left",
             consumers.backfill.clone(),
         );
+        let relay = &self.from_relay;
+        registry.register(
+            "feed_relay_leads",
+            "Whether this node relays the journal to the feed of all nodes",
+            relay.leads.clone(),
+        );
+        registry.register(
+            "feed_relay_records",
+            "Records that this node has relayed to the feed",
+            relay.records.clone(),
+        );
+        registry.register(
+            "feed_relay_failures",
+            "Times that this node had to try again to relay",
+            relay.failures.clone(),
+        );
+        registry.register(
+            "feed_relay_lag_seconds",
+            "How long something has waited in the journal to be relayed by this node",
+            relay.lag_seconds.clone(),
+        );
         self
     }
 
@@ -271,17 +295,21 @@ impl Metrics {
 
     /// The text that Prometheus reads.
     ///
-    /// `figures` is what the stores say of themselves, `consumers` how far those are at `now` who follow the logs; `lane_depth` is how many intents wait to be appended.
+    /// `figures` is what the stores say of themselves, `consumers` and `relay` how far those are at `now` who follow the
+    /// logs; `lane_depth` is how many intents wait to be appended.
     pub fn encode(
         &self,
         hub: &Hub,
         figures: impl IntoIterator<Item = (&'static str, f64)>,
-        consumers: &Progresses,
+        (consumers, relay): (&Progresses, Option<&RelayProgress>),
         now: Timestamp,
         lane_depth: usize,
     ) -> String {
         self.from_hub.copy(hub);
         self.from_consumers.copy(consumers, now);
+        if let Some(relay) = relay {
+            self.from_relay.copy(relay, now);
+        }
         for (figure, value) in figures {
             self.from_store.get_or_create(&FigureLabel { figure }).set(value);
         }
@@ -353,6 +381,24 @@ impl ConsumerMetrics {
                 self.backfill.get_or_create(&BackfillLabels { consumer, state }).set(whole(entries));
             }
         }
+    }
+}
+
+/// What the relay tells of itself; copied when somebody asks.
+#[derive(Default)]
+struct RelayMetrics {
+    leads: Gauge,
+    records: Counter,
+    failures: Counter,
+    lag_seconds: Gauge<f64, AtomicU64>,
+}
+
+impl RelayMetrics {
+    fn copy(&self, relay: &RelayProgress, now: Timestamp) {
+        self.leads.set(i64::from(relay.leads()));
+        self.records.inc_by(relay.published().saturating_sub(self.records.get()));
+        self.failures.inc_by(relay.failures().saturating_sub(self.failures.get()));
+        self.lag_seconds.set(relay.lag(now.as_millis()).as_secs_f64());
     }
 }
 

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use tertulia_server::Node;
 use tertulia_server::clock::{Clock, Random};
-use tertulia_server::config::{Config, LiveAt, PresenceAt, StoreAt};
+use tertulia_server::config::{Config, FeedAt, LiveAt, PresenceAt, StoreAt};
 use tertulia_server::limits::LimitsConfig;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,12 @@ pub(crate) struct ServeArgs {
     /// Where nodes with one store know of each other and of each other's users: a Redis as in --live [default: that one]
     #[arg(long, env = "TERTULIA_PRESENCE", value_name = "URL", hide_env_values = true, value_parser = presence_at)]
     presence: Option<PresenceAt>,
+
+    /// Where nodes with one store are told what came in the conversations, and share the work on it and the search index:
+    /// kafka://HOST:PORT, several by commas, and after it ?topic=NAME&partitions=NUMBER [default: each node follows for
+    /// itself, and has an index of its own]
+    #[arg(long, env = "TERTULIA_FEED", value_name = "URL", value_parser = feed_at)]
+    feed: Option<FeedAt>,
 
     /// Where clients reach this node, as in https://chat1.example.org: what GET /api/gateway of all nodes says of it
     /// [default: it says nothing]
@@ -120,6 +126,8 @@ struct File {
     store: StoreSection,
     /// `live = "redis://…"`.
     live: Option<String>,
+    /// `feed = "kafka://…"`.
+    feed: Option<String>,
     /// `presence = "redis://…"`.
     presence: Option<String>,
     public_url: Option<String>,
@@ -158,6 +166,10 @@ fn store_at(url: &str) -> Result<StoreAt, String> {
 
 fn is_redis(url: &str) -> bool {
     url.starts_with("redis://") || url.starts_with("rediss://")
+}
+
+fn feed_at(url: &str) -> Result<FeedAt, String> {
+    url.parse().map(FeedAt::Kafka).map_err(|error: tertulia_server::config::InvalidTarget| error.to_string())
 }
 
 fn presence_at(url: &str) -> Result<PresenceAt, String> {
@@ -317,6 +329,16 @@ fn merge(args: &ServeArgs) -> anyhow::Result<Config> {
     if let Some(live) = &args.live {
         config.live = live.clone();
     }
+    if let Some(url) = file.feed {
+        config.feed = feed_at(&url).map_err(anyhow::Error::msg)?;
+    }
+    if let Some(feed) = &args.feed {
+        config.feed = feed.clone();
+    }
+    anyhow::ensure!(
+        config.feed == FeedAt::Journal || config.store != StoreAt::Folder,
+        "--feed is for nodes that share a store: say --store postgres://… too"
+    );
     if let Some(url) = file.presence {
         config.presence = presence_at(&url).map_err(anyhow::Error::msg)?;
     }

@@ -32,7 +32,13 @@ pub(super) async fn readyz(State(app): State<App>) -> (StatusCode, &'static str)
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
     let figures = app.store.figures().into_iter().chain(app.accounts.figures()).chain(app.search.figures());
     let figures = figures.chain(app.cluster.iter().flat_map(crate::cluster::Cluster::figures));
-    let text = app.metrics.encode(&app.hub, figures, &app.followers, app.clock.now(), app.lanes.depth());
+    let text = app.metrics.encode(
+        &app.hub,
+        figures,
+        (&app.followers, app.relay.as_deref()),
+        app.clock.now(),
+        app.lanes.depth(),
+    );
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }
 

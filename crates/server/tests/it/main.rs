@@ -14,6 +14,7 @@ mod basics;
 mod cluster;
 mod cluster_presence;
 mod drain;
+mod feed;
 mod follow;
 mod gateway;
 mod harness;
