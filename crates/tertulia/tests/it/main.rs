@@ -12,6 +12,7 @@ mod bench;
 mod chat;
 mod check;
 mod command_line;
+mod feed;
 mod process;
 mod survival;
 mod torture;

@@ -26,11 +26,17 @@ pub struct Server(Child);
 impl Server {
     /// Starts it, and waits for its ready line.
     pub fn start(port: u16, data: &Path) -> Self {
+        Self::start_with(port, data, &[])
+    }
+
+    /// Starts it with further options.
+    pub fn start_with(port: u16, data: &Path, options: &[&str]) -> Self {
         let mut child = tertulia()
             .args(["serve", "--limits", "off", "--log", "error", "--listen"])
             .arg(format!("127.0.0.1:{port}"))
             .arg("--data")
             .arg(data)
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -48,9 +54,15 @@ impl Server {
 
     /// Asks it to end, and waits until it has.
     pub fn terminate(mut self) -> ExitStatus {
-        let killed = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
-        assert!(killed.success());
+        self.signal("TERM");
         wait(&mut self.0)
+    }
+
+    /// Sends it a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let signal = format!("-{name}");
+        let sent = Command::new("kill").args([&signal, &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
     }
 }
 
