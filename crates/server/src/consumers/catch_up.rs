@@ -162,7 +162,7 @@ impl Follower {
     async fn take_from_logs(&mut self) -> Result<(), Stopped> {
         let Some(mut logs) = self.logs.take() else { return Ok(()) };
         let mut batch = Batch::default();
-        while !batch.is_full() {
+        while !batch.is_full(self.is_together()) {
             let store = self.parts.sources.store.as_ref();
             let pages = insist!(self.parts, "read the logs", logs.next(store, READS_AT_ONCE).await);
             if pages.is_empty() {

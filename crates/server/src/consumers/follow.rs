@@ -125,7 +125,7 @@ impl Follower {
                 batch.extend(entries);
             }
             self.parts.progress.waits(&waiting);
-            if batch.is_full() {
+            if batch.is_full(self.is_together()) {
                 // The news are not done: their place is still the one before them.
                 self.take(std::mem::take(&mut batch), None).await?;
             }

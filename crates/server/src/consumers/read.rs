@@ -12,10 +12,10 @@ use super::parts::{Stopped, insist};
 
 /// Logs that are read at one time; the store takes together what waits together.
 pub(super) const READS_AT_ONCE: usize = 16;
-/// The most entries of a batch.
-const BATCH_ENTRIES_MAX: usize = 20_000;
-/// The most bytes of a batch, about.
-const BATCH_BYTES_MAX: usize = 16 << 20;
+/// The most entries of a batch, and the most bytes of it, about; alone, and where others wait meanwhile, as they do for one
+/// statement of a database.
+const ALONE_MAX: (usize, usize) = (20_000, 16 << 20);
+const TOGETHER_MAX: (usize, usize) = (2_000, 1 << 20);
 /// Entries of a log that are read at once: each may have 64 KiB.
 const PAGE_ENTRIES: usize = 100;
 
@@ -97,8 +97,10 @@ impl Batch {
         self.entries.extend(entries);
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.entries.len() >= BATCH_ENTRIES_MAX || self.bytes >= BATCH_BYTES_MAX
+    /// Whether it is large enough, with others beside it or without.
+    pub(super) fn is_full(&self, is_together: bool) -> bool {
+        let (entries, bytes) = if is_together { TOGETHER_MAX } else { ALONE_MAX };
+        self.entries.len() >= entries || self.bytes >= bytes
     }
 }
 

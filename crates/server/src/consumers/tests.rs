@@ -1,14 +1,17 @@
 //! Consumers against a store, and what befalls them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use tertulia_domain::log::{Intent, Outcome};
 use tertulia_feed::journal::JournalFeed;
+use tertulia_feed::{FeedError, Lag, News, Place, Reader};
 use tertulia_protocol::entry::{ConversationType, HistoryPolicy};
 use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Timestamp, UserId};
 use tertulia_store::dead_letters::FolderDeadLetters;
 use tertulia_store::embedded::{Embedded, OpenOptions};
+use tertulia_store::leases::local::LocalLeases;
 
 use super::*;
 
@@ -16,7 +19,8 @@ const ANA: UserId = UserId::from_bytes([0xAA; 16]);
 /// Longer than anything here may take, on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-type Place = (ConvoId, u64);
+/// An entry.
+type At = (ConvoId, u64);
 
 /// Remembers what it was told.
 #[derive(Default)]
@@ -24,13 +28,13 @@ struct Listener(Mutex<Heard>);
 
 #[derive(Default)]
 struct Heard {
-    entries: Vec<Place>,
+    entries: Vec<At>,
     cursor: Option<String>,
     resets: u32,
     /// So many calls fail.
     failing: u32,
     /// What it can never take.
-    refused: BTreeSet<Place>,
+    refused: BTreeSet<At>,
 }
 
 impl Listener {
@@ -124,6 +128,22 @@ impl World {
         Self { dir, store, letters, listener: Arc::default(), expected: BTreeMap::new(), number: 0 }
     }
 
+    /// Follows with other nodes, which share what is taken.
+    fn follow_together(&self, feed: &Arc<Silent>, leases: &Arc<LocalLeases>) -> Following {
+        let listener: Arc<dyn Consumer> = Arc::<Listener>::clone(&self.listener);
+        let sources = Sources {
+            store: Arc::clone(&self.store),
+            feed: Arc::<Silent>::clone(feed),
+            letters: Arc::clone(&self.letters),
+            leases: Some(Arc::<LocalLeases>::clone(leases)),
+        };
+        Consumers::new([listener]).follow(&sources, &Clock::system(), &Random::seeded(1))
+    }
+
+    fn count(&self) -> usize {
+        self.expected.values().map(Vec::len).sum()
+    }
+
     fn follow(&self) -> (Following, Progresses) {
         let listener: Arc<dyn Consumer> = Arc::<Listener>::clone(&self.listener);
         let consumers = Consumers::new([listener]);
@@ -165,6 +185,46 @@ impl World {
     async fn all_is_heard(&self) {
         until(|| self.listener.logs() == self.expected).await;
     }
+}
+
+/// A feed in which nothing comes, and which keeps the places of those who follow it.
+#[derive(Default)]
+struct Silent {
+    /// Whether the next who asks is told that he has missed something.
+    missed: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Feed for Silent {
+    fn keeps_places(&self) -> bool {
+        true
+    }
+
+    async fn follow(&self, _: &'static str, _: Option<&str>) -> Result<Box<dyn Reader>, FeedError> {
+        Ok(Box::new(Silent { missed: Arc::clone(&self.missed) }))
+    }
+}
+
+#[async_trait]
+impl Reader for Silent {
+    async fn next(&mut self) -> Result<News, FeedError> {
+        let missed = self.missed.swap(false, Ordering::SeqCst);
+        Ok(News { came: Vec::new(), missed, more: false, place: Place::default() })
+    }
+
+    async fn taken(&mut self, _: &Place) -> Result<(), FeedError> {
+        Ok(())
+    }
+
+    async fn let_go(&mut self, _: &Place) -> Result<(), FeedError> {
+        Ok(())
+    }
+
+    fn lag(&self) -> Vec<Lag> {
+        Vec::new()
+    }
+
+    async fn leave(self: Box<Self>) {}
 }
 
 async fn until(what: impl Fn() -> bool) {
@@ -280,5 +340,52 @@ async fn what_can_never_be_taken_is_laid_down_until_somebody_asks_for_it() {
     // What comes is heard all the time.
     world.say(2, 3).await;
     until(|| world.listener.logs().contains_key(&ConvoId::from_bytes([2; 16]))).await;
+    following.stop().await;
+}
+
+#[tokio::test]
+async fn together_one_node_reads_the_logs_and_another_goes_on_where_it_died() {
+    let mut world = World::new();
+    for convo in 1..=40 {
+        world.say(convo, 100).await;
+    }
+    let (feed, leases) = (Arc::<Silent>::default(), Arc::<LocalLeases>::default());
+    // It gets nowhere, and dies.
+    world.listener.heard().failing = u32::MAX;
+    let dying = world.follow_together(&feed, &leases);
+    until(|| world.listener.heard().cursor.is_some() && world.listener.heard().failing < u32::MAX).await;
+    drop(dying);
+    leases.expire("logs of listener");
+    world.listener.heard().failing = 0;
+    let (one, other) = (world.follow_together(&feed, &leases), world.follow_together(&feed, &leases));
+    world.all_is_heard().await;
+    until(|| !world.listener.heard().cursor.clone().unwrap().contains("backfill")).await;
+    assert_eq!(world.listener.heard().entries.len(), world.count(), "each was read once");
+    assert_eq!(world.listener.heard().resets, 1);
+
+    // What comes says the feed; this one says nothing but that something was missed.
+    world.say(50, 10).await;
+    feed.missed.store(true, Ordering::SeqCst);
+    world.all_is_heard().await;
+    until(|| world.listener.heard().cursor.clone().unwrap() == r#"{"round":2}"#).await;
+    assert_eq!(world.listener.heard().resets, 1, "what was taken stays");
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn who_reads_the_logs_for_an_earlier_time_moves_the_cursor_no_more() {
+    let mut world = World::new();
+    for convo in 1..=40 {
+        world.say(convo, 100).await;
+    }
+    let (feed, leases) = (Arc::<Silent>::default(), Arc::<LocalLeases>::default());
+    let following = world.follow_together(&feed, &leases);
+    until(|| world.listener.heard().cursor.is_some()).await;
+    // Somebody who thinks that something was missed, in the middle of it.
+    let anew = r#"{"round":7,"backfill":{"next":1}}"#;
+    world.listener.heard().cursor = Some(anew.to_owned());
+    until(|| world.listener.heard().cursor.clone().unwrap() == r#"{"round":7}"#).await;
+    assert_eq!(world.listener.logs(), world.expected);
     following.stop().await;
 }
