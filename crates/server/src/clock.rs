@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tertulia_protocol::Timestamp;
@@ -13,7 +13,7 @@ pub struct Clock(Source);
 
 #[derive(Debug, Clone)]
 enum Source {
-    System { started: Instant, off_by_ms: i64 },
+    System { started: Instant, off_by_ms: i64, corrected_ms: Arc<AtomicI64> },
     Manual { epoch: Timestamp, elapsed_ns: Arc<AtomicU64> },
 }
 
@@ -25,7 +25,7 @@ impl Clock {
 
     /// The clock of the machine, plus so many milliseconds: for tests of clocks that are wrong.
     pub fn system_off_by(off_by_ms: i64) -> Self {
-        Self(Source::System { started: Instant::now(), off_by_ms })
+        Self(Source::System { started: Instant::now(), off_by_ms, corrected_ms: Arc::default() })
     }
 
     /// A clock that stands still until its hand is moved, for tests; it begins at 2026-01-01.
@@ -38,12 +38,20 @@ impl Clock {
     /// The time of day. It may jump when the machine's clock is set.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System { off_by_ms, .. } => {
+            Source::System { off_by_ms, corrected_ms, .. } => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let since = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-                Timestamp::from_millis(since.saturating_add(*off_by_ms))
+                let corrected = corrected_ms.load(Ordering::Relaxed);
+                Timestamp::from_millis(since.saturating_add(*off_by_ms).saturating_add(corrected))
             }
             Source::Manual { epoch, .. } => epoch.plus(self.monotonic()),
+        }
+    }
+
+    /// Sets this clock and all its clones by so many milliseconds. A manual one is set by its hand alone.
+    pub fn correct(&self, by_ms: i64) {
+        if let Source::System { corrected_ms, .. } = &self.0 {
+            corrected_ms.fetch_add(by_ms, Ordering::Relaxed);
         }
     }
 
@@ -158,6 +166,16 @@ mod tests {
         hand.advance(Duration::from_millis(1_500));
         assert_eq!(clock.now().since(before.0), Duration::from_millis(1_500));
         assert_eq!(clone.monotonic() - before.1, Duration::from_millis(1_500));
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_set_with_all_its_clones_and_its_monotonic_time_is_not() {
+        let (right, wrong) = (Clock::system(), Clock::system_off_by(3_600_000));
+        let clone = wrong.clone();
+        assert!(wrong.now().since(right.now()) > Duration::from_secs(3_500));
+        clone.correct(-3_600_000);
+        assert!(wrong.now().since(right.now()) < Duration::from_secs(100));
+        assert!(wrong.monotonic() < Duration::from_secs(100));
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod observe;
 pub mod repair;
 pub mod rest;
 mod search;
+mod time;
 mod views;
 
 use std::io;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use tertulia_domain::hub::{self, Hub};
 use tertulia_fabric::NodeId;
 use tertulia_fabric::live::Ear;
+use tertulia_store::accounts::Accounts;
 use tertulia_store::embedded::sqlite::FolderLock;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -99,6 +101,8 @@ pub struct Node {
     feeding: Feeding,
     /// What other nodes tell.
     ear: Option<Ear>,
+    /// Who knows what time it is for all nodes.
+    shared_time: Arc<dyn Accounts>,
     /// Of a data folder without a store.
     lock: Option<FolderLock>,
 }
@@ -135,6 +139,8 @@ impl Node {
             (Some(Cluster::new(links, &store, &hub, &repairs, (&clock, &random), &config)), Some(ear))
         };
         let outgoing = cluster.as_ref().map(|cluster| &cluster.outgoing);
+        time::set(&*accounts, &clock).await;
+        let shared_time = Arc::clone(&accounts);
         let accounts = AccountsService::start(AccountsConfig {
             store: accounts,
             events: Arc::new(TellNodes { hub: Arc::clone(&hub), outgoing: outgoing.cloned() }),
@@ -167,7 +173,7 @@ impl Node {
             repairs,
             tasks: TaskTracker::new(),
         });
-        Ok(Self { app, lane_ends, feeding, ear, lock })
+        Ok(Self { app, lane_ends, feeding, ear, lock, shared_time })
     }
 
     /// Serves on `listener` until `shutdown`, then drains: sockets are told to come back elsewhere, what was
@@ -176,7 +182,7 @@ impl Node {
     /// # Errors
     /// If it cannot begin to listen.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { app, lane_ends, feeding, ear, lock } = self;
+        let Self { app, lane_ends, feeding, ear, lock, shared_time } = self;
         let (store, search) = (Arc::clone(&app.store), Arc::clone(&app.search));
         let fed = feeding.start(&app.clock, &app.random);
         let mut lanes: JoinSet<()> = lane_ends.into_iter().map(lane::LaneEnd::run).collect();
@@ -194,6 +200,8 @@ impl Node {
         let (cluster_tasks, cluster_stop) = (TaskTracker::new(), CancellationToken::new());
         if let (Some(cluster), Some(ear)) = (&cluster, ear) {
             cluster.start(&app.accounts, ear, &cluster_tasks, &cluster_stop);
+            let keeping = time::keep(shared_time, app.clock.clone(), app.random.clone());
+            cluster_tasks.spawn(cluster_stop.clone().run_until_cancelled_owned(keeping));
         }
         let router = rest::router(app.clone());
         let listening = gateway::listener::listen(app.clone(), listener, router)?;

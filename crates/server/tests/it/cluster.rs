@@ -1,7 +1,8 @@
 //! Two nodes on one PostgreSQL and one Redis: what happens on one is seen on the other, and Redis may come and go.
 
 use serde_json::{Value, json};
-use tertulia_server::config::{LiveAt, StoreAt};
+use tertulia_server::clock::Clock;
+use tertulia_server::config::{Config, LiveAt, StoreAt};
 use tertulia_services::{Kind, Server as Service};
 
 use crate::harness::{Server, Socket, User};
@@ -10,7 +11,7 @@ use crate::harness::{Server, Socket, User};
 struct Cluster {
     nodes: [Server; 2],
     redis: Service,
-    _postgres: Service,
+    postgres: Service,
 }
 
 impl Cluster {
@@ -27,7 +28,7 @@ impl Cluster {
             .await
         };
         let nodes = [node().await, node().await];
-        Self { nodes, redis, _postgres: postgres }
+        Self { nodes, redis, postgres }
     }
 
     /// Ana with a socket on the first node, Bo with one on the second, and a group of both.
@@ -45,6 +46,32 @@ impl Cluster {
 
     async fn do_to_redis(&mut self, what: impl FnOnce(&mut Service) + Send) {
         tokio::task::block_in_place(|| what(&mut self.redis));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_clock_is_an_hour_off_takes_the_time_of_the_database() {
+    let cluster = Cluster::start().await;
+    let right = &cluster.nodes[0];
+    let ana = right.user("ana").await;
+    let group = right.group(&ana, &[]).await;
+    for (number, off_by_ms) in [(1, 3_600_000), (2, -3_600_000)] {
+        let (store, live) = (cluster.postgres.url(), cluster.redis.url());
+        let change = move |config: &mut Config| {
+            (config.store, config.live) = (StoreAt::Postgres(store), LiveAt::Redis(live));
+        };
+        let clock = Clock::system_off_by(off_by_ms);
+        let wrong = Server::start_at(tempfile::tempdir().unwrap(), change, clock).await;
+        // A token lives for a quarter of an hour.
+        ana.get(&wrong, "/api/conversations").await.expect(200);
+        let bo = wrong.user(&format!("bo{number}")).await;
+        bo.get(right, "/api/conversations").await.expect(200);
+        let sent = json!({ "clientSeq": number, "body": "x" });
+        let sent = ana.post(&wrong, &format!("/api/conversations/{group}/messages"), sent).await.expect(201);
+        let sent: tertulia_protocol::Timestamp =
+            serde_json::from_value(sent.body["message"]["ts"].clone()).unwrap();
+        let now = Clock::system().now();
+        assert!((sent.as_millis() - now.as_millis()).abs() < 600_000, "{sent:?} at {now:?}");
     }
 }
 

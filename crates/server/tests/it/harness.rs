@@ -55,7 +55,8 @@ impl Server {
         Self::start_at(data, change, Clock::system()).await
     }
 
-    async fn start_at(data: tempfile::TempDir, change: impl FnOnce(&mut Config), clock: Clock) -> Self {
+    /// A node with any clock.
+    pub async fn start_at(data: tempfile::TempDir, change: impl FnOnce(&mut Config), clock: Clock) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut config = Config::new(data.path().to_owned(), address);

@@ -30,6 +30,9 @@ pub trait Accounts: Send + Sync + 'static {
     /// The key that signs resume tokens and the like: random, made with the data, the same for ever.
     fn signing_key(&self) -> SigningKey;
 
+    /// What time it is by the clock that everybody has who shares these accounts; `None`: whoever asks has the only one.
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError>;
+
     /// Creates a user and his first device.
     async fn create_user(&self, user: NewUser, device: NewDevice) -> Result<Creation, StoreError>;
 

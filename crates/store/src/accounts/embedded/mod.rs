@@ -93,6 +93,10 @@ impl Accounts for EmbeddedAccounts {
         self.signing_key
     }
 
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
     async fn create_user(&self, user: NewUser, device: NewDevice) -> Result<Creation, StoreError> {
         self.write(move |db| {
             let added = db

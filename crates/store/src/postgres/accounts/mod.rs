@@ -92,6 +92,12 @@ impl Accounts for PostgresAccounts {
         self.signing_key
     }
 
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+        let row = self.pool.row(sql, &[]).await?.ok_or_else(|| Failure::Row("no time".into()))?;
+        Ok(Some(Timestamp::from_millis(row.value::<i64>(0).map_err(Failure::from)?)))
+    }
+
     async fn create_user(&self, user: NewUser, device: NewDevice) -> Result<Creation, StoreError> {
         let sql = "
             WITH added AS (
