@@ -1,6 +1,9 @@
-//! A short torture: everything that clients do, and everything that is done to a server, in seconds.
+//! A short torture: everything that clients do, and everything that is done to a server, in seconds; and to a cluster, in
+//! a minute or two.
 
 use std::process::Stdio;
+
+use tertulia_torture::cluster::FaultKind;
 
 use crate::process::tertulia;
 
@@ -69,4 +72,23 @@ fn a_server_that_is_killed_stopped_and_out_of_disk_keeps_every_guarantee() {
     assert_eq!(refused, faults(&report, "disk"), "{report}");
     assert_eq!(count(&report, "disks with room again that took sends"), refused, "{report}");
     assert!(count(&report, "sends told to wait") > 0, "{report}");
+}
+
+#[test]
+fn a_cluster_whose_nodes_and_servers_fail_in_turn_keeps_every_guarantee() {
+    let child = tertulia()
+        .args(["torture", "--nodes", "3", "--seed", "1", "--minutes", "0.5", "--clients", "12"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
+    for kind in FaultKind::ALL {
+        assert!(faults(&report, kind.as_str()) >= 1, "{kind}: {report}");
+    }
+    for what in ["acked", "entries from node to node", "resumes", "connections sent away"] {
+        assert!(count(&report, what) > 0, "{what}: {report}");
+    }
 }
