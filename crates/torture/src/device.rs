@@ -26,6 +26,8 @@ use crate::world::{Login, World};
 
 /// Messages that were acked and are remembered, to be sent again.
 const SETTLED_MAX: usize = 64;
+/// How long a connection suffers after it was left unread.
+const SLOW_MORE: Duration = Duration::from_secs(10);
 /// The wait after a refusal that names none.
 const REFUSED_WAIT: Duration = Duration::from_millis(300);
 
@@ -76,6 +78,8 @@ pub(crate) struct Device {
     pub(crate) pending: BTreeMap<ClientSeq, Message>,
     pub(crate) settled: VecDeque<(Message, Seq)>,
     pub(crate) convos: BTreeMap<ConvoId, Known>,
+    /// Until then it may lose connections because it has left them unread.
+    pub(crate) slow_until: Instant,
 }
 
 impl Device {
@@ -93,6 +97,7 @@ impl Device {
             pending: BTreeMap::new(),
             settled: VecDeque::new(),
             convos: BTreeMap::new(),
+            slow_until: Instant::now(),
         };
         drop(device.read_inbox().await);
         Ok(device)
@@ -119,6 +124,20 @@ impl Device {
         let life = self.board().life(self.world.socket_at(self.number));
         self.board().connected(self.number, life);
         life
+    }
+
+    /// It leaves connections unread until then: what a server says last may be lost, and it may be taken for gone.
+    pub(crate) fn reads_slowly(&mut self, until: Instant) {
+        self.slow_until = self.slow_until.max(until + SLOW_MORE);
+    }
+
+    /// A connection has ended without a word of the server.
+    pub(crate) fn lost_connection(&self, how: impl std::fmt::Display) {
+        if Instant::now() < self.slow_until {
+            self.count("connections lost by slow readers");
+        } else {
+            self.board().complain("connections lost", how);
+        }
     }
 
     pub(crate) fn recorder(&self) -> &Recorder {

@@ -175,6 +175,7 @@ impl Raw {
                     wire.read(false);
                     let until = Instant::now() + self.device.chance.millis(1_000..=6_000);
                     self.unread = Some((wire.c, until));
+                    self.device.reads_slowly(until);
                     self.device.count("slow readers");
                 }
             }
@@ -391,10 +392,7 @@ impl Raw {
                         self.device.find(&format!("a socket was closed with {}", code.unwrap_or(0)));
                     }
                     Some(4010) => self.device.count("connections sent away"),
-                    _ => self
-                        .device
-                        .board()
-                        .complain("connections lost", format_args!("socket {c}, with {code:?}")),
+                    _ => self.device.lost_connection(format_args!("socket {c}, with {code:?}")),
                 }
             }
         }

@@ -116,6 +116,7 @@ impl Sdk {
             }
             Act::LookAway => {
                 self.looks_at = Instant::now() + self.device.chance.millis(1_000..=5_000);
+                self.device.reads_slowly(self.looks_at);
                 let was = self.device.board().looks_away(self.device.number);
                 self.before.get_or_insert(was);
                 self.device.count("slow readers");
@@ -237,7 +238,10 @@ impl Sdk {
                     }
                     // Somebody has logged this device out.
                     Disconnect::Closed { code: 4001 | 4002, .. } if self.device.login.is_revoking() => {}
-                    _ => self.device.board().complain("connections lost", reason),
+                    Disconnect::Closed { code: 4009, .. } if self.device.world.has_nodes() => {
+                        self.device.count("connections given up for silence");
+                    }
+                    _ => self.device.lost_connection(reason),
                 }
             }
             Event::Entry { entry, .. } => {
