@@ -1,5 +1,6 @@
 //! Who somebody is: registering, logging in, tokens, devices.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use crate::clock::RandomError;
 const ACCESS_LIFE: Duration = Duration::from_secs(15 * 60);
 /// How long a refresh token is valid, and a device that does not refresh.
 const REFRESH_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// How many devices are looked at by one statement.
+const LIVES_AT_ONCE: usize = 10_000;
 
 /// A pair of tokens that was just made: as the store keeps it, and as the client gets it.
 struct MintedPair {
@@ -195,11 +199,40 @@ impl AccountsService {
     /// [`AuthError::Unauthenticated`] if it was revoked or has ended.
     pub async fn recheck(&self, identity: Identity) -> Result<(), AuthError> {
         let inner = &*self.inner;
-        let life = inner.devices.get_or(identity.device, self.load_life(identity.device)).await?;
+        let device = identity.device;
+        let mut life = inner.devices.get_or(device, self.load_life(device)).await?;
+        let is_over = |life: &Life| life.ends_at <= inner.clock.now();
+        if life.as_ref().is_some_and(is_over) {
+            // It may have been refreshed on another node, and ends later now.
+            inner.devices.forget(&device);
+            life = inner.devices.get_or(device, self.load_life(device)).await?;
+        }
         match life {
-            Some(life) if life.user == identity.user && life.ends_at > inner.clock.now() => Ok(()),
+            Some(life) if life.user == identity.user && !is_over(&life) => Ok(()),
             Some(_) | None => Err(AuthError::Unauthenticated),
         }
+    }
+
+    /// Those of `identities` whose devices were revoked or have ended, as the store knows it; they are forgotten here.
+    ///
+    /// # Errors
+    /// If the store cannot tell now.
+    pub async fn gone_among(&self, mut identities: Vec<Identity>) -> Result<Vec<Identity>, StoreError> {
+        let inner = &*self.inner;
+        let (mut lives, now) = (HashMap::with_capacity(identities.len()), inner.clock.now());
+        for piece in identities.chunks(LIVES_AT_ONCE) {
+            let devices: Vec<DeviceId> = piece.iter().map(|identity| identity.device).collect();
+            let found = inner.store.lives(&devices).await?;
+            lives.extend(found.into_iter().map(|(device, user, ends_at)| (device, Life { user, ends_at })));
+        }
+        identities.retain(|identity| {
+            let life = lives.get(&identity.device);
+            !life.is_some_and(|life| life.user == identity.user && life.ends_at > now)
+        });
+        for identity in &identities {
+            inner.devices.forget(&identity.device);
+        }
+        Ok(identities)
     }
 
     async fn load_life(&self, device: DeviceId) -> Result<Option<Life>, StoreError> {

@@ -551,3 +551,47 @@ fn secrets_have_no_readable_debug() {
     let key = SigningKey::new([65; 32]);
     assert!(!format!("{key:?} {:?}", Signer::new(&key)).contains("65"));
 }
+
+/// Another node on the same data, which is told nothing.
+fn another_node(world: &World) -> AccountsService {
+    AccountsService::start(AccountsConfig {
+        store: Arc::clone(&world.accounts.inner.store),
+        events: Arc::<Heard>::default(),
+        limits: Limits::off(),
+        clock: world.clock.clone(),
+        random: Random::system(),
+        passwords: CHEAP,
+    })
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_device_that_was_refreshed_on_another_node_is_there_when_it_would_have_ended() {
+    let world = World::new();
+    let other = another_node(&world);
+    let ana = world.register("ana").await;
+    let identity = Identity { user: ana.user.id, device: ana.device_id };
+    other.recheck(identity).await.unwrap();
+    world.hand.advance(89 * DAY);
+    world.accounts.refresh(&Refresh { refresh_token: ana.refresh_token }).await.unwrap();
+    world.hand.advance(2 * DAY);
+    other.recheck(identity).await.unwrap();
+    world.hand.advance(90 * DAY);
+    assert!(matches!(other.recheck(identity).await, Err(AuthError::Unauthenticated)));
+}
+
+#[tokio::test]
+async fn devices_that_are_gone_are_found_among_many_also_by_a_node_that_was_told_nothing() {
+    let world = World::new();
+    let other = another_node(&world);
+    let identity = |session: &Session| Identity { user: session.user.id, device: session.device_id };
+    let (ana, bo) = (world.register("ana").await, world.register("bo1").await);
+    let (ana, bo) = (identity(&ana), identity(&bo));
+    let nobody = Identity { user: bo.user, device: ana.device };
+    other.recheck(ana).await.unwrap();
+    world.accounts.logout(ana).await.unwrap();
+    assert_eq!(other.gone_among(vec![ana, bo, nobody]).await.unwrap(), [ana, nobody]);
+    assert!(other.recheck(ana).await.is_err(), "and what was remembered of it is forgotten");
+    world.hand.advance(91 * DAY);
+    assert_eq!(other.gone_among(vec![bo]).await.unwrap(), [bo]);
+}

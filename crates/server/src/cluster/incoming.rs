@@ -28,7 +28,10 @@ pub(super) async fn hear(outgoing: &Outgoing, parts: &Parts, accounts: &Accounts
                 }
             }
             // A barrier that was asked for before the link broke is never heard.
-            Heard::Barrier(horizon) if link.is_whole() => hub.caught_up(Commit::new(horizon)),
+            Heard::Barrier(horizon) if link.is_whole() => {
+                link.hears();
+                hub.caught_up(Commit::new(horizon));
+            }
             Heard::Barrier(_) => {}
             Heard::Broken => {
                 tracing::warn!(

@@ -17,8 +17,8 @@ pub mod presence;
 mod topics;
 mod watch;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -28,6 +28,7 @@ use tertulia_fabric::nodes::{NodeInfo, Nodes};
 use tertulia_fabric::presence::Presence;
 use tertulia_store::Store;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +43,9 @@ use crate::config::Config;
 
 /// How long a node that goes waits until the others were told what it has appended.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
+
+/// For so long after a barrier has come what others tell comes, too.
+const FRESH_FOR: Duration = Duration::from_millis(450);
 
 /// How a node stands to the others.
 #[derive(Clone)]
@@ -82,6 +86,8 @@ struct Link {
     breaks: AtomicU64,
     /// The number of the break after which what was missed has been made good.
     made_good: AtomicU64,
+    /// When something last showed that what the others tell comes here.
+    heard: Mutex<Option<Instant>>,
     /// Told when it stands again.
     restored: Notify,
     /// Told when devices may be gone of which nobody here has heard.
@@ -93,6 +99,7 @@ impl Default for Link {
         Self {
             breaks: AtomicU64::new(1),
             made_good: AtomicU64::new(0),
+            heard: Mutex::default(),
             restored: Notify::default(),
             recheck: Notify::default(),
         }
@@ -103,6 +110,16 @@ impl Link {
     /// From the moment that what was missed has been made good until it breaks again.
     fn is_whole(&self) -> bool {
         self.made_good.load(Ordering::Acquire) == self.breaks.load(Ordering::Acquire)
+    }
+
+    /// Whether what others tell comes here, for certain: a break is noticed after a while only.
+    fn is_fresh(&self) -> bool {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_whole() && heard.is_some_and(|at| at.elapsed() < FRESH_FOR)
+    }
+
+    fn hears(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a node looks after, now and then: how far everybody has been told, what dead nodes have left untold, and what
 //! it has missed itself.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,10 +11,11 @@ use tertulia_domain::log::Commit;
 use tertulia_fabric::live::Topic;
 use tertulia_protocol::{ConvoId, EntryKind, Seq, UserId};
 use tertulia_store::{Logged, StoreError, Touched};
+use tokio::time::Instant;
 
 use super::letters::{self, Letter};
 use super::{Outgoing, Parts};
-use crate::accounts::{AccountsService, AuthError, Identity};
+use crate::accounts::{AccountsService, Identity};
 use crate::drain;
 
 /// How often the position moves.
@@ -22,6 +24,12 @@ const BARRIER_EVERY: Duration = Duration::from_millis(100);
 const LEFTOVERS_EVERY: Duration = Duration::from_secs(1);
 /// How often other nodes are told who types.
 const TYPING_EVERY: Duration = Duration::from_millis(150);
+/// How often it is looked whether what others tell comes here, and how long the store is left alone after it was asked
+/// which devices are gone: together with [`FRESH_FOR`](super::FRESH_FOR) less than a second.
+const DEVICES_LOOK: Duration = Duration::from_millis(150);
+const DEVICES_REST: Duration = Duration::from_millis(350);
+/// A barrier is asked for so often, although it says nothing new: that it comes shows that the link stands.
+const BARRIER_AT_LEAST: Duration = Duration::from_millis(200);
 /// How often it is looked who may watch somebody no longer.
 const WATCHERS_EVERY: Duration = Duration::from_millis(100);
 /// The longest wait, about, while the store does not answer.
@@ -60,14 +68,15 @@ impl<'a> Pace<'a> {
 /// taken before, it has come here.
 pub(super) async fn barrier(outgoing: &Outgoing, parts: &Parts) {
     let mut pace = Pace::new(parts, BARRIER_EVERY);
-    let mut asked = Commit::default();
+    let (mut asked, mut asked_at) = (Commit::default(), Instant::now());
     loop {
         let horizon = parts.store.barrier_horizon().await;
         if let Ok(horizon) = horizon {
             outgoing.told_below(horizon);
-            if parts.link.is_whole() && horizon > asked {
-                asked = horizon;
-                parts.live.barrier(horizon.get());
+            let is_due = horizon > asked || asked_at.elapsed() >= BARRIER_AT_LEAST;
+            if parts.link.is_whole() && is_due {
+                (asked, asked_at) = (horizon.max(asked), Instant::now());
+                parts.live.barrier(asked.get());
             }
             if !parts.link.is_whole() {
                 // What is asked for while it is broken is never heard.
@@ -224,10 +233,20 @@ pub(super) async fn typing(outgoing: &Outgoing, parts: &Parts) {
     }
 }
 
-/// Closes the sockets of devices that were logged out while nobody could tell.
+/// Closes the sockets of devices that were logged out where nobody could tell: as long as it is not certain that what
+/// others tell comes here, the store is asked again and again.
 pub(super) async fn devices(parts: &Parts, accounts: &AccountsService) {
     loop {
-        parts.link.recheck.notified().await;
+        tokio::select! {
+            () = parts.link.recheck.notified() => {}
+            () = tokio::time::sleep(DEVICES_LOOK) => {
+                if parts.link.is_fresh() {
+                    continue;
+                }
+                // What is remembered is as uncertain.
+                accounts.forget_all();
+            }
+        }
         let mut pace = Pace::new(parts, BARRIER_EVERY);
         loop {
             let looked_at = look_at_devices(parts, accounts).await;
@@ -236,17 +255,19 @@ pub(super) async fn devices(parts: &Parts, accounts: &AccountsService) {
             }
             pace.wait(&looked_at, "find out which devices are gone").await;
         }
+        tokio::time::sleep(DEVICES_REST).await;
     }
 }
 
 async fn look_at_devices(parts: &Parts, accounts: &AccountsService) -> Result<(), StoreError> {
-    for connection in parts.hub.connections() {
-        let identity = Identity { user: connection.user, device: connection.device };
-        match accounts.recheck(identity).await {
-            Ok(()) => {}
-            Err(AuthError::Unauthenticated) => parts.hub.revoke(identity.user, identity.device),
-            Err(AuthError::Store(error)) => return Err(error),
-        }
+    let identity =
+        |connection: Arc<Connection>| Identity { user: connection.user, device: connection.device };
+    let here: HashSet<Identity> = parts.hub.connections().into_iter().map(identity).collect();
+    if here.is_empty() {
+        return Ok(());
+    }
+    for identity in accounts.gone_among(here.into_iter().collect()).await? {
+        parts.hub.revoke(identity.user, identity.device);
     }
     Ok(())
 }

@@ -68,6 +68,10 @@ pub trait Accounts: Send + Sync + 'static {
     /// A device, also one that has ended but was not swept away yet.
     async fn device(&self, device: DeviceId) -> Result<Option<DeviceRecord>, StoreError>;
 
+    /// Those of `devices` that are there, each with whose it is and when it ends, in no order; also such as have ended but
+    /// were not swept away yet.
+    async fn lives(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, UserId, Timestamp)>, StoreError>;
+
     /// What an access token stands for, also one that has ended, until its device's next rotation.
     ///
     /// It stays valid until it ends, also after a rotation; but only the newest four of a device do.

@@ -54,6 +54,7 @@ macro_rules! accounts_suite {
             a_token_of_a_later_generation_is_unknown
             a_device_that_has_ended_does_not_rotate
             devices_are_listed_by_login_until_they_end
+            the_lives_of_devices_are_told_of_those_that_are_there
             a_device_is_removed_by_its_user_alone
             a_new_device_takes_the_place_of_the_one_not_seen_for_longest
             a_device_of_nobody_is_not_added
@@ -446,6 +447,24 @@ pub async fn devices_are_listed_by_login_until_they_end<A: AccountsUnderTest>() 
     let device = accounts.device(device_id(3)).await.unwrap().unwrap();
     assert_eq!((device.name.as_str(), device.platform.as_str()), ("Ana's phone", "android"));
     assert_eq!((device.user, device.last_seen_at), (ana, start().plus(HOUR)));
+}
+
+pub async fn the_lives_of_devices_are_told_of_those_that_are_there<A: AccountsUnderTest>() {
+    let under_test = A::open().await;
+    let accounts = under_test.accounts();
+    let ana = create(accounts, 5, "ana", "Ana").await;
+    let bo = create(accounts, 6, "bo", "Bo").await;
+    accounts.add_device(new_device(device_id(1), ana, start().plus(HOUR))).await.unwrap();
+    accounts.remove_device(ana, device_id(5)).await.unwrap();
+    let mut lives = accounts.lives(&[1, 5, 6, 7].map(device_id)).await.unwrap();
+    lives.sort_unstable();
+    let ninety_days = 24 * 90 * HOUR;
+    let expected = [
+        (device_id(1), ana, start().plus(HOUR + ninety_days)),
+        (device_id(6), bo, start().plus(ninety_days)),
+    ];
+    assert_eq!(lives, expected);
+    assert_eq!(accounts.lives(&[]).await.unwrap(), []);
 }
 
 pub async fn a_device_is_removed_by_its_user_alone<A: AccountsUnderTest>() {

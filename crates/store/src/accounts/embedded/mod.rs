@@ -244,6 +244,22 @@ impl Accounts for EmbeddedAccounts {
         .await
     }
 
+    async fn lives(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, UserId, Timestamp)>, StoreError> {
+        let devices = devices.to_vec();
+        self.read(move |db| {
+            let mut query =
+                db.prepare_cached("SELECT user, refresh_expires_at FROM devices WHERE id = ?1")?;
+            let mut found = Vec::with_capacity(devices.len());
+            for id in devices {
+                let life = |row: &rusqlite::Row<'_>| Ok((UserId::from_bytes(row.get(0)?), time(row, 1)?));
+                let life = query.query_row([id.as_bytes()], life).optional()?;
+                found.extend(life.map(|(user, ends_at)| (id, user, ends_at)));
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     async fn access(&self, token: TokenHash) -> Result<Option<Access>, StoreError> {
         self.read(move |db| {
             db.prepare_cached(

@@ -246,6 +246,15 @@ impl Accounts for PostgresAccounts {
         Ok(row.as_ref().map(rows::device).transpose()?)
     }
 
+    async fn lives(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, UserId, Timestamp)>, StoreError> {
+        let sql = "SELECT id, user_id, refresh_expires_at FROM devices WHERE id = ANY($1)";
+        let rows = self.pool.rows(sql, &[&rows::ids(devices)]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| Ok((row.id(0)?, row.id(1)?, row.time(2)?)))
+            .collect::<Result<_, Failure>>()?)
+    }
+
     async fn access(&self, token: TokenHash) -> Result<Option<Access>, StoreError> {
         let sql =
             "SELECT d.user_id, d.id, t.expires_at FROM access_tokens t JOIN devices d ON d.id = t.device
