@@ -17,6 +17,7 @@ use tertulia_protocol::{ConvoId, DeviceId, Entry, Seq, UserId};
 
 use crate::error::Error;
 use crate::record::{self, Calls};
+use crate::server::Server;
 use crate::session::Session;
 
 /// The longest wait of a long-poll: less than a call may take.
@@ -302,16 +303,31 @@ impl Api {
         query: &(impl Serialize + Sync),
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<T, Error> {
-        let server = self.session.server();
         let token = self.session.access_token().await?;
-        let outcome = server.call_as(&token, method.clone(), path, query, body).await;
-        match outcome {
+        match self.call_with(&token, &method, path, query, body).await {
             Err(error) if error.is_unauthenticated() => {
                 let token = self.session.renew(&token).await?;
-                server.call_as(&token, method, path, query, body).await
+                self.call_with(&token, &method, path, query, body).await
+            }
+            // What may be done twice is asked again: the node may have gone in between.
+            Err(Error::Unreachable(_)) if method.is_idempotent() && method != Method::DELETE => {
+                self.call_with(&token, &method, path, query, body).await
             }
             outcome => outcome,
         }
+    }
+
+    async fn call_with<T: DeserializeOwned>(
+        &self,
+        token: &str,
+        method: &Method,
+        path: &[&str],
+        query: &(impl Serialize + Sync),
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<T, Error> {
+        let call =
+            |server: Server| async move { server.call_as(token, method.clone(), path, query, body).await };
+        self.session.on_some_node(call).await
     }
 }
 

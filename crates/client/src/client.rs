@@ -12,7 +12,7 @@ use std::time::Instant;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tertulia_history::{Recorder, Tape};
-use tertulia_protocol::event::{ClientEvent, OwnPresence};
+use tertulia_protocol::event::{ClientEvent, CloseReason, OwnPresence};
 use tertulia_protocol::rest::{Conversation, HistoryPage, Page};
 use tertulia_protocol::{ClientSeq, ConvoId, Seq, Timestamp, UserId};
 use tokio::sync::mpsc;
@@ -165,6 +165,7 @@ impl Client {
             opening: None,
             reads: FuturesUnordered::new(),
             token: Arc::default(),
+            asks_for_node: true,
         };
         let inner = Inner {
             commands,
@@ -289,6 +290,8 @@ struct Driver {
     reads: FuturesUnordered<Reading>,
     /// The access token of the last `connect`.
     token: Arc<Mutex<Option<String>>>,
+    /// Whether it is not known, or may not be true any more, to which node to go.
+    asks_for_node: bool,
     /// What the socket says and hears is written here.
     tape: Option<Tape>,
 }
@@ -395,10 +398,14 @@ impl Driver {
                 self.opening = None;
                 match opened {
                     Ok(socket) => {
+                        self.asks_for_node = false;
                         self.socket = Some(socket);
                         self.machine.handle_opened(now);
                     }
-                    Err(OpenFailure::Closed(closed)) => self.machine.handle_closed(closed, now, roll()),
+                    Err(OpenFailure::Closed(closed)) => {
+                        self.asks_for_node = true;
+                        self.machine.handle_closed(closed, now, roll());
+                    }
                     Err(OpenFailure::Session(Error::SessionLost(lost))) => {
                         self.machine.handle_session_lost(lost);
                     }
@@ -419,6 +426,7 @@ impl Driver {
             Input::Socket(Turn::Closed(closed)) => {
                 self.socket = None;
                 self.closed(|| Some(closed.reason.to_string()));
+                self.asks_for_node |= is_draining(&closed);
                 self.machine.handle_device(self.api.session().device_id());
                 self.machine.handle_closed(closed, now, roll());
             }
@@ -466,7 +474,7 @@ impl Driver {
 
     fn open(&self, hello: Hello) -> Opening {
         let session = self.api.session().clone();
-        let used = Arc::clone(&self.token);
+        let (used, asks_for_node) = (Arc::clone(&self.token), self.asks_for_node);
         Box::pin(async move {
             let hello = match hello {
                 Hello::Resume { resume_token, position } => ClientEvent::Resume { resume_token, position },
@@ -482,9 +490,18 @@ impl Driver {
                     ClientEvent::Connect { token }
                 }
             };
-            Socket::open(session.server(), &hello).await.map(Box::new).map_err(OpenFailure::Closed)
+            if asks_for_node {
+                session.find_node().await;
+            }
+            let opened = Socket::open_on_some_node(&session, &hello).await;
+            opened.map(Box::new).map_err(OpenFailure::Closed)
         })
     }
+}
+
+/// Whether the node sends its sessions away.
+fn is_draining(closed: &Closed) -> bool {
+    matches!(&closed.reason, Disconnect::Closed { code, .. } if *code == CloseReason::Draining.code())
 }
 
 fn failure(error: &Error) -> ReadFailure {

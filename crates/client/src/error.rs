@@ -20,6 +20,9 @@ pub enum Error {
     /// There was no answer. The call may or may not have been carried out.
     #[error("no answer from the server: {0}")]
     Unreachable(String),
+    /// No connection could be made: the call was not carried out.
+    #[error("cannot connect to the server: {0}")]
+    NotConnected(String),
     /// Something answered, but not in the terms of the contract: a proxy, another server, another version.
     #[error("the answer is not one of this service (HTTP {status}): {detail}")]
     Unexpected {
@@ -57,7 +60,7 @@ impl Error {
         match self {
             Self::Refused { code, .. } => Some(*code),
             Self::SessionLost(_) => Some(Code::Unauthenticated),
-            Self::Unreachable(_) | Self::Unexpected { .. } => None,
+            Self::Unreachable(_) | Self::NotConnected(_) | Self::Unexpected { .. } => None,
         }
     }
 
@@ -65,7 +68,7 @@ impl Error {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Refused { code, .. } => matches!(code, Code::RateLimited | Code::Unavailable),
-            Self::Unreachable(_) => true,
+            Self::Unreachable(_) | Self::NotConnected(_) => true,
             Self::Unexpected { status, .. } => *status >= 500,
             Self::SessionLost(_) => false,
         }
@@ -76,7 +79,7 @@ impl Error {
         match self {
             Self::Unreachable(_) => true,
             Self::Unexpected { status, .. } => *status >= 500 || (200..300).contains(status),
-            Self::Refused { .. } | Self::SessionLost(_) => false,
+            Self::Refused { .. } | Self::NotConnected(_) | Self::SessionLost(_) => false,
         }
     }
 

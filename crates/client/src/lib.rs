@@ -18,6 +18,7 @@ mod machine;
 mod marks;
 mod outbox;
 mod record;
+mod route;
 mod socket;
 mod timeline;
 

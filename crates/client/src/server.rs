@@ -36,13 +36,19 @@ pub enum InvalidServer {
 #[derive(Debug, Clone)]
 pub struct Server {
     shared: Arc<Shared>,
+    place: Arc<Place>,
+}
+
+/// Where it is.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    api: Url,
+    socket: String,
 }
 
 #[derive(Debug)]
 struct Shared {
     http: reqwest::Client,
-    api: Url,
-    socket: String,
     #[cfg(feature = "tls")]
     tls: Arc<rustls::ClientConfig>,
 }
@@ -53,21 +59,7 @@ impl Server {
     /// # Errors
     /// If the address is not one of `http` or `https`, or if TLS cannot be set up. It is not tried out.
     pub fn new(address: &str) -> Result<Self, InvalidServer> {
-        let wrong = || InvalidServer::Address(address.to_owned());
-        let base: Url = address.parse().map_err(|_| wrong())?;
-        let socket_scheme = match base.scheme() {
-            "http" => "ws",
-            "https" if cfg!(feature = "tls") => "wss",
-            _ => return Err(wrong()),
-        };
-        if base.host_str().is_none() || base.query().is_some() || base.fragment().is_some() {
-            return Err(wrong());
-        }
-        let api: Url =
-            format!("{}/api/", base.as_str().trim_end_matches('/')).parse().map_err(|_| wrong())?;
-        let mut socket = api.join("ws").map_err(|_| wrong())?;
-        socket.set_scheme(socket_scheme).map_err(|()| wrong())?;
-
+        let place = Arc::new(Place::new(address)?);
         #[cfg(feature = "tls")]
         let tls = Arc::new(tls_config()?);
         let http = reqwest::Client::builder()
@@ -79,21 +71,30 @@ impl Server {
         #[cfg(feature = "tls")]
         let http = http.tls_backend_preconfigured((*tls).clone());
         let http = http.build().map_err(|error| InvalidServer::Setup(chain(&error)))?;
+        let shared = Shared {
+            http,
+            #[cfg(feature = "tls")]
+            tls,
+        };
+        Ok(Self { shared: Arc::new(shared), place })
+    }
 
-        Ok(Self {
-            shared: Arc::new(Shared {
-                http,
-                api,
-                socket: socket.into(),
-                #[cfg(feature = "tls")]
-                tls,
-            }),
-        })
+    /// Another node of the same service, as a node has named it; with the same pool. `None` for what is no address, and
+    /// for one without TLS where this one has it.
+    pub(crate) fn at(&self, address: &str) -> Option<Self> {
+        let place = Place::new(address).ok()?;
+        let is_as_safe = place.api.scheme() == self.place.api.scheme() || place.api.scheme() == "https";
+        is_as_safe.then(|| Self { shared: Arc::clone(&self.shared), place: Arc::new(place) })
+    }
+
+    /// Whether both are at one address.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.place == other.place
     }
 
     /// The address of the socket.
     pub(crate) fn socket_url(&self) -> &str {
-        &self.shared.socket
+        &self.place.socket
     }
 
     #[cfg(feature = "tls")]
@@ -153,11 +154,31 @@ impl Server {
     }
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
-        let mut url = self.shared.api.clone();
+        let mut url = self.place.api.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
         self.shared.http.request(method, url)
+    }
+}
+
+impl Place {
+    fn new(address: &str) -> Result<Self, InvalidServer> {
+        let wrong = || InvalidServer::Address(address.to_owned());
+        let base: Url = address.parse().map_err(|_| wrong())?;
+        let socket_scheme = match base.scheme() {
+            "http" => "ws",
+            "https" if cfg!(feature = "tls") => "wss",
+            _ => return Err(wrong()),
+        };
+        if base.host_str().is_none() || base.query().is_some() || base.fragment().is_some() {
+            return Err(wrong());
+        }
+        let api: Url =
+            format!("{}/api/", base.as_str().trim_end_matches('/')).parse().map_err(|_| wrong())?;
+        let mut socket = api.join("ws").map_err(|_| wrong())?;
+        socket.set_scheme(socket_scheme).map_err(|()| wrong())?;
+        Ok(Self { api, socket: socket.into() })
     }
 }
 
@@ -174,7 +195,11 @@ fn tls_config() -> Result<rustls::ClientConfig, InvalidServer> {
 
 /// Reads an answer: what was asked for, or the problem document, or what can be said of anything else.
 async fn read<T: DeserializeOwned>(sent: reqwest::Result<reqwest::Response>) -> Result<T, Error> {
-    let response = sent.map_err(|error| Error::Unreachable(chain(&error.without_url())))?;
+    let response = sent.map_err(|error| {
+        let was_sent = !error.is_connect();
+        let text = chain(&error.without_url());
+        if was_sent { Error::Unreachable(text) } else { Error::NotConnected(text) }
+    })?;
     let status = response.status();
     if response.content_length().is_some_and(|length| length > ANSWER_BYTES_MAX) {
         return Err(Error::Unexpected { status: status.as_u16(), detail: "the answer is too large".into() });

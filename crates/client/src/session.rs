@@ -4,15 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tertulia_protocol::rest::{self, DeviceInfo};
+use reqwest::Method;
+use tertulia_protocol::rest::{self, DeviceInfo, Gateway};
 use tertulia_protocol::{DeviceId, Timestamp, UserId};
 use tokio::sync::{Mutex, watch};
 
 use crate::error::{Error, SessionLost};
+use crate::route::Route;
 use crate::server::Server;
 
 /// A token that ends sooner than this is refreshed before it is used.
 const MARGIN: Duration = Duration::from_secs(30);
+
+/// How long it may take to find out to which node to go.
+const FIND_NODE_MAX: Duration = Duration::from_secs(5);
 
 /// What logs in again when a session is lost; only programs that know the password have it.
 #[derive(Clone)]
@@ -42,7 +47,7 @@ pub struct Session {
 }
 
 struct Shared {
-    server: Server,
+    route: Route,
     password: Option<Password>,
     tokens: watch::Sender<Arc<rest::Session>>,
     /// Held for as long as a refresh takes.
@@ -67,7 +72,7 @@ impl Session {
     pub fn new(server: Server, tokens: rest::Session, password: Option<Password>) -> Self {
         Self {
             shared: Arc::new(Shared {
-                server,
+                route: Route::new(server),
                 password,
                 tokens: watch::Sender::new(Arc::new(tokens)),
                 refresh: Mutex::default(),
@@ -75,9 +80,52 @@ impl Session {
         }
     }
 
-    /// The server that it is a session on.
-    pub fn server(&self) -> &Server {
-        &self.shared.server
+    /// The server that it is a session on: of a cluster the node that it speaks with now.
+    pub fn server(&self) -> Server {
+        self.shared.route.current()
+    }
+
+    /// How many nodes there are to try.
+    pub(crate) fn nodes(&self) -> usize {
+        self.shared.route.len()
+    }
+
+    /// A node does not answer: the next one to try.
+    pub(crate) fn server_after(&self, failed: &Server) -> Server {
+        self.shared.route.after(failed)
+    }
+
+    /// Asks to which node to go. Nothing is lost if nobody can say.
+    pub(crate) async fn find_node(&self) {
+        // A token is not renewed for this: should the answer be lost, so would the session be.
+        let (token, ends) = self.present();
+        if ends <= timestamp(SystemTime::now()).plus(MARGIN) {
+            return;
+        }
+        let token = token.as_str();
+        let asking = self.on_some_node(|server| async move {
+            server.call_as::<Gateway>(token, Method::GET, &["gateway"], &(), None::<&()>).await
+        });
+        match tokio::time::timeout(FIND_NODE_MAX, asking).await {
+            Ok(Ok(gateway)) => self.shared.route.take(&gateway),
+            Ok(Err(error)) => tracing::debug!(%error, "to which node to go is not known"),
+            Err(_) => tracing::debug!("to which node to go is not told in time"),
+        }
+    }
+
+    /// A call to the node that the session is with; while no connection can be made, to the next ones.
+    pub(crate) async fn on_some_node<T, F>(&self, call: impl Fn(Server) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut server = self.server();
+        for _ in 1..self.nodes() {
+            match call(server.clone()).await {
+                Err(Error::NotConnected(_)) => server = self.server_after(&server),
+                outcome => return outcome,
+            }
+        }
+        call(server).await
     }
 
     /// Whose it is.
@@ -165,7 +213,8 @@ impl Session {
         let refresh_token = self.shared.tokens.borrow().refresh_token.clone();
         // Set before the call and cleared by a definite answer: whoever is dropped half-way leaves it set.
         state.uncertain = true;
-        let outcome = self.shared.server.refresh(&refresh_token).await;
+        let refresh_token = refresh_token.as_str();
+        let outcome = self.on_some_node(|server| async move { server.refresh(refresh_token).await }).await;
         match outcome {
             Ok(tokens) => Ok(tokens),
             Err(error) if error.is_uncertain() => self.login(SessionLost::RefreshUncertain).await,
@@ -182,7 +231,8 @@ impl Session {
         let Some(Password { username, password, device }) = &self.shared.password else {
             return Err(lost.into());
         };
-        match self.shared.server.login(username, password, device.clone()).await {
+        let login = |server: Server| async move { server.login(username, password, device.clone()).await };
+        match self.on_some_node(login).await {
             Err(Error::Refused { code: tertulia_protocol::Code::Unauthenticated, .. }) => {
                 Err(SessionLost::LoginRefused.into())
             }

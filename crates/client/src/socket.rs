@@ -18,6 +18,7 @@ use crate::error::chain;
 use crate::event::Disconnect;
 use crate::machine::Closed;
 use crate::server::{CONNECT_TIMEOUT, Server, retry_after_header};
+use crate::session::Session;
 
 /// What a socket reads into; it grows for larger frames and shrinks again.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -47,8 +48,21 @@ pub(crate) enum Turn {
 }
 
 impl Socket {
+    /// Connects to the node that the session is with, or, when it does not answer, to one of the others, and queues the
+    /// first frame.
+    pub(crate) async fn open_on_some_node(session: &Session, hello: &ClientEvent) -> Result<Self, Closed> {
+        let mut server = session.server();
+        for _ in 1..session.nodes() {
+            match Self::open(&server, hello).await {
+                Err(closed) if is_of_node(&closed) => server = session.server_after(&server),
+                outcome => return outcome,
+            }
+        }
+        Self::open(&server, hello).await.inspect_err(|_| drop(session.server_after(&server)))
+    }
+
     /// Connects and queues the first frame.
-    pub(crate) async fn open(server: &Server, hello: &ClientEvent) -> Result<Self, Closed> {
+    async fn open(server: &Server, hello: &ClientEvent) -> Result<Self, Closed> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -164,6 +178,15 @@ impl Socket {
         if tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await != Ok(true) {
             tracing::debug!("the socket was closed without a goodbye");
         }
+    }
+}
+
+/// Whether another node may open the socket: this one does not answer, or goes down.
+fn is_of_node(closed: &Closed) -> bool {
+    match &closed.reason {
+        Disconnect::Broken(_) => true,
+        Disconnect::Refused(text) => text.starts_with("HTTP 503"),
+        _ => false,
     }
 }
 

@@ -484,7 +484,7 @@ impl Device {
                 self.count("calls refused");
                 Ok(())
             }
-            ClientError::Unreachable(_) => {
+            ClientError::Unreachable(_) | ClientError::NotConnected(_) => {
                 self.board().complain("calls without an answer", error);
                 Ok(())
             }

@@ -201,7 +201,7 @@ impl Device {
         // The token as it is, without the means to get a fresh one.
         let mut tokens = tertulia_protocol::rest::Session::clone(&login.session.watch().borrow());
         tokens.refresh_token = "none".into();
-        let as_revoked = Api::new(Session::new(login.session.server().clone(), tokens, None));
+        let as_revoked = Api::new(Session::new(login.session.server(), tokens, None));
         login.revoked.send_replace(true);
         loop {
             match as_revoked.me().await {

@@ -14,5 +14,6 @@ mod check;
 mod command_line;
 mod feed;
 mod process;
+mod rolling;
 mod survival;
 mod torture;

@@ -29,7 +29,7 @@ impl Server {
         Self::start_with(port, data, &[])
     }
 
-    /// Starts it with further options.
+    /// Starts it with more options, and waits for its ready line.
     pub fn start_with(port: u16, data: &Path, options: &[&str]) -> Self {
         let mut child = tertulia()
             .args(["serve", "--limits", "off", "--log", "error", "--listen"])
