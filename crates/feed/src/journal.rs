@@ -119,6 +119,11 @@ impl Rows {
         News { came, missed, more, place: self.place() }
     }
 
+    /// The rows behind all that it gave, for somebody else.
+    pub(crate) fn behind(&self) -> Self {
+        Self { store: Arc::clone(&self.store), since: self.since, missed: false }
+    }
+
     /// Passes so many rows, if that many are there.
     pub(crate) async fn is_full_of(&mut self, count: usize) -> Result<bool, FeedError> {
         let Some(rows) = self.store.journal(self.since, count).await? else { return Ok(false) };

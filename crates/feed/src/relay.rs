@@ -218,40 +218,38 @@ impl<P: Publisher> Relay<P> {
         let mut forgot_at = kept_at;
         loop {
             let news = rows.next(ROWS_MAX).await?;
-            let now = tokio::time::Instant::now();
-            if news.came.is_empty() && !news.missed {
-                self.progress.is_behind(false);
-                if now.duration_since(kept_at) >= KEEP_EVERY {
-                    // What touched no entry is passed, too.
-                    self.keep(lease, news.place.text()).await?;
-                    kept_at = now;
-                }
-                self.pause(LOOK_EVERY).await?;
-            } else {
-                self.progress.is_behind(true);
-                if news.missed {
+            let is_news = news.missed || !news.came.is_empty();
+            self.progress.is_behind(is_news);
+            if is_news {
+                if news.missed && lease.note.is_some() {
                     tracing::warn!(
                         "the journal does not know all that came: those who follow read the logs again"
                     );
                 }
-                self.publish(lease, &news).await?;
-                self.keep(lease, news.place.text()).await?;
-                kept_at = tokio::time::Instant::now();
-                *failures = 0;
+                self.publish(lease, &news, &rows).await?;
                 let records = news.came.len() as u64 + u64::from(news.missed);
                 self.progress.published.fetch_add(records, Ordering::Relaxed);
+                *failures = 0;
             }
-            if now.duration_since(forgot_at) >= FORGET_EVERY {
-                forgot_at = now;
-                rows.forget().await?;
+            // What touched no entry is passed, too.
+            if is_news || kept_at.elapsed() >= KEEP_EVERY {
+                self.keep(lease, news.place.text()).await?;
+                kept_at = tokio::time::Instant::now();
+                if forgot_at.elapsed() >= FORGET_EVERY {
+                    forgot_at = kept_at;
+                    rows.forget().await?;
+                }
+            }
+            if !is_news && !news.more {
+                self.pause(LOOK_EVERY).await?;
             }
         }
     }
 
     /// Publishes, however long that takes, and says meanwhile that it is still there.
-    async fn publish(&mut self, lease: &Lease, news: &News) -> Result<(), Ended> {
-        let Self { store, leases, publisher, stop, waiting_max, counted_max, .. } = self;
-        let mut waiting = Waiting::behind(store, news).await?;
+    async fn publish(&mut self, lease: &Lease, news: &News, rows: &Rows) -> Result<(), Ended> {
+        let Self { leases, publisher, stop, waiting_max, counted_max, .. } = self;
+        let mut waiting = Waiting { rows: rows.behind(), count: 0 };
         let mut publishing = std::pin::pin!(publisher.publish(news));
         loop {
             tokio::select! {
@@ -294,11 +292,6 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// What is behind these news.
-    async fn behind(store: &Arc<dyn Store>, news: &News) -> Result<Self, Ended> {
-        Ok(Self { rows: Rows::open(Arc::clone(store), news.place.text()).await?, count: 0 })
-    }
-
     /// Goes on counting.
     async fn count(&mut self, at_once: usize) -> Result<u64, Ended> {
         while self.rows.is_full_of(at_once).await? {
