@@ -19,13 +19,13 @@ const MEMORY: &str = "-Xmx512m";
 /// In this file of the folder stands the controller's port.
 const CONTROLLER: &str = "controller-port";
 
-pub(crate) fn start(folder: &Path, port: u16, life: Life) -> Result<Process> {
+pub(crate) fn start(folder: &Path, port: u16, life: Life, ways: &[String]) -> Result<Process> {
     let java = in_path("java").context("Java is not installed; run scripts/setup test")?;
     let libraries = libraries()?;
     let class_path = format!("{}/*:{}", libraries.display(), folder.display());
     let properties = folder.join("server.properties");
     let controller = controller(folder)?;
-    fs::write(&properties, settings(folder, port, controller))?;
+    fs::write(&properties, settings(folder, port, controller, ways))?;
     fs::write(folder.join("log4j2.properties"), LOGGING)?;
     if !folder.join("data/meta.properties").is_file() {
         format(&java, &class_path, &properties)?;
@@ -61,16 +61,22 @@ fn controller(folder: &Path) -> Result<u16> {
     Ok(port)
 }
 
-fn settings(folder: &Path, port: u16, controller: u16) -> String {
+fn settings(folder: &Path, port: u16, controller: u16, ways: &[String]) -> String {
     let data = folder.join("data");
+    let (mut listeners, mut advertised, mut protocols) = (String::new(), String::new(), String::new());
+    for (number, (port, at)) in ways.iter().filter_map(|way| way.split_once('=')).enumerate() {
+        listeners += &format!(",WAY{number}://127.0.0.1:{port}");
+        advertised += &format!(",WAY{number}://{at}");
+        protocols += &format!(",WAY{number}:PLAINTEXT");
+    }
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{advertised}\n\
          inter.broker.listener.name=PLAINTEXT\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocols}\n\
          controller.listener.names=CONTROLLER\n\
          log.dirs={}\n\
          offsets.topic.replication.factor=1\n\

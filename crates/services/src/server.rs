@@ -71,7 +71,7 @@ pub struct Server {
     folder: PathBuf,
     port: u16,
     life: Life,
-    /// Further ones of its command line.
+    /// Further ones of its command line; of Kafka further ports, `PORT=ADDRESS`, and where they are reached.
     options: Vec<String>,
     process: Option<Process>,
     /// Goes with it.
@@ -93,6 +93,16 @@ impl Server {
     /// Its program is not installed, or it does not come up.
     pub fn temporary_redis(options: &[&str]) -> Result<Self> {
         Self::temporary_with(Kind::Redis, options)
+    }
+
+    /// Starts a Kafka as [`temporary`](Self::temporary) does, that listens on further ports, and says of each that it is
+    /// reached elsewhere: whoever comes in by one goes on by the way that is named there, and by no other.
+    ///
+    /// # Errors
+    /// Its programs are not installed, or it does not come up.
+    pub fn temporary_kafka(ways: &[(u16, SocketAddr)]) -> Result<Self> {
+        let ways: Vec<String> = ways.iter().map(|(port, at)| format!("{port}={at}")).collect();
+        Self::temporary_with(Kind::Kafka, &ways.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     fn temporary_with(kind: Kind, options: &[&str]) -> Result<Self> {
@@ -163,7 +173,7 @@ impl Server {
         let process = match self.kind {
             Kind::Postgres => postgres::start(&self.folder, self.port, self.life, &self.options),
             Kind::Redis => redis::start(&self.folder, self.port, self.life, &self.options),
-            Kind::Kafka => kafka::start(&self.folder, self.port, self.life),
+            Kind::Kafka => kafka::start(&self.folder, self.port, self.life, &self.options),
         };
         self.process = Some(process.with_context(|| format!("start {}", self.kind))?);
         Ok(())

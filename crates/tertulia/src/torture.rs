@@ -26,16 +26,17 @@ use tokio_util::sync::CancellationToken;
 ///          else the size of its files is limited, which gives another error (EFBIG) for the same trouble
 ///   cut    the network cuts connections in the middle of whatever they carry
 ///
-/// With --nodes it starts so many nodes, and a PostgreSQL and a Redis for them, whose programs must be installed.
+/// With --nodes it starts so many nodes, and a PostgreSQL and a Redis for them, whose programs must be installed; and a
+/// Kafka if something is to be done to it.
 /// Devices reach any of the nodes, and go on at another when one is gone. What is done then, in turn:
 ///
 ///   kill         a node is killed with SIGKILL, and started again
 ///   pause, stop  a node is stopped (SIGSTOP) for a moment, or for longer than heartbeats and leases
 ///   rolling      all nodes are asked to end and started again, one by one: no client may notice
-///   redis-reset, redis-hole, pg-reset, pg-hole
-///                a node is cut off from Redis or PostgreSQL: connections break, or nothing arrives on them;
-///                sometimes another node is killed meanwhile
-///   postgres, redis
+///   redis-reset, redis-hole, pg-reset, pg-hole, kafka-reset, kafka-hole
+///                a node is cut off from Redis, PostgreSQL or Kafka: connections break, or nothing arrives on
+///                them; sometimes another node is killed meanwhile
+///   postgres, redis, kafka
 ///                the server is killed or stopped for a while, or Redis is emptied
 ///   cut          connections of clients are cut
 ///   clock        a node has a clock that is an hour off for a while

@@ -40,7 +40,12 @@ pub enum Ground {
     /// One server, and what stood in for its disk that fills.
     Disk(&'static str),
     /// So many nodes.
-    Nodes(usize),
+    Nodes {
+        /// That many.
+        nodes: usize,
+        /// Whether they follow the logs by Kafka.
+        with_kafka: bool,
+    },
 }
 
 /// What the checker says of the history.
@@ -113,7 +118,7 @@ impl Times {
 
 impl Report {
     fn write_recoveries(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of_nodes = matches!(self.ground, Ground::Nodes(_));
+        let of_nodes = matches!(self.ground, Ground::Nodes { .. });
         let mut columns = vec!["first message acked (ms)", "all connected again (ms)"];
         if of_nodes {
             columns.push("all nodes hear all (ms)");
@@ -162,7 +167,10 @@ impl fmt::Display for Report {
         writeln!(f, "load         {:.0?} by {devices} devices of {users} users", self.load)?;
         match self.ground {
             Ground::Disk(disk) => writeln!(f, "disk         {disk}")?,
-            Ground::Nodes(nodes) => writeln!(f, "nodes        {nodes}, with one PostgreSQL and one Redis")?,
+            Ground::Nodes { nodes, with_kafka } => {
+                let kafka = if with_kafka { ", Kafka" } else { "" };
+                writeln!(f, "nodes        {nodes}, with PostgreSQL, Redis{kafka}")?;
+            }
         }
         if let Some(remark) = &self.remark {
             writeln!(f, "             {remark}")?;

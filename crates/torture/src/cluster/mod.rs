@@ -1,4 +1,4 @@
-//! A cluster under torture: nodes with one PostgreSQL and one Redis, to all of which things are done in turn.
+//! A cluster under torture: nodes with a PostgreSQL, a Redis and a Kafka, to all of which things are done in turn.
 //!
 //! Devices reach the nodes through fronts (`crate::cutter`), each through one of its own, as through a load balancer that
 //! sends every connection to any node that is ready: the socket of a device and its calls are mostly at different ones.
@@ -76,10 +76,11 @@ pub async fn run_cluster(options: &ClusterOptions, shutdown: CancellationToken) 
     // Told first, so that whoever ends this the hard way knows, too.
     say(&format!("seed {}, in {}", options.seed, folder.path().display()));
 
-    let backends = Backends::start().await?;
+    let with_kafka = options.faults.iter().any(|kind| kind.needs_kafka());
+    let (backends, ways) = Backends::start(options.nodes, with_kafka).await?;
     let mut nodes = Vec::new();
-    for number in 0..options.nodes {
-        let mut node = Node::new(number, &options.binary, folder.path(), &backends)?;
+    for (number, ways) in ways.into_iter().enumerate() {
+        let mut node = Node::new(number, &options.binary, folder.path(), ways)?;
         node.server.spawn()?;
         if let Err(NotReady::Ended(status)) = node.server.ready(None).await? {
             return Err(Error::NoServer { status: status.to_string(), log: node.log.clone() });
@@ -145,7 +146,7 @@ pub async fn run_cluster(options: &ClusterOptions, shutdown: CancellationToken) 
         seed: options.seed,
         load,
         population: (devices, users),
-        ground: Ground::Nodes(options.nodes),
+        ground: Ground::Nodes { nodes: options.nodes, with_kafka },
         remark: None,
         operations: board.counts(),
         recoveries,

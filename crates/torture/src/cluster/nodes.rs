@@ -1,7 +1,4 @@
-//! The nodes of a cluster and what they use: each reaches PostgreSQL and Redis on ways of its own, which can be broken.
-//!
-//! Another server that all nodes use (a feed) has its place here: a [`Way`] of each node, a slot in [`Backends`], a
-//! [`Backend`] and the kinds of faults that go with it.
+//! The nodes of a cluster and what they use: each reaches PostgreSQL, Redis and Kafka on ways of its own, which can be broken.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -23,21 +20,21 @@ pub(crate) struct Node {
     pub(crate) server: Server,
     pub(crate) address: SocketAddr,
     pub(crate) log: PathBuf,
+    ways: Ways,
+}
+
+/// How a node reaches what all of them use.
+#[derive(Debug)]
+pub(crate) struct Ways {
     to_postgres: Proxy,
     to_redis: Proxy,
+    to_kafka: Option<Proxy>,
 }
 
 impl Node {
     /// One that is not started yet, with its files in `folder`.
-    pub(crate) fn new(
-        number: usize,
-        binary: &Path,
-        folder: &Path,
-        backends: &Backends,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(number: usize, binary: &Path, folder: &Path, ways: Ways) -> Result<Self, Error> {
         let port = tertulia_services::free_port().map_err(Error::service)?;
-        let way = |to: SocketAddr| Proxy::to(to).map_err(Error::service);
-        let (to_postgres, to_redis) = (way(backends.postgres_at)?, way(backends.redis_at)?);
         let log = folder.join(format!("node{number}.log"));
         let launch = Launch {
             binary: binary.to_owned(),
@@ -52,7 +49,7 @@ impl Node {
         };
         let server = Server::new(launch)?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut node = Self { server, address, log, to_postgres, to_redis };
+        let mut node = Self { server, address, log, ways };
         node.set_clock(None);
         Ok(node)
     }
@@ -61,23 +58,27 @@ impl Node {
     pub(crate) fn set_clock(&mut self, off_by: Option<i64>) {
         let mut options = vec![
             "--store".to_owned(),
-            format!("postgres://postgres@{}/postgres", self.to_postgres.address()),
+            format!("postgres://postgres@{}/postgres", self.ways.to_postgres.address()),
             "--live".to_owned(),
-            format!("redis://{}", self.to_redis.address()),
+            format!("redis://{}", self.ways.to_redis.address()),
         ];
+        if let Some(to_kafka) = &self.ways.to_kafka {
+            options.extend(["--feed".to_owned(), format!("kafka://{}?partitions=4", to_kafka.address())]);
+        }
         options.extend(off_by.map(|seconds| format!("--clock-off-by={seconds}")));
         self.server.set_options(options);
     }
 
-    fn way(&self, to: Backend) -> &Proxy {
+    fn way(&self, to: Backend) -> Option<&Proxy> {
         match to {
-            Backend::Postgres => &self.to_postgres,
-            Backend::Redis => &self.to_redis,
+            Backend::Postgres => Some(&self.ways.to_postgres),
+            Backend::Redis => Some(&self.ways.to_redis),
+            Backend::Kafka => self.ways.to_kafka.as_ref(),
         }
     }
 
     pub(crate) fn part(&self, from: Backend, how: Break) {
-        let way = self.way(from);
+        let Some(way) = self.way(from) else { return };
         match how {
             Break::Reset => {
                 way.set(Fault::Refused);
@@ -88,7 +89,9 @@ impl Node {
     }
 
     pub(crate) fn join(&self, with: Backend) {
-        self.way(with).set(Fault::None);
+        if let Some(way) = self.way(with) {
+            way.set(Fault::None);
+        }
     }
 }
 
@@ -97,19 +100,36 @@ impl Node {
 pub(crate) struct Backends {
     postgres: Option<Service>,
     redis: Option<Service>,
-    postgres_at: SocketAddr,
+    kafka: Option<Service>,
     redis_at: SocketAddr,
 }
 
 impl Backends {
-    pub(crate) async fn start() -> Result<Self, Error> {
+    /// Starts them, and makes the ways of so many nodes to them.
+    pub(crate) async fn start(nodes: usize, with_kafka: bool) -> Result<(Self, Vec<Ways>), Error> {
         let start =
             |kind| tokio::task::spawn_blocking(move || Service::temporary(kind).map_err(Error::service));
         let (postgres, redis) = (start(Kind::Postgres), start(Kind::Redis));
+        let kafka = tokio::task::spawn_blocking(move || {
+            let ways = (0..if with_kafka { nodes } else { 0 }).map(|_| way_to_kafka());
+            let ways = ways.collect::<Result<Vec<_>, _>>()?;
+            let known: Vec<_> = ways.iter().map(|(port, way)| (*port, way.address())).collect();
+            let kafka = with_kafka.then(|| Service::temporary_kafka(&known)).transpose();
+            let ways = ways.into_iter().map(|(_, way)| way).collect::<Vec<_>>();
+            kafka.map(|kafka| (kafka, ways)).map_err(Error::service)
+        });
         let (postgres, redis) =
             (postgres.await.map_err(Error::service)??, redis.await.map_err(Error::service)??);
-        let (postgres_at, redis_at) = (postgres.address(), redis.address());
-        Ok(Self { postgres: Some(postgres), redis: Some(redis), postgres_at, redis_at })
+        let (kafka, to_kafka) = kafka.await.map_err(Error::service)??;
+        let mut to_kafka = to_kafka.into_iter();
+        let ways = (0..nodes).map(|_| {
+            let way = |to: SocketAddr| Proxy::to(to).map_err(Error::service);
+            let (to_postgres, to_redis) = (way(postgres.address())?, way(redis.address())?);
+            Ok::<_, Error>(Ways { to_postgres, to_redis, to_kafka: to_kafka.next() })
+        });
+        let ways = ways.collect::<Result<_, _>>()?;
+        let redis_at = redis.address();
+        Ok((Self { postgres: Some(postgres), redis: Some(redis), kafka, redis_at }, ways))
     }
 
     pub(crate) async fn strike(&mut self, of: Backend, outage: Outage) -> Result<(), Error> {
@@ -141,6 +161,7 @@ impl Backends {
         let slot = match which {
             Backend::Postgres => &mut self.postgres,
             Backend::Redis => &mut self.redis,
+            Backend::Kafka => &mut self.kafka,
         };
         let Some(mut service) = slot.take() else { return Ok(()) };
         let working = tokio::task::spawn_blocking(move || {
@@ -154,13 +175,22 @@ impl Backends {
 
     /// Copies what they have said to `folder`.
     pub(crate) fn keep_logs(&self, folder: &Path) {
-        for (name, service) in [("postgres.log", &self.postgres), ("redis.log", &self.redis)] {
+        let all = [("postgres.log", &self.postgres), ("redis.log", &self.redis), ("kafka.log", &self.kafka)];
+        for (name, service) in all {
             if let Some(service) = service {
                 // It is for whoever looks for a cause: without it he has less.
                 drop(std::fs::copy(service.folder().join("log"), folder.join(name)));
             }
         }
     }
+}
+
+/// A way to a port on which Kafka will listen, and will say that it is reached on this way: whoever asks one of its brokers
+/// where the others are is told so.
+fn way_to_kafka() -> Result<(u16, Proxy), Error> {
+    let port = tertulia_services::free_port().map_err(Error::service)?;
+    let way = Proxy::to(SocketAddr::from(([127, 0, 0, 1], port))).map_err(Error::service)?;
+    Ok((port, way))
 }
 
 /// Makes Redis forget everything.

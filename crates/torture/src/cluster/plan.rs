@@ -29,6 +29,12 @@ pub enum FaultKind {
     Postgres,
     /// Redis is killed, stopped for a while, or emptied.
     Redis,
+    /// As [`RedisReset`](Self::RedisReset), to Kafka.
+    KafkaReset,
+    /// As [`RedisHole`](Self::RedisHole), to Kafka.
+    KafkaHole,
+    /// Kafka is killed or stopped for a while.
+    Kafka,
     /// The network cuts connections of clients in the middle of whatever they carry.
     Cut,
     /// A node is started with a clock that is an hour off, and some time later with the right one.
@@ -37,7 +43,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Kill,
         Self::Pause,
         Self::Stop,
@@ -48,9 +54,17 @@ impl FaultKind {
         Self::PostgresHole,
         Self::Postgres,
         Self::Redis,
+        Self::KafkaReset,
+        Self::KafkaHole,
+        Self::Kafka,
         Self::Cut,
         Self::Clock,
     ];
+
+    /// Those that need a Kafka.
+    pub const fn needs_kafka(self) -> bool {
+        matches!(self, Self::KafkaReset | Self::KafkaHole | Self::Kafka)
+    }
 
     /// Its name on the command line and in reports.
     pub const fn as_str(self) -> &'static str {
@@ -65,6 +79,9 @@ impl FaultKind {
             Self::PostgresHole => "pg-hole",
             Self::Postgres => "postgres",
             Self::Redis => "redis",
+            Self::KafkaReset => "kafka-reset",
+            Self::KafkaHole => "kafka-hole",
+            Self::Kafka => "kafka",
             Self::Cut => "cut",
             Self::Clock => "clock",
         }
@@ -82,6 +99,7 @@ impl fmt::Display for FaultKind {
 pub(crate) enum Backend {
     Postgres,
     Redis,
+    Kafka,
 }
 
 /// How a way between a node and a server is broken.
@@ -127,6 +145,9 @@ impl Fault {
             Self::Partition { from: Backend::Redis, how: Break::Hole, .. } => FaultKind::RedisHole,
             Self::Partition { from: Backend::Postgres, how: Break::Reset, .. } => FaultKind::PostgresReset,
             Self::Partition { from: Backend::Postgres, how: Break::Hole, .. } => FaultKind::PostgresHole,
+            Self::Partition { from: Backend::Kafka, how: Break::Reset, .. } => FaultKind::KafkaReset,
+            Self::Partition { from: Backend::Kafka, how: Break::Hole, .. } => FaultKind::KafkaHole,
+            Self::Backend { of: Backend::Kafka, .. } => FaultKind::Kafka,
             Self::Backend { of: Backend::Postgres, .. } => FaultKind::Postgres,
             Self::Backend { of: Backend::Redis, .. } => FaultKind::Redis,
             Self::Cut { .. } => FaultKind::Cut,
@@ -193,11 +214,14 @@ impl Deck {
             FaultKind::RedisHole => self.partition(node, Backend::Redis, Break::Hole),
             FaultKind::PostgresReset => self.partition(node, Backend::Postgres, Break::Reset),
             FaultKind::PostgresHole => self.partition(node, Backend::Postgres, Break::Hole),
-            FaultKind::Postgres => {
+            FaultKind::KafkaReset => self.partition(node, Backend::Kafka, Break::Reset),
+            FaultKind::KafkaHole => self.partition(node, Backend::Kafka, Break::Hole),
+            FaultKind::Postgres | FaultKind::Kafka => {
                 let how_long = some(self, 500, 12_000);
-                let outage =
-                    if self.chance.percent(65) { Outage::Killed(how_long) } else { Outage::Paused(how_long) };
-                Fault::Backend { of: Backend::Postgres, outage }
+                let is_killed = self.chance.percent(65);
+                let outage = if is_killed { Outage::Killed(how_long) } else { Outage::Paused(how_long) };
+                let of = if kind == FaultKind::Kafka { Backend::Kafka } else { Backend::Postgres };
+                Fault::Backend { of, outage }
             }
             FaultKind::Redis => {
                 let how_long = some(self, 500, 12_000);

@@ -95,7 +95,7 @@ impl Accounts for PostgresAccounts {
     async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
         let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
         let row = self.pool.row(sql, &[]).await?.ok_or_else(|| Failure::Row("no time".into()))?;
-        Ok(Some(Timestamp::from_millis(row.value::<i64>(0).map_err(Failure::from)?)))
+        Ok(Some(Timestamp::from_millis(row.value::<i64>(0)?)))
     }
 
     async fn create_user(&self, user: NewUser, device: NewDevice) -> Result<Creation, StoreError> {
