@@ -12,20 +12,24 @@ use crate::error::Error;
 use crate::process::{Memory, Process};
 use crate::report::Cost;
 
-/// What nodes say of themselves that a message adds to: the name in their metrics, and in words.
-const COUNTED: [(&str, &str); 9] = [
-    ("store_batches", "appends to the store"),
-    ("store_round_trips", "round trips to the store"),
-    ("live_published", "messages published to the live channel"),
-    ("live_published_bytes", "bytes published to the live channel"),
-    ("live_heard", "messages heard from the live channel"),
-    ("live_heard_bytes", "bytes heard from the live channel"),
-    ("presence_commands", "commands for presence"),
-    ("feed_records", "records for the feed"),
-    ("feed_bytes", "bytes for the feed"),
+/// The metric that a figure is in.
+macro_rules! figure {
+    ($name:literal) => {
+        concat!("tertulia_store_figure{figure=\"", $name, "\"}")
+    };
+}
+
+/// What nodes say of themselves that a message adds to: the metric, and in words.
+const COUNTED: [(&str, &str); 8] = [
+    (figure!("store_batches"), "appends to the store"),
+    (figure!("store_round_trips"), "round trips to the store"),
+    (figure!("live_published"), "messages published to the live channel"),
+    (figure!("live_published_bytes"), "bytes published to the live channel"),
+    (figure!("live_heard"), "messages heard from the live channel"),
+    (figure!("live_heard_bytes"), "bytes heard from the live channel"),
+    (figure!("presence_commands"), "commands for presence"),
+    ("tertulia_feed_relay_records_total", "records for the feed"),
 ];
-/// The line of a figure in the metrics of a node begins so.
-const FIGURE: &str = "tertulia_store_figure{figure=\"";
 
 /// Where to connect.
 #[derive(Debug, Clone)]
@@ -180,8 +184,8 @@ impl Service {
         let mut counted = [0.0; COUNTED.len()];
         for api in &self.apis {
             let metrics = api.text("/metrics").await?;
-            for (sum, (figure, _)) in counted.iter_mut().zip(COUNTED) {
-                *sum += figure_of(&metrics, figure).unwrap_or(0.0);
+            for (sum, (metric, _)) in counted.iter_mut().zip(COUNTED) {
+                *sum += value_of(&metrics, metric).unwrap_or(0.0);
             }
         }
         let beside = self.beside.iter().map(|(_, process)| process.cpu_with_descendants()).collect();
@@ -219,9 +223,8 @@ pub(crate) fn sum<T: std::iter::Sum>(
     processes.iter().map(|process| take(*process)).sum()
 }
 
-fn figure_of(metrics: &str, figure: &str) -> Option<f64> {
-    let of_line =
-        |line: &str| line.strip_prefix(FIGURE)?.strip_prefix(figure)?.strip_prefix("\"} ")?.parse().ok();
+fn value_of(metrics: &str, name: &str) -> Option<f64> {
+    let of_line = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
     metrics.lines().find_map(of_line)
 }
 
@@ -285,9 +288,10 @@ mod tests {
     fn a_figure_is_read_from_the_metrics() {
         let metrics = "# HELP tertulia_store_figure What.\n\
                        tertulia_store_figure{figure=\"store_batches\"} 12.0\n\
-                       tertulia_store_figure{figure=\"store_batches_late\"} 3.0\n";
-        assert_eq!(figure_of(metrics, "store_batches"), Some(12.0));
-        assert_eq!(figure_of(metrics, "store"), None);
+                       tertulia_feed_relay_records_total 3\n";
+        assert_eq!(value_of(metrics, COUNTED[0].0), Some(12.0));
+        assert_eq!(value_of(metrics, COUNTED[7].0), Some(3.0));
+        assert_eq!(value_of(metrics, "tertulia_store_figure"), None);
     }
 
     #[test]
