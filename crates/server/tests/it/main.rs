@@ -39,4 +39,5 @@ mod socket_presence;
 mod socket_receipts;
 mod socket_resume;
 mod socket_typing;
+mod storm;
 mod wire;
