@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 use tertulia_server::clock::Clock;
 use tertulia_server::config::{Config, LiveAt, StoreAt};
 use tertulia_services::{Kind, Server as Service};
+use tertulia_store::Store as _;
+use tertulia_store::postgres::parts::{Connector, Session};
+use tertulia_store::postgres::{Postgres, PostgresOptions};
 
-use crate::harness::{Server, Socket, User};
+use crate::harness::{DEADLINE, Server, Socket, User};
 
 /// Both are the test's own, so that it may do anything to them.
 struct Cluster {
@@ -202,9 +205,7 @@ async fn a_device_that_is_logged_out_on_one_node_is_out_on_every_node() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(crate::harness::DEADLINE, refused)
-        .await
-        .expect("a node that hears nothing asks the store");
+    tokio::time::timeout(DEADLINE, refused).await.expect("a node that hears nothing asks the store");
     assert_eq!(of_late.closed().await.0, 4002, "while Redis is gone");
 
     // Of a server that only says nothing any more it is not known at once that it is gone.
@@ -233,4 +234,37 @@ async fn a_block_holds_on_every_node_at_once() {
     let path = format!("/api/conversations/{talk}/messages");
     let body = json!({ "clientSeq": 2, "body": "are you there?" });
     bo.post(other, &path, body).await.expect_problem(403, "forbidden");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_while_a_transaction_stays_open_misses_nothing() {
+    let cluster = Cluster::start().await;
+    let node = &cluster.nodes[0];
+    let (ana, bo) = (node.user("ana").await, node.user("bo1").await);
+    let group = node.group(&ana, &[&bo]).await;
+    let (mut of_bo, ready) = node.connect(&bo).await;
+    let (url, options) = (cluster.postgres.url(), PostgresOptions::default());
+    let stalled: Session = Connector::new(&url, &options).unwrap().connect().await.unwrap();
+    stalled.run("BEGIN").await.unwrap();
+    stalled.rows("SELECT pg_current_xact_id()::text", &[]).await.unwrap();
+    // From here on the horizon stands still, and so do positions, once they have come to it.
+    let store = Postgres::open(&url, &options).await.unwrap();
+    let horizon = json!(store.position(store.horizon().await.unwrap()));
+    let reached = async {
+        loop {
+            of_bo.say(json!({ "type": "ping" })).await;
+            let position = of_bo.wait_for("pong").await["position"].clone();
+            if position == horizon {
+                return position;
+            }
+        }
+    };
+    let position = tokio::time::timeout(DEADLINE, reached).await.expect("the position does not move");
+    ana.send(node, &group, 1, "hi").await;
+    while of_bo.wait_for("message").await["kind"] != "text" {}
+    let (mut resumed, again) = node.resume(&ready["resumeToken"], &position).await;
+    assert_eq!(again["resumed"], true);
+    while resumed.wait_for("message").await["kind"] != "text" {}
+    stalled.run("ROLLBACK").await.unwrap();
+    store.close().await;
 }
