@@ -10,7 +10,7 @@ use tertulia_domain::log::{Intent, Outcome};
 use tertulia_protocol::entry::{ConversationType, HistoryPolicy};
 use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Timestamp, UserId};
 use tertulia_store::postgres::{Postgres, PostgresOptions};
-use tertulia_store::{Store, StoreError, lane_of};
+use tertulia_store::{Store, StoreError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -112,13 +112,12 @@ impl Appends {
         server: Option<Process>,
         progress: &Progress,
     ) -> Result<(Tally, Played), Error> {
-        let lanes = store.lanes();
         let from = Instant::now() + options.warm_up;
         let until = from + options.measured;
         let mut callers = JoinSet::new();
-        for lane in 0..lanes.get() {
+        for lane in 0..store.lanes().get() {
             let of_lane: Vec<_> =
-                convos.iter().copied().filter(|&convo| lane_of(convo, lanes) == lane).collect();
+                convos.iter().copied().filter(|&convo| store.lane_of(convo) == lane).collect();
             for part in of_lane.chunks(of_lane.len().div_ceil(CALLS_PER_LANE).max(1)) {
                 let caller = Caller { part: part.to_vec(), window: self.window, body_bytes: self.body_bytes };
                 callers.spawn(caller.append(Arc::clone(store), from, until));

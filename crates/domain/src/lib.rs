@@ -5,9 +5,11 @@
 //! - [`hub`]: who gets which frame: live or lagging readers, their outboxes, the positions they are told.
 //! - [`presence`]: who is there.
 //! - [`limits`]: how often somebody may do something.
+//! - [`rendezvous`]: which of several places something belongs to.
 
 pub mod conversation;
 pub mod hub;
 pub mod limits;
 pub mod log;
 pub mod presence;
+pub mod rendezvous;

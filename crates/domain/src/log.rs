@@ -3,6 +3,8 @@
 //! Everything durable that happens in a conversation is an intent of one `append`: entries, and also
 //! watermarks and a member's own settings, which are no entries but share the order of commits.
 
+mod position;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,35 +13,7 @@ use tertulia_protocol::event::SharedSettings;
 use tertulia_protocol::rest::{MemberSettings, MemberSettingsPatch};
 use tertulia_protocol::{ClientSeq, Code, ConvoId, DeviceId, Entry, Seq, Timestamp, UserId};
 
-/// The number of a committed batch: 1, 2, 3, … in the order of commits.
-///
-/// As a position it is exclusive: everything below it has been handed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Commit(u64);
-
-impl Commit {
-    /// Wraps a number.
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-
-    /// The next one.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-
-    /// The one before; zero has none and stays.
-    #[must_use]
-    pub const fn previous(self) -> Self {
-        Self(self.0.saturating_sub(1))
-    }
-}
+pub use position::{Commit, PARTS_MAX, Position};
 
 /// Something that somebody wants to happen in a conversation.
 ///

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use tertulia_domain::rendezvous::draw;
 
 use crate::{ClusterError, NodeId};
 
@@ -63,11 +63,8 @@ pub fn order_for<'n>(session: &[u8], nodes: &'n [NodeInfo]) -> Vec<&'n NodeInfo>
 /// -weight / ln(u), with u drawn evenly from 0 to 1 by a hash: so a node has the greatest score as often as its weight is
 /// in the sum of all.
 fn score(session: &[u8], node: &NodeInfo) -> f64 {
-    let hash = Sha256::new().chain_update(node.id.as_bytes()).chain_update(session).finalize();
-    let mut bits = [0; 8];
-    bits.copy_from_slice(&hash[..8]);
     // 53 bits, as many as a float holds, and never 0 or 1.
-    let drawn = ((u64::from_be_bytes(bits) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    let drawn = ((draw(node.id.as_bytes(), session) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
     -weight(&node.description) / drawn.ln()
 }
 

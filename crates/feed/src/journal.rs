@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tertulia_domain::log::Commit;
+use tertulia_domain::log::Position;
 use tertulia_store::Store;
 
 use crate::port::{Came, Feed, FeedError, Lag, News, Place, Reader};
@@ -63,7 +63,7 @@ impl Reader for JournalReader {
     }
 
     async fn let_go(&mut self, place: &Place) -> Result<(), FeedError> {
-        let Some(before) = self.rows.commit(place).await? else { return Ok(()) };
+        let Some(before) = self.rows.position(place).await? else { return Ok(()) };
         let passed = self.passed.passed(self.consumer, before);
         Ok(self.rows.store.forget_journal(passed).await?)
     }
@@ -78,7 +78,7 @@ impl Reader for JournalReader {
 /// The rows of a journal from a place on: all that knows how a store numbers what was committed.
 pub(crate) struct Rows {
     store: Arc<dyn Store>,
-    since: Commit,
+    since: Position,
     /// Where it began is not where somebody left off.
     missed: bool,
 }
@@ -107,8 +107,8 @@ impl Rows {
             return Ok(self.news(Vec::new(), true, true));
         };
         let more = rows.len() >= rows_max;
-        if let Some(last) = rows.last() {
-            self.since = last.commit.next();
+        for row in &rows {
+            self.since.pass(row.commit);
         }
         let ranges = rows.into_iter().flat_map(|row| row.ranges);
         let came = ranges.map(|range| Came { partition: PARTITION, range }).collect();
@@ -127,9 +127,11 @@ impl Rows {
     /// Passes so many rows, if that many are there.
     pub(crate) async fn is_full_of(&mut self, count: usize) -> Result<bool, FeedError> {
         let Some(rows) = self.store.journal(self.since, count).await? else { return Ok(false) };
-        let Some(last) = rows.last().filter(|_| rows.len() >= count) else { return Ok(false) };
-        self.since = last.commit.next();
-        Ok(true)
+        let is_full = rows.len() >= count && !rows.is_empty();
+        if is_full {
+            rows.iter().for_each(|row| self.since.pass(row.commit));
+        }
+        Ok(is_full)
     }
 
     /// Something from before where it begins was passed over.
@@ -147,7 +149,7 @@ impl Rows {
         Place { text: Some(self.store.position(self.since)), offsets: Vec::new() }
     }
 
-    async fn commit(&self, place: &Place) -> Result<Option<Commit>, FeedError> {
+    async fn position(&self, place: &Place) -> Result<Option<Position>, FeedError> {
         match place.text() {
             Some(text) => Ok(self.store.parse_position(text).await?),
             None => Ok(None),
@@ -156,24 +158,25 @@ impl Rows {
 }
 
 /// How far all consumers are.
-struct Passed(Mutex<BTreeMap<&'static str, Commit>>);
+struct Passed(Mutex<BTreeMap<&'static str, Position>>);
 
 impl Passed {
     fn new(consumers: impl IntoIterator<Item = &'static str>) -> Self {
-        Self(Mutex::new(consumers.into_iter().map(|consumer| (consumer, Commit::default())).collect()))
+        Self(Mutex::new(consumers.into_iter().map(|consumer| (consumer, Position::default())).collect()))
     }
 
-    /// Notes that one of them has passed what came before a commit; says what all of them have passed.
-    fn passed(&self, consumer: &'static str, before: Commit) -> Commit {
+    /// Notes that one of them has passed what is below a position; says what all of them have passed.
+    fn passed(&self, consumer: &'static str, before: Position) -> Position {
         // Each use is one step.
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(consumer, before);
-        all.values().copied().min().unwrap_or_default()
+        all.values().copied().reduce(|all, one| all.and(&one)).unwrap_or_default()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tertulia_domain::log::Commit;
     use tertulia_store::embedded::{Embedded, OpenOptions};
     use tertulia_store::postgres::{Postgres, PostgresOptions};
 
@@ -262,9 +265,10 @@ mod tests {
 
     #[test]
     fn what_the_slowest_has_passed_all_have_passed() {
+        let at = |number| Position::before(Commit::new(number));
         let all = Passed::new(["fast", "slow"]);
-        assert_eq!(all.passed("fast", Commit::new(9)), Commit::new(0));
-        assert_eq!(all.passed("slow", Commit::new(4)), Commit::new(4));
-        assert_eq!(all.passed("slow", Commit::new(12)), Commit::new(9));
+        assert_eq!(all.passed("fast", at(9)), at(0));
+        assert_eq!(all.passed("slow", at(4)), at(4));
+        assert_eq!(all.passed("slow", at(12)), at(9));
     }
 }

@@ -15,6 +15,8 @@ pub enum StoreAt {
     Folder,
     /// In the PostgreSQL database with this address, which has its password in it.
     Postgres(String),
+    /// In several PostgreSQL databases on servers of their own, each conversation in one of them.
+    PostgresServers(Vec<String>),
 }
 
 /// How nodes that share a store tell each other what they append.

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use tertulia_fabric::NodeId;
 use tertulia_search::SearchIndex;
-use tertulia_store::Store;
 use tertulia_store::accounts::{Accounts, EmbeddedAccounts, SigningKey};
 use tertulia_store::dead_letters::{DeadLetters, FolderDeadLetters};
 use tertulia_store::embedded::sqlite::FolderLock;
 use tertulia_store::embedded::{AppendObserver, Embedded, OpenOptions};
 use tertulia_store::leases::Leases;
 use tertulia_store::postgres::{
-    Postgres, PostgresAccounts, PostgresDeadLetters, PostgresLeases, PostgresOptions,
+    Postgres, PostgresAccounts, PostgresDeadLetters, PostgresLeases, PostgresOptions, servers,
 };
+use tertulia_store::{Sharded, Store};
 
 use crate::StartError;
 use crate::clock::Random;
@@ -48,23 +48,45 @@ impl Data {
                 blocking(move || Self::in_folder(&config, new_key, metrics)).await
             }
             StoreAt::Postgres(url) => {
-                let (folder, is_shared) = (config.data.clone(), config.feed != FeedAt::Journal);
-                let (lock, own) = blocking(move || {
-                    let lock = FolderLock::take(&folder)?;
-                    Ok((Some(lock), if is_shared { None } else { Some(of_each_node(&folder)?) }))
-                })
-                .await?;
-                let options = PostgresOptions::default();
-                let accounts = Arc::new(PostgresAccounts::open(url, &options, new_key).await?);
-                let store = Postgres::open(url, &options).await?;
-                // The store has made the tables.
-                let (search, letters, leases) = match own {
-                    Some((search, letters)) => (search, letters, None),
-                    None => of_all_nodes(url, node).await?,
-                };
-                Ok(Self { store, accounts, search, letters, leases, lock })
+                Self::in_postgres(config, std::slice::from_ref(url), node, new_key).await
+            }
+            StoreAt::PostgresServers(urls) => {
+                Self::in_postgres(config, urls, node, new_key).await
             }
         }
+    }
+
+    /// Accounts, and what nodes share besides conversations, on the first server.
+    async fn in_postgres(
+        config: &Config,
+        urls: &[String],
+        node: NodeId,
+        new_key: SigningKey,
+    ) -> Result<Self, StartError> {
+        let (folder, is_shared) = (config.data.clone(), config.feed != FeedAt::Journal);
+        let (lock, own) = blocking(move || {
+            let lock = FolderLock::take(&folder)?;
+            Ok((Some(lock), if is_shared { None } else { Some(of_each_node(&folder)?) }))
+        })
+        .await?;
+        let options = PostgresOptions::default();
+        let urls = servers::agree(urls, &options).await?;
+        let first = urls.first().map_or("", String::as_str);
+        let accounts = Arc::new(PostgresAccounts::open(first, &options, new_key).await?);
+        let mut stores: Vec<Arc<dyn Store>> = Vec::new();
+        for url in &urls {
+            stores.push(Postgres::open(url, &options).await?);
+        }
+        let store: Arc<dyn Store> = match stores.as_slice() {
+            [one] => Arc::clone(one),
+            _ => Sharded::over(stores).await?,
+        };
+        // The store has made the tables.
+        let (search, letters, leases) = match own {
+            Some((search, letters)) => (search, letters, None),
+            None => of_all_nodes(first, node).await?,
+        };
+        Ok(Self { store, accounts, search, letters, leases, lock })
     }
 
     /// The log first, whose lock keeps other processes out of the rest, too.

@@ -3,7 +3,7 @@
 //!
 //! The fuzz targets call these with texts that are grown for hours; the tests here with texts that are drawn.
 
-use tertulia_domain::log::Commit;
+use tertulia_domain::log::{PARTS_MAX, Position};
 use tertulia_protocol::{DeviceId, UserId};
 use tertulia_store::accounts::SigningKey;
 
@@ -52,8 +52,13 @@ pub fn given_out(random: [u8; 32], generation: u64, at: u8, character: u8) {
 
 /// A long-poll's cursor, as a client hands it in.
 pub fn long_poll_cursor(text: &str) {
-    let read = |text: &str| text.parse().ok().map(Commit::new);
-    let write = |commit: Commit| commit.get().to_string();
+    let at = |number| {
+        let mut numbers = [0; PARTS_MAX];
+        numbers[0] = number;
+        Position::new(numbers)
+    };
+    let read = |text: &str| text.parse().ok().map(at);
+    let write = |position: Position| position.numbers()[0].to_string();
     if let Some(cursor) = Cursor::parse(text, read) {
         assert_eq!(Cursor::parse(&cursor.write(write), read), Some(cursor));
     }

@@ -121,9 +121,10 @@ impl Node {
         let feeding = Feeding::new(&config.feed, &data, node, Consumers::new([indexing]));
         let (followers, relay) = feeding.progresses();
         let Data { store, accounts, search, lock, .. } = data;
-        let positions = Arc::clone(&store);
+        let (positions, parts) = (Arc::clone(&store), Arc::clone(&store));
         let settings = hub::Settings {
-            position: Box::new(move |commit| positions.position(commit)),
+            position: Box::new(move |position| positions.position(position)),
+            part_of: Box::new(move |convo| parts.part_of(convo)),
             presence_ttl: config.presence_ttl,
             heartbeat: config.heartbeat,
             outbox: hub::Limits::default(),

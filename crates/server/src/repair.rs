@@ -1,5 +1,6 @@
 //! Reads from the store what did not come to the hub by itself: once for all who are here, and delivered as if it had.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,15 +60,30 @@ impl Repairer {
         }
     }
 
+    /// What cannot be read in one part of the store holds up nothing of the others.
     async fn repair_all(&self) -> Result<(), StoreError> {
-        self.hear().await?;
+        let mut done = self.hear().await;
+        // Of a part that does not answer nothing more is asked in this round.
+        let mut away = HashSet::new();
         for hole in self.hub.overdue() {
-            self.fill(hole).await?;
+            let part = self.store.part_of(hole.convo);
+            if !away.contains(&part)
+                && let Err(error) = self.fill(hole).await
+            {
+                away.insert(part);
+                done = Err(error);
+            }
         }
         for (user, convo) in self.hub.doubts() {
-            self.resolve(user, convo).await?;
+            let part = self.store.part_of(convo);
+            if !away.contains(&part)
+                && let Err(error) = self.resolve(user, convo).await
+            {
+                away.insert(part);
+                done = Err(error);
+            }
         }
-        Ok(())
+        done
     }
 
     /// Subscribes to conversations that have come here; what was told of them before is read.
@@ -75,22 +91,23 @@ impl Repairer {
         let convos = self.hub.take_unheard();
         let Some(topics) = self.topics.as_ref().filter(|_| !convos.is_empty()) else { return Ok(()) };
         topics.hear(convos.iter().map(|convo| Topic::Conversation(*convo)).collect()).await;
-        for (at, &convo) in convos.iter().enumerate() {
+        let mut done = Ok(());
+        for convo in convos {
             let Some(next) = self.hub.next(convo) else { continue };
             match self.store.entries(convo, next, 1).await {
                 Ok(found) => {
                     if let Some((entry, _)) = found.first() {
                         self.hub.has_come_to(convo, entry.seq);
                     }
-                    self.hub.lacks_news(convo, self.hub.position());
+                    self.hub.lacks_news(convo, None);
                 }
                 Err(error) => {
-                    self.hub.put_unheard(convos[at..].iter().copied());
-                    return Err(error);
+                    self.hub.put_unheard([convo]);
+                    done = Err(error);
                 }
             }
         }
-        Ok(())
+        done
     }
 
     /// Asks the store whether somebody is in a conversation.
@@ -118,8 +135,8 @@ impl Repairer {
             let outcome = Outcome::Appended { entry, shared: None };
             self.hub.deliver([Committed { outcome: &outcome, origin: None, shows_read: true }]);
         }
-        if let Some(since) = shared_since {
-            self.hub.lacks_news(convo, since);
+        if shared_since.is_some() {
+            self.hub.lacks_news(convo, shared_since);
         }
         Ok(())
     }

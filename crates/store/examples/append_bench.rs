@@ -41,7 +41,7 @@ async fn main() {
         rusqlite::version(),
         opened.elapsed(),
     );
-    let mut load = Load::new(&settings, store.horizon().await.unwrap().get());
+    let mut load = Load::new(&settings, store.horizon().await.unwrap().of_part(0).get());
     load.create_conversations(&store).await;
     load.fill(&store, settings.stored).await;
 

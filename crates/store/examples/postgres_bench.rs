@@ -29,8 +29,8 @@ use std::time::{Duration, Instant};
 use tertulia_domain::log::{Intent, Outcome};
 use tertulia_protocol::entry::{ConversationType, HistoryPolicy};
 use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Timestamp, UserId};
+use tertulia_store::Store;
 use tertulia_store::postgres::{Postgres, PostgresOptions};
-use tertulia_store::{Store, lane_of};
 
 #[tokio::main]
 async fn main() {
@@ -43,7 +43,7 @@ async fn main() {
     }
     println!("{settings:?}");
     // Another run's conversations are not this one's.
-    let run = nodes[0].horizon().await.unwrap().get();
+    let run = nodes[0].horizon().await.unwrap().of_part(0).get();
     let convos: Vec<ConvoId> =
         (0..settings.conversations).map(|number| ConvoId::from_bytes(id(run, number, 0))).collect();
     for part in convos.chunks(100) {
@@ -60,7 +60,8 @@ async fn main() {
     for caller in 0..settings.callers {
         let node = Arc::clone(&nodes[caller % nodes.len()]);
         let lane = caller / nodes.len() % settings.lanes;
-        let of_lane: Vec<_> = convos.iter().copied().filter(|&convo| lane_of(convo, lanes) == lane).collect();
+        let of_lane: Vec<_> =
+            convos.iter().copied().filter(|&convo| nodes[0].lane_of(convo) == lane).collect();
         let (batch, members) = (settings.batch, settings.members);
         callers.spawn(async move {
             let (mut chance, mut numbers) = (caller as u64 + 1, HashMap::<ConvoId, u64>::new());

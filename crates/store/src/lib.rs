@@ -14,10 +14,12 @@ mod positions;
 pub mod postgres;
 mod queue;
 mod remembered;
+mod sharded;
 #[cfg(any(test, feature = "testsuite"))]
 pub mod testsuite;
 
 pub use accounts::Accounts;
 pub use port::{
-    Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError, Touched, lane_of,
+    Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError, Touched,
 };
+pub use sharded::Sharded;

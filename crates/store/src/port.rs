@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Outcome};
+use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Outcome, Position};
 use tertulia_protocol::rest::{Conversation, Member, MessageReceipt};
 use tertulia_protocol::{ConvoId, Entry, Seq, Timestamp, UserId};
 
@@ -32,30 +32,40 @@ pub trait Store: Send + Sync + 'static {
     /// `Duplicate`, everything else as `Unchanged` or anew.
     async fn append(&self, intents: Vec<Intent>, now: Timestamp) -> Result<Batch, StoreError>;
 
-    /// How many appends the store takes beside each other, each of conversations of its own: [`lane_of`] says
-    /// which lane a conversation belongs to.
+    /// How many appends the store takes beside each other, each of conversations of its own.
     fn lanes(&self) -> NonZeroUsize;
+
+    /// The lane of a conversation: the same on every node and at any time.
+    fn lane_of(&self, convo: ConvoId) -> usize {
+        lane_of(convo, self.lanes())
+    }
+
+    /// The part of the store in which a conversation is: all of a [lane](Self::lane_of) are in one. Its commits are
+    /// numbered by that part alone.
+    fn part_of(&self, _: ConvoId) -> usize {
+        0
+    }
 
     /// Whether nobody else appends, and commits are numbered in the order in which their calls return: then who
     /// has handed over all up to a commit knows that nothing below it will come.
     fn is_sole_writer(&self) -> bool;
 
-    /// Everything below this commit number is durable and visible to reads, and no commit below it will come.
+    /// Everything below this position is durable and visible to reads, and no commit below it will come.
     ///
     /// It may lie below commits that were told already, for a while: late, never wrong.
-    async fn horizon(&self) -> Result<Commit, StoreError>;
+    async fn horizon(&self) -> Result<Position, StoreError>;
 
-    /// A commit number as a position that clients hold; opaque, short, safe in a URL.
-    fn position(&self, commit: Commit) -> String;
+    /// A position as clients hold it; opaque, short, safe in a URL.
+    fn position(&self, position: Position) -> String;
 
-    /// The commit number of a position that this store gave out.
+    /// A position that this store gave out.
     ///
     /// `None` for what is no position, or one of another data folder, or one from beyond what this store
     /// remembers (it was restored from a backup since).
     ///
     /// # Errors
     /// Another node may have given it out, and what is stored cannot be asked at present.
-    async fn parse_position(&self, position: &str) -> Result<Option<Commit>, StoreError>;
+    async fn parse_position(&self, position: &str) -> Result<Option<Position>, StoreError>;
 
     /// A stretch of a conversation as `user` may see it, ascending; `None` if he is not in it.
     async fn history(
@@ -103,19 +113,19 @@ pub trait Store: Send + Sync + 'static {
     /// The heads of all conversations that `user` is in, in no order.
     async fn heads(&self, user: UserId) -> Result<Vec<Head>, StoreError>;
 
-    /// What changed for `user` in commits from `since` on, a conversation each, ordered by id; with `only`, in that one.
+    /// What changed for `user` in commits that are not below `since`, a conversation each, ordered by id; with `only`, in that one.
     ///
     /// The cost grows with the number of his conversations and with what changed, not with history.
     async fn changes(
         &self,
         user: UserId,
-        since: Commit,
+        since: Position,
         only: Option<ConvoId>,
     ) -> Result<Vec<Change>, StoreError>;
 
     /// What changed for `user` since then, as [`changes`](Store::changes) tells it, and from the same moment the entries
     /// themselves where few were missed: `entries_max` in all at most, of a conversation all or none.
-    async fn missed(&self, user: UserId, since: Commit, entries_max: usize) -> Result<Missed, StoreError>;
+    async fn missed(&self, user: UserId, since: Position, entries_max: usize) -> Result<Missed, StoreError>;
 
     /// Those of `others` who share a conversation with `user`; he himself always does.
     async fn sharing(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError>;
@@ -128,19 +138,19 @@ pub trait Store: Send + Sync + 'static {
         only: Option<ConvoId>,
     ) -> Result<Vec<(ConvoId, Seq)>, StoreError>;
 
-    /// Above the number of every commit that was told before this call; of one that is told later it may lie above, too.
-    async fn ceiling(&self) -> Result<Commit, StoreError>;
+    /// Above every commit that was told before this call; of one that is told later it may lie above, too.
+    async fn ceiling(&self) -> Result<Position, StoreError>;
 
-    /// What came with commits from `since` on, ascending, `limit` rows of it at most: for those who follow the logs.
-    /// Whoever has taken a row has taken everything up to its commit.
+    /// What came with commits that are not below `since`, in each part ascending, `limit` rows of it at most, and fewer only
+    /// if there are no more: for those who follow the logs. Whoever has taken a row has [passed](Position::pass) its commit.
     ///
     /// It tells late (what is told is below the [`horizon`](Self::horizon)), and may tell of entries that came before
     /// `since`, never of none that came after. `None`: what came since then is not all known any more; the
     /// [`logs`](Self::logs) have it.
-    async fn journal(&self, since: Commit, limit: usize) -> Result<Option<Vec<JournalRow>>, StoreError>;
+    async fn journal(&self, since: Position, limit: usize) -> Result<Option<Vec<JournalRow>>, StoreError>;
 
-    /// All who follow have passed what came before a commit: it may be forgotten, now or later.
-    async fn forget_journal(&self, before: Commit) -> Result<(), StoreError>;
+    /// All who follow have passed what is below a position: it may be forgotten, now or later.
+    async fn forget_journal(&self, before: Position) -> Result<(), StoreError>;
 
     /// This lane's appends have been told to the other nodes, all that were committed up to `commit`.
     ///
@@ -148,9 +158,9 @@ pub trait Store: Send + Sync + 'static {
     fn published(&self, lane: usize, commit: Commit);
 
     /// Everything below it is durable and visible, and has been told to the other nodes by whoever appended it.
-    async fn barrier_horizon(&self) -> Result<Commit, StoreError>;
+    async fn barrier_horizon(&self) -> Result<Position, StoreError>;
 
-    /// What was committed longer than that ago and not told to the other nodes, ascending, `limit` at most: who appended
+    /// What was committed longer than that ago and not told to the other nodes, in each part ascending, `limit` at most: who appended
     /// it has died, or does not know that it is stored. Whoever finds it tells it, and says so with
     /// [`take_over`](Self::take_over).
     async fn unpublished(&self, longer_than: Duration, limit: usize) -> Result<Vec<Leftover>, StoreError>;
@@ -171,14 +181,14 @@ pub trait Store: Send + Sync + 'static {
 /// What an `append` gave.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The number of this commit, the newest if there were several; `None` if nothing was changed.
+    /// The number of this commit, of several the newest in one of the parts; `None` if nothing was changed.
     pub commit: Option<Commit>,
     /// One for each intent, in their order.
     pub outcomes: Vec<Outcome>,
 }
 
-/// The lane of a conversation, of so many: the same on every node and at any time.
-pub fn lane_of(convo: ConvoId, lanes: NonZeroUsize) -> usize {
+/// The lane of a conversation, of so many.
+pub(crate) fn lane_of(convo: ConvoId, lanes: NonZeroUsize) -> usize {
     // The end of an id is random, and of a direct conversation a hash.
     let [.., a, b, c, d] = *convo.as_bytes();
     u32::from_be_bytes([a, b, c, d]) as usize % lanes

@@ -45,9 +45,11 @@ pub(crate) struct ServeArgs {
     data: Option<PathBuf>,
 
     /// Where conversations and accounts are kept: in the data folder, or in the PostgreSQL database
-    /// postgres://USER:PASSWORD@HOST:PORT/NAME [default: the data folder]
-    #[arg(long, env = "TERTULIA_STORE", value_name = "URL", hide_env_values = true, value_parser = store_at)]
-    store: Option<StoreAt>,
+    /// postgres://USER:PASSWORD@HOST:PORT/NAME. Given several times, conversations are spread over these servers, and
+    /// accounts are on the one that was the first when the data was made; in the environment by spaces
+    /// [default: the data folder]
+    #[arg(long, env = "TERTULIA_STORE", value_name = "URL", hide_env_values = true)]
+    store: Vec<String>,
 
     /// How nodes with one store tell each other what was sent: redis://HOST:PORT or redis://USER:PASSWORD@HOST:PORT, several hosts of a
     /// Redis Cluster by commas [default: there is one node]
@@ -135,11 +137,12 @@ struct File {
     capacity: Option<u32>,
 }
 
-/// `store = "postgres://…"`, or how the data folder is kept, for those who know why.
+/// `store = "postgres://…"`, `store = ["postgres://…", "postgres://…"]`, or how the data folder is kept, for those who know why.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum StoreSection {
     Url(String),
+    Urls(Vec<String>),
     Folder(FolderSection),
 }
 
@@ -156,12 +159,16 @@ impl Default for StoreSection {
     }
 }
 
-fn store_at(url: &str) -> Result<StoreAt, String> {
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        Ok(StoreAt::Postgres(url.to_owned()))
-    } else {
-        Err("a store is postgres://USER:PASSWORD@HOST:PORT/NAME; leave it out for the data folder".to_owned())
-    }
+/// One address or several; in each text there may be several, too. (Commas separate hosts of one address.)
+fn store_at(texts: &[String]) -> anyhow::Result<StoreAt> {
+    let mut urls: Vec<String> =
+        texts.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
+    anyhow::ensure!(
+        !urls.is_empty()
+            && urls.iter().all(|url| url.starts_with("postgres://") || url.starts_with("postgresql://")),
+        "a store is postgres://USER:PASSWORD@HOST:PORT/NAME; leave it out for the data folder"
+    );
+    Ok(if urls.len() == 1 { StoreAt::Postgres(urls.remove(0)) } else { StoreAt::PostgresServers(urls) })
 }
 
 fn is_redis(url: &str) -> bool {
@@ -308,7 +315,8 @@ fn merge(args: &ServeArgs) -> anyhow::Result<Config> {
         config.drain = Duration::from_secs(seconds);
     }
     match file.store {
-        StoreSection::Url(url) => config.store = store_at(&url).map_err(anyhow::Error::msg)?,
+        StoreSection::Url(url) => config.store = store_at(&[url]).context("store")?,
+        StoreSection::Urls(urls) => config.store = store_at(&urls).context("store")?,
         StoreSection::Folder(FolderSection { journal_segment_bytes: None }) => {}
         StoreSection::Folder(FolderSection { journal_segment_bytes: Some(bytes) }) => {
             anyhow::ensure!(
@@ -320,8 +328,8 @@ fn merge(args: &ServeArgs) -> anyhow::Result<Config> {
             config.journal_segment_bytes = Some(bytes);
         }
     }
-    if let Some(store) = &args.store {
-        config.store = store.clone();
+    if !args.store.is_empty() {
+        config.store = store_at(&args.store).context("--store")?;
     }
     if let Some(url) = file.live {
         config.live = live_at(&url).map_err(anyhow::Error::msg)?;
@@ -425,6 +433,21 @@ mod tests {
         for wrong in ["", "chat1.example.org", "https://", "https://a b", "ftp://host", "http://host?x"] {
             assert!(public_url(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_store_is_one_server_or_several() {
+        let at = |texts: &[&str]| store_at(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        let (one, other) = ("postgres://a,b:5433/x", "postgresql://c/x");
+        assert_eq!(at(&[one]).unwrap(), StoreAt::Postgres(one.to_owned()));
+        let both = StoreAt::PostgresServers(vec![one.to_owned(), other.to_owned()]);
+        assert_eq!(at(&[one, other]).unwrap(), both);
+        assert_eq!(at(&[&format!(" {one}\n{other}")]).unwrap(), both);
+        for wrong in [&[""][..], &[], &[one, "redis://c"], &["postgres"]] {
+            assert!(at(wrong).is_err(), "{wrong:?}");
+        }
+        let file: File = toml::from_str(&format!("store = ['{one}', '{other}']")).unwrap();
+        assert!(matches!(file.store, StoreSection::Urls(urls) if urls.len() == 2));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! everything that decides is in here, under the locks.
 
 use std::collections::HashSet;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -18,7 +19,7 @@ use super::frames::{self, ReceiptFrames};
 use super::receipts::Ahead;
 use super::routes::Routes;
 use super::{Connection, Hub, MISSED_KEPT, MISSED_MAX, count};
-use crate::log::{Change, Commit, HistorySlice, Missed, Receipt};
+use crate::log::{Change, Commit, HistorySlice, Missed, Position, Receipt};
 
 /// What a lagging reader needs next from the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum Step {
     /// All that he missed while he was away; give it to [`Hub::finish_resume`].
     Missed {
         /// In commits from here on.
-        since: Commit,
+        since: Position,
     },
     /// What changed in a conversation besides entries; give it to [`Hub::give_news`].
     News {
@@ -99,7 +100,7 @@ impl Hub {
                     lagging.next = if joined { next } else { lagging.next.min(next) };
                     lagging.whole |= joined;
                     if lacks_news {
-                        lagging.lack_news(since);
+                        lagging.lack_news(self.position_in(&since, convo));
                     }
                 }
             }
@@ -144,14 +145,21 @@ impl Hub {
         let delivered = self.position();
         lag.convos.retain(|convo, lagging| {
             // What is missing here still comes: to those who have it, too.
-            let is_met = lagging.ahead.is_some_and(|commit| commit < delivered) && !routes.has_hole(*convo);
+            let is_met =
+                lagging.ahead.is_some_and(|commit| delivered.has(commit)) && !routes.has_hole(*convo);
             if is_met {
                 routes.passed(*convo, lagging.next);
             }
             !is_met
         });
-        let next = lag.convos.iter_mut().find(|(_, lagging)| lagging.ahead.is_none() && !lagging.is_barred());
-        let Some((convo, lagging)) = next else {
+        let reads = |lagging: &Lagging| lagging.ahead.is_none() && !lagging.is_barred();
+        let mut behind = lag.convos.range((lag.put_off.map_or(Unbounded, Excluded), Unbounded));
+        let next = behind.find(|(_, lagging)| reads(lagging));
+        let next = next.or_else(|| lag.convos.iter().find(|(_, lagging)| reads(lagging)));
+        let next = next.map(|(convo, _)| *convo);
+        let Some((convo, lagging)) =
+            next.and_then(|convo| lag.convos.get_mut(&convo).map(|lagging| (convo, lagging)))
+        else {
             if lag.convos.is_empty() {
                 state.end_lag_if_over();
             } else {
@@ -159,7 +167,6 @@ impl Hub {
             }
             return None;
         };
-        let convo = *convo;
         if lagging.whole || lagging.news.is_some() {
             return Some(Step::News { convo, since: lagging.news, whole: lagging.whole });
         }
@@ -171,6 +178,16 @@ impl Hub {
             push(&mut state, &frames::gap(convo, from, to));
         }
         Some(Step::Page { convo, after })
+    }
+
+    /// What a step asked for cannot be read now: it is asked for again after what is lacking in other conversations.
+    pub fn put_off(&self, connection: &Connection, step: Step) {
+        if let Some(lag) = &mut connection.state().lag {
+            lag.put_off = match step {
+                Step::Missed { .. } => None,
+                Step::News { convo, .. } | Step::Page { convo, .. } => Some(convo),
+            };
+        }
     }
 
     /// Wakes the tasks of all who lag.
@@ -260,8 +277,8 @@ impl Hub {
             return;
         }
         // Where nothing was missed, all there is was committed before the reader began.
-        let read_to = lagging.read_to.unwrap_or(safe.previous());
-        if read_to < self.position() {
+        let read_to = lagging.read_to.unwrap_or_else(|| self.position_in(safe, convo).previous());
+        if self.position().has(read_to) {
             routes.passed(convo, lagging.next);
         }
         match routes.convo(convo) {
@@ -275,9 +292,9 @@ impl Hub {
     }
 
     /// Puts entries that were read into the outbox. The last of all that was missed tells how far the reader now is.
-    fn give_entries(&self, state: &mut State, safe: Commit, given: &[&Arc<Entry>]) {
+    fn give_entries(&self, state: &mut State, safe: Position, given: &[&Arc<Entry>]) {
         state.end_lag_if_over();
-        let position = if state.lag.is_none() { self.position().max(safe) } else { Commit::default() };
+        let position = if state.lag.is_none() { self.position().or(&safe) } else { Position::default() };
         let last = given.len().saturating_sub(1);
         for (at, entry) in given.iter().enumerate() {
             let is_end = at == last && state.lag.is_none();

@@ -10,7 +10,7 @@ use tertulia_protocol::{ConvoId, DeviceId, Seq, Timestamp, UserId};
 use tertulia_websocket::Frame;
 
 use super::outbox::{Encoded, Outbox};
-use crate::log::Commit;
+use crate::log::{Commit, Position};
 
 /// What an outbox holds at most. A reader who is slower than that lags.
 #[derive(Debug, Clone, Copy)]
@@ -101,10 +101,18 @@ pub(super) enum EphemeralKey {
 #[derive(Debug)]
 pub(super) struct Lag {
     /// Everything below it has been handed over in every conversation.
-    pub(super) safe: Commit,
+    pub(super) safe: Position,
     /// It is not yet known which conversations changed while the reader was away: until then nothing is live.
     pub(super) resuming: bool,
     pub(super) convos: BTreeMap<ConvoId, Lagging>,
+    /// What could not be read when it was tried last: the others come first.
+    pub(super) put_off: Option<ConvoId>,
+}
+
+impl Lag {
+    pub(super) const fn from(safe: Position, resuming: bool) -> Self {
+        Self { safe, resuming, convos: BTreeMap::new(), put_off: None }
+    }
 }
 
 /// How far a reader is in a conversation where it lags.

@@ -15,7 +15,7 @@ use super::frames::{self, EntryFrames, ReceiptFrames};
 use super::holes::Early;
 use super::routes::Routes;
 use super::{CHATTER_MEMBERS_MAX, Connection, Hub, Mode, count};
-use crate::log::{Commit, Outcome, Receipt, Refusal};
+use crate::log::{Outcome, Position, Receipt, Refusal};
 
 /// One outcome of a committed batch, and what is needed to tell it.
 pub struct Committed<'a> {
@@ -46,16 +46,16 @@ impl Hub {
     ///
     /// Returns whether something waits behind a hole: then [`overdue`](Hub::overdue) is to be asked soon.
     pub fn deliver<'a>(&self, batch: impl IntoIterator<Item = Committed<'a>>) -> bool {
-        let commit = self.position();
-        let position = self.position_text(commit);
-        let mut delivery = Delivery::new(self, commit, &position);
+        let reached = self.position();
+        let position = self.position_text(reached);
+        let mut delivery = Delivery::new(self, reached, &position);
         for committed in batch {
             delivery.one(&committed);
         }
         let has_holes = delivery.wake();
         if self.settings.others_append {
             // What was missing may have come.
-            self.come(Commit::default());
+            self.come(Position::default());
         }
         has_holes
     }
@@ -64,7 +64,7 @@ impl Hub {
 pub(super) struct Delivery<'h> {
     hub: &'h Hub,
     /// The position of the hub: no commit of the batch lies below it.
-    commit: Commit,
+    reached: Position,
     position: &'h str,
     wakers: Vec<Waker>,
     /// Those of the entry in hand; their memory is used for one entry after the other.
@@ -74,8 +74,8 @@ pub(super) struct Delivery<'h> {
 }
 
 impl<'h> Delivery<'h> {
-    pub(super) fn new(hub: &'h Hub, commit: Commit, position: &'h str) -> Self {
-        Self { hub, commit, position, wakers: Vec::new(), frames: EntryFrames::default(), has_holes: false }
+    pub(super) fn new(hub: &'h Hub, reached: Position, position: &'h str) -> Self {
+        Self { hub, reached, position, wakers: Vec::new(), frames: EntryFrames::default(), has_holes: false }
     }
 
     /// Wakes all at the end: each connection then writes all of the batch at once. Says whether something waits behind
@@ -240,7 +240,7 @@ impl<'h> Delivery<'h> {
         let frame = self.frames.get(entry, position);
         if !state.has_room(&self.hub.settings.outbox, frame.len()) {
             count(&self.hub.stats.lagged, 1);
-            state.lag_at(self.commit, entry.convo_id, entry.seq);
+            state.lag_at(self.reached, entry.convo_id, entry.seq);
             self.wakers.extend(state.wake_to_catch_up());
             return false;
         }
@@ -274,7 +274,7 @@ impl<'h> Delivery<'h> {
                     self.wakers.extend(state.hint());
                     continue;
                 }
-                let lagging = state.lag_at(self.commit, entry.convo_id, entry.seq);
+                let lagging = state.lag_at(self.reached, entry.convo_id, entry.seq);
                 lagging.whole = true;
                 (lagging.parting, lagging.barred) = (false, false);
                 // He starts anew: what he lacked of an earlier membership is not his any more.
@@ -301,7 +301,7 @@ impl<'h> Delivery<'h> {
                     self.wakers.extend(state.hint());
                 } else {
                     let next = if is_member { next } else { entry.seq };
-                    state.lag_at(self.commit, entry.convo_id, next).barred = true;
+                    state.lag_at(self.reached, entry.convo_id, next).barred = true;
                 }
             }
             routes.doubts.insert((*user, entry.convo_id));
@@ -404,18 +404,16 @@ impl<'h> Delivery<'h> {
             self.wakers.extend(state.push(frame));
             return;
         }
-        let commit = self.commit;
-        state.lag_at(commit, convo, next).lack_news(commit);
+        let since = self.hub.position_in(&self.reached, convo);
+        state.lag_at(self.reached, convo, next).lack_news(since);
         self.wakers.extend(state.wake_to_catch_up());
     }
 }
 
 impl State {
-    /// The reader lags in `convo` from `next` on, if he does not already; `commit` is the position of the hub.
-    pub(super) fn lag_at(&mut self, commit: Commit, convo: ConvoId, next: Seq) -> &mut Lagging {
-        let lag = self.lag.get_or_insert_with(|| {
-            Box::new(Lag { safe: commit, resuming: false, convos: std::collections::BTreeMap::new() })
-        });
+    /// The reader lags in `convo` from `next` on, if he does not already; `reached` is the position of the hub.
+    pub(super) fn lag_at(&mut self, reached: Position, convo: ConvoId, next: Seq) -> &mut Lagging {
+        let lag = self.lag.get_or_insert_with(|| Box::new(Lag::from(reached, false)));
         lag.convos.entry(convo).or_insert_with(|| Lagging::from(next))
     }
 

@@ -13,10 +13,13 @@ use tertulia_protocol::{ConvoId, Entry, Seq, UserId};
 
 use super::routes::Routes;
 use super::{Connection, Hub, Mode, count, frames};
-use crate::log::Commit;
+use crate::log::{Commit, Position};
 
 /// How many entries of a conversation wait behind a hole; what comes beyond them is read from the store later.
 const EARLY_MAX: usize = 256;
+
+/// Among more holes than this nobody looks in which part of the store they are.
+const LOOKED_AT_MAX: usize = 64;
 
 /// What lies beyond a hole.
 #[derive(Default)]
@@ -94,14 +97,18 @@ impl Routes {
 
 impl Hub {
     /// Where others append: what came early has not been handed to anybody. (Whoever is in doubt lags.)
-    pub(super) fn come(&self, horizon: Commit) {
+    pub(super) fn come(&self, horizon: Position) {
         let mut routes = self.routes();
-        routes.come = routes.come.max(horizon);
-        if !routes.holes.is_empty() {
+        routes.come = routes.come.or(&horizon);
+        if routes.holes.len() > LOOKED_AT_MAX {
             return;
         }
-        let before = self.position.fetch_max(routes.come.get(), Ordering::AcqRel);
-        let has_moved = routes.come.get() > before;
+        // What is missing in one part of the store holds up that part alone.
+        let mut come = routes.come;
+        for convo in routes.holes.keys().filter_map(|slot| routes.convos.get(*slot as usize)) {
+            come.set(Commit::default().in_part((self.settings.part_of)(convo.id)));
+        }
+        let has_moved = self.move_to(&come);
         drop(routes);
         if has_moved && self.is_awaited.swap(false, Ordering::AcqRel) {
             self.wake_lagging();
@@ -169,11 +176,12 @@ impl Hub {
         }
     }
 
-    /// Says that watermarks or settings of a conversation changed in commits from `since` on, and were not told here:
-    /// its readers read them.
-    pub fn lacks_news(&self, convo: ConvoId, since: Commit) {
+    /// Says that watermarks or settings of a conversation changed in commits from `since` on (`None`: from the
+    /// [`position`](Hub::position) on), and were not told here: its readers read them.
+    pub fn lacks_news(&self, convo: ConvoId, since: Option<Commit>) {
         let position = self.position();
-        let since = since.min(position);
+        let here = self.position_in(&position, convo);
+        let since = since.map_or(here, |since| since.min(here));
         let routes = self.routes();
         let Some(convo) = routes.convo(convo) else { return };
         let mut wakers = Vec::new();

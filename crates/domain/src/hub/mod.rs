@@ -41,7 +41,7 @@ pub use presence::{Departed, Sighting, Status};
 
 use tertulia_protocol::{ConvoId, UserId};
 
-use crate::log::Commit;
+use crate::log::{Commit, PARTS_MAX, Position};
 
 /// The most entries of a conversation that a reader may miss before the older ones become a `gap`.
 pub const MISSED_MAX: u64 = 1_000;
@@ -53,8 +53,10 @@ pub const CHATTER_MEMBERS_MAX: u64 = crate::conversation::RECEIPTS_MEMBERS_MAX a
 
 /// What the hub needs to know of its node.
 pub struct Settings {
-    /// Writes a commit number as a position; the store's.
-    pub position: Box<dyn Fn(Commit) -> String + Send + Sync>,
+    /// Writes a position for clients; the store's.
+    pub position: Box<dyn Fn(Position) -> String + Send + Sync>,
+    /// In which part of the store a conversation is.
+    pub part_of: Box<dyn Fn(ConvoId) -> usize + Send + Sync>,
     /// How long a connection counts as present after its last sign of life.
     pub presence_ttl: Duration,
     /// How often a silent connection is pinged; one that stays silent for two of them is closed.
@@ -70,8 +72,8 @@ pub struct Settings {
 pub struct Hub {
     settings: Settings,
     routes: Mutex<routes::Routes>,
-    /// Everything below it has been put into the outboxes of live readers.
-    position: AtomicU64,
+    /// Everything below it has been put into the outboxes of live readers. Each part moves by itself.
+    position: [AtomicU64; PARTS_MAX],
     /// Whether a lagging reader waits for the position to move.
     is_awaited: AtomicBool,
     /// Who began or ended typing, for the other nodes.
@@ -115,16 +117,18 @@ pub struct Present {
 
 impl Hub {
     /// A hub that has delivered everything below `start`.
-    pub fn new(settings: Settings, start: Commit) -> Self {
-        Self {
+    pub fn new(settings: Settings, start: Position) -> Self {
+        let hub = Self {
             settings,
             routes: Mutex::default(),
-            position: AtomicU64::new(start.get()),
+            position: Default::default(),
             is_awaited: AtomicBool::new(false),
             typing: Mutex::default(),
             sightings: Mutex::default(),
             stats: Stats::default(),
-        }
+        };
+        hub.move_to(&start);
+        hub
     }
 
     /// What was done so far.
@@ -133,18 +137,27 @@ impl Hub {
     }
 
     /// Everything below it has been handed to the live readers of this node.
-    pub fn position(&self) -> Commit {
-        Commit::new(self.position.load(Ordering::Acquire))
+    pub fn position(&self) -> Position {
+        Position::new(std::array::from_fn(|part| self.position[part].load(Ordering::Acquire)))
+    }
+
+    /// Returns whether it was behind.
+    fn move_to(&self, position: &Position) -> bool {
+        let mut has_moved = false;
+        for (own, number) in self.position.iter().zip(position.numbers()).filter(|(_, number)| *number > 0) {
+            has_moved |= own.fetch_max(number, Ordering::AcqRel) < number;
+        }
+        has_moved
     }
 
     /// Says that everything below `horizon` has come here: nothing committed is on its way.
     ///
-    /// It is the position as soon as nothing is missing any more.
-    pub fn caught_up(&self, horizon: Commit) {
+    /// It is the position, in each part of the store, as soon as nothing is missing there any more.
+    pub fn caught_up(&self, horizon: Position) {
         if self.settings.others_append {
             self.come(horizon);
         } else {
-            self.position.fetch_max(horizon.get(), Ordering::AcqRel);
+            self.move_to(&horizon);
         }
     }
 
@@ -159,8 +172,13 @@ impl Hub {
         connection.state().is_congested(&self.settings.outbox)
     }
 
-    fn position_text(&self, commit: Commit) -> String {
-        (self.settings.position)(commit)
+    fn position_text(&self, position: Position) -> String {
+        (self.settings.position)(position)
+    }
+
+    /// The position in the part of the store in which a conversation is.
+    fn position_in(&self, position: &Position, convo: ConvoId) -> Commit {
+        position.of_part((self.settings.part_of)(convo))
     }
 
     fn routes(&self) -> MutexGuard<'_, routes::Routes> {

@@ -13,7 +13,7 @@ use super::holes::Beyond;
 use super::presence::Departed;
 use super::receipts::Told;
 use super::{Close, Connection, Hub, Present};
-use crate::log::{Commit, Head};
+use crate::log::{Head, Position};
 
 /// Conversations and users refer to each other by slots of four bytes: an idle user in 50 conversations costs
 /// 400 bytes here.
@@ -36,7 +36,7 @@ pub(super) struct Routes {
     /// Of whom nobody knows here whether he is in a conversation.
     pub(super) doubts: BTreeSet<(UserId, ConvoId)>,
     /// Everything below it has come here, if it is not missing.
-    pub(super) come: Commit,
+    pub(super) come: Position,
     /// Conversations that came here with an entry, whose later ones nobody has asked for yet.
     pub(super) unheard: Vec<ConvoId>,
 }
@@ -232,11 +232,11 @@ impl Hub {
         mode: Mode,
         (user, device): (UserId, DeviceId),
         privacy: Privacy,
-        since: Commit,
+        since: Position,
         now: Timestamp,
     ) -> (Arc<Connection>, bool) {
         let connection = Arc::new(Connection::new(mode, user, device, now));
-        connection.state().lag = Some(Box::new(Lag { safe: since, resuming: true, convos: BTreeMap::new() }));
+        connection.state().lag = Some(Box::new(Lag::from(since, true)));
         let mut routes = self.routes();
         let node = routes.ensure_user(user, privacy);
         node.privacy = privacy;

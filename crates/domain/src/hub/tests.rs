@@ -13,12 +13,16 @@ use super::{
     Committed, Connection, Hole, Hub, Limits, MISSED_KEPT, MISSED_MAX, Mode, Origin, Settings, Sighting,
     Status, Step,
 };
-use crate::log::{Change, Commit, Head, HistorySlice, Missed, Outcome, Receipt};
+use crate::log::{Change, Commit, Head, HistorySlice, Missed, Outcome, Position, Receipt};
 
 const ANA: UserId = UserId::from_bytes([1; 16]);
 const BO: UserId = UserId::from_bytes([2; 16]);
 const CY: UserId = UserId::from_bytes([4; 16]);
 const CONVO: ConvoId = ConvoId::from_bytes([3; 16]);
+
+const fn at(number: u64) -> Position {
+    Position::before(Commit::new(number))
+}
 
 struct World {
     hub: Hub,
@@ -38,17 +42,14 @@ impl World {
 
     fn with(limits: Limits, others_append: bool) -> Self {
         let settings = Settings {
-            position: Box::new(|commit| commit.get().to_string()),
+            position: Box::new(|position| position.of_part(0).get().to_string()),
+            part_of: Box::new(|_| 0),
             presence_ttl: Duration::from_secs(60),
             heartbeat: Duration::from_secs(25),
             outbox: limits,
             others_append,
         };
-        Self {
-            hub: Hub::new(settings, Commit::new(1)),
-            log: Vec::new(),
-            now: Timestamp::from_millis(1_000_000),
-        }
+        Self { hub: Hub::new(settings, at(1)), log: Vec::new(), now: Timestamp::from_millis(1_000_000) }
     }
 
     /// A live connection.
@@ -107,12 +108,12 @@ impl World {
         let origin =
             origin.map(|connection| Origin { connection, convo: CONVO, client_seq: Some(ClientSeq::new(7)) });
         self.hand_over(commit, Committed { outcome: &outcome, origin, shows_read: true });
-        self.hub.caught_up(commit.next());
+        self.hub.caught_up(Position::before(commit.next()));
     }
 
     /// All before it was handed over.
     fn hand_over(&self, commit: Commit, committed: Committed<'_>) {
-        self.hub.caught_up(commit);
+        self.hub.caught_up(Position::before(commit));
         self.hub.deliver([committed]);
     }
 
@@ -134,7 +135,7 @@ impl World {
     /// Bo resumes; the hub knows of him in the conversation up to the end of the log.
     fn begin_resume(&self, since: u64) -> Arc<Connection> {
         let who = (BO, DeviceId::from_bytes([9; 16]));
-        let since = Commit::new(since);
+        let since = at(since);
         let (connection, _) = self.hub.register(Mode::Socket, who, Privacy::default(), since, self.now);
         let last_seq = Seq::new(self.log.len() as u64);
         self.hub.attach(BO, &[Head { convo: CONVO, last_seq, member_count: 2 }]);
@@ -326,7 +327,7 @@ fn while_a_reader_lags_its_position_stands_still() {
     world.send("b", None);
     world.send("c", None);
     assert_eq!(world.hub.position_of(&slow), "2", "everything below commit 2 is in the outbox");
-    assert_eq!(world.hub.position(), Commit::new(4));
+    assert_eq!(world.hub.position(), at(4));
 }
 
 #[test]
@@ -342,7 +343,7 @@ fn what_comes_too_early_waits_for_what_is_before_it() {
         (vec!["1 late @2".to_owned()], vec!["1 late @2".to_owned(), "2 early @2".to_owned()])
     );
     assert_eq!((world.hub.overdue(), bo.is_lagging()), (Vec::new(), false));
-    assert_eq!(world.hub.position(), Commit::new(3), "nothing is missing any more");
+    assert_eq!(world.hub.position(), at(3), "nothing is missing any more");
 }
 
 #[test]
@@ -421,20 +422,20 @@ fn who_has_read_ahead_takes_nothing_from_others_when_news_come_in_between() {
     world.send("a", None);
     let late = world.text("b");
     assert_eq!(got(&bo).len(), 1);
-    world.hub.lacks_news(CONVO, Commit::new(1));
+    world.hub.lacks_news(CONVO, Some(Commit::new(1)));
     for page in [vec![world.log[1].clone()], Vec::new()] {
         assert!(matches!(world.hub.next_step(&bo), Some(Step::News { .. })));
         world.hub.give_news(&bo, CONVO, None, None, &HashSet::new());
         assert!(matches!(world.hub.next_step(&bo), Some(Step::Page { .. })));
         if !page.is_empty() {
-            world.hub.lacks_news(CONVO, Commit::new(1));
+            world.hub.lacks_news(CONVO, Some(Commit::new(1)));
         }
         world.hub.give_page(&bo, CONVO, &HistorySlice { entries: page, has_more: false });
     }
     assert_eq!((world.hub.next_step(&bo), got(&bo)), (None, vec!["2 b".to_owned()]));
     let cy = world.connect(CY);
     world.deliver(&late);
-    world.hub.caught_up(Commit::new(3));
+    world.hub.caught_up(at(3));
     assert_eq!((got(&cy), got(&bo)), (vec!["2 b @2".to_owned()], Vec::new()));
     world.send("c", None);
     assert_eq!((got(&cy), got(&bo)), (vec!["3 c @3".to_owned()], vec!["3 c @3".to_owned()]));
@@ -446,9 +447,9 @@ fn who_has_read_what_is_missing_here_gets_it_once() {
     let mut world = World::of_many();
     let bo = world.connect(BO);
     let lost: Vec<_> = (0..3).map(|_| world.text("x")).collect();
-    world.hub.caught_up(Commit::new(9));
+    world.hub.caught_up(at(9));
     world.hub.has_come_to(CONVO, Seq::new(3));
-    world.hub.lacks_news(CONVO, Commit::new(1));
+    world.hub.lacks_news(CONVO, Some(Commit::new(1)));
     world.catch_up_with_news(&bo);
     assert_eq!((got(&bo).len(), world.hub.next_step(&bo)), (3, None));
     for entry in &lost {
@@ -463,7 +464,7 @@ fn news_that_were_not_told_here_are_read_by_the_readers() {
     let bo = world.connect(BO);
     world.send("a", None);
     assert_eq!(got(&bo), ["1 a @1"]);
-    world.hub.lacks_news(CONVO, Commit::new(1));
+    world.hub.lacks_news(CONVO, Some(Commit::new(1)));
     let news = Step::News { convo: CONVO, since: Some(Commit::new(1)), whole: false };
     assert_eq!(world.hub.next_step(&bo), Some(news));
 }
@@ -491,7 +492,7 @@ fn a_watermark_that_comes_behind_a_higher_one_is_told_to_nobody() {
 fn a_watermark_that_somebody_has_read_is_told_to_all_and_none_below_it_to_anybody() {
     let mut world = World::of_many();
     let (bo, cy) = (world.connect(BO), world.connect(CY));
-    world.hub.lacks_news(CONVO, Commit::new(1));
+    world.hub.lacks_news(CONVO, Some(Commit::new(1)));
     let change = Change::In {
         convo: CONVO,
         joined: false,
@@ -533,7 +534,7 @@ fn who_missed_more_than_a_thousand_gets_the_newest_and_a_gap() {
     let mut world = World::new(Limits { frames: 4_096, ..Limits::default() });
     let (connection, _) = {
         let who = (BO, DeviceId::from_bytes([9; 16]));
-        world.hub.register(Mode::Socket, who, Privacy::default(), Commit::new(1), world.now)
+        world.hub.register(Mode::Socket, who, Privacy::default(), at(1), world.now)
     };
     world.hub.attach(BO, &[Head { convo: CONVO, last_seq: Seq::default(), member_count: 2 }]);
     let missed = MISSED_MAX + 1;
@@ -558,8 +559,7 @@ fn missed_all(world: &World) -> Missed {
 
 fn returning(world: &World) -> Arc<Connection> {
     let who = (BO, DeviceId::from_bytes([9; 16]));
-    let (connection, _) =
-        world.hub.register(Mode::Socket, who, Privacy::default(), Commit::new(1), world.now);
+    let (connection, _) = world.hub.register(Mode::Socket, who, Privacy::default(), at(1), world.now);
     world.hub.attach(BO, &[Head { convo: CONVO, last_seq: Seq::default(), member_count: 2 }]);
     connection
 }
@@ -568,7 +568,7 @@ fn returning(world: &World) -> Arc<Connection> {
 fn what_was_missed_and_came_along_is_given_at_once_and_the_last_says_how_far() {
     let mut world = World::new(Limits::default());
     let bo = returning(&world);
-    assert_eq!(world.hub.next_step(&bo), Some(Step::Missed { since: Commit::new(1) }));
+    assert_eq!(world.hub.next_step(&bo), Some(Step::Missed { since: at(1) }));
     world.send("a", None);
     world.send("b", None);
     assert!(got(&bo).is_empty(), "nothing is live before it is known what was missed");
@@ -788,4 +788,30 @@ fn an_idle_connection_is_small() {
     assert!(bytes <= 224, "{bytes}: what is seldom needed can be boxed");
     let routes = (size_of::<super::routes::User>(), size_of::<super::routes::Convo>());
     assert!(routes <= (128, 56), "{routes:?}: a user who is here, and a conversation");
+}
+
+#[test]
+fn what_cannot_be_read_now_comes_after_what_is_lacking_elsewhere() {
+    let world = World::of_many();
+    let convos = [3, 5, 7].map(|number| ConvoId::from_bytes([number; 16]));
+    let who = (BO, DeviceId::from_bytes([9; 16]));
+    let (bo, _) = world.hub.register(Mode::Socket, who, Privacy::default(), at(1), world.now);
+    let (first, last_seq) = (Seq::new(5), Seq::new(9));
+    world.hub.attach(BO, &convos.map(|convo| Head { convo, last_seq, member_count: 2 }));
+    let change = |convo| Change::In {
+        convo,
+        joined: false,
+        first_missed: Some(first),
+        last_seq,
+        shared: None,
+        own: None,
+        receipts: Vec::new(),
+    };
+    let missed = Missed { changes: convos.map(change).into(), pages: Vec::new() };
+    world.hub.finish_resume(&bo, missed, &HashSet::new());
+    for convo in convos.into_iter().chain(convos) {
+        let step = world.hub.next_step(&bo).unwrap();
+        assert_eq!(step, Step::Page { convo, after: first.previous() });
+        world.hub.put_off(&bo, step);
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use tertulia_domain::log::Commit;
 use tertulia_fabric::live::{Ear, Heard};
 
 use super::letters::{AccountLetter, Letter};
@@ -28,11 +27,13 @@ pub(super) async fn hear(outgoing: &Outgoing, parts: &Parts, accounts: &Accounts
                 }
             }
             // A barrier that was asked for before the link broke is never heard.
-            Heard::Barrier(horizon) if link.is_whole() => {
-                link.hears();
-                hub.caught_up(Commit::new(horizon));
+            Heard::Barrier(token) => {
+                let horizon = parts.barriers.heard(token);
+                if let Some(horizon) = horizon.filter(|_| link.is_whole()) {
+                    link.hears();
+                    hub.caught_up(horizon);
+                }
             }
-            Heard::Barrier(_) => {}
             Heard::Broken => {
                 tracing::warn!(
                     "the link to the other nodes is broken; what they append is read from the log later"

@@ -164,7 +164,7 @@ pub fn read(hub: &Hub, letter: Letter) -> bool {
         Letter::Account(_) | Letter::Seen { .. } => return false,
         Letter::Hint { convo, last, since } => {
             hub.has_come_to(convo, last);
-            hub.lacks_news(convo, Commit::new(since));
+            hub.lacks_news(convo, Some(Commit::new(since)));
             return true;
         }
     };

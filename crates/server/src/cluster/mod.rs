@@ -8,6 +8,7 @@
 //!   └─ published: the store knows that it was told      barrier: nothing below it is on its way ── the hub's position
 //! ```
 
+mod barriers;
 mod incoming;
 mod join;
 pub mod letters;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::barriers::Barriers;
 pub use self::join::join;
 use self::members::{Members, Node};
 pub use self::outgoing::Outgoing;
@@ -78,6 +80,7 @@ struct Parts {
     presences: Presences,
     random: Random,
     link: Link,
+    barriers: Barriers,
 }
 
 /// Whether what the others tell comes here.
@@ -144,6 +147,7 @@ impl Cluster {
             presences: presences.clone(),
             random: random.clone(),
             link: Link::default(),
+            barriers: Barriers::default(),
         };
         Self {
             outgoing: Arc::new(Outgoing::new(nodes.id(), store.lanes())),

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tertulia_domain::log::{Commit, Outcome};
+use tertulia_domain::log::{Commit, Outcome, Position};
 use tertulia_fabric::NodeId;
 use tertulia_fabric::live::Topic;
 use tokio::sync::Notify;
@@ -148,9 +148,9 @@ impl Outgoing {
     }
 
     /// Everything below `horizon` was told to the others, by whomever.
-    pub(super) fn told_below(&self, horizon: Commit) {
+    pub(super) fn told_below(&self, horizon: &Position) {
         for lane in &mut self.lock().lanes {
-            lane.untold = lane.untold.filter(|commit| *commit >= horizon);
+            lane.untold = lane.untold.filter(|commit| !horizon.has(*commit));
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tertulia_domain::hub::{Connection, Typing};
-use tertulia_domain::log::Commit;
+use tertulia_domain::log::{Commit, Position};
 use tertulia_fabric::live::Topic;
 use tertulia_protocol::{ConvoId, EntryKind, Seq, UserId};
 use tertulia_store::{Logged, StoreError, Touched};
@@ -68,19 +68,19 @@ impl<'a> Pace<'a> {
 /// taken before, it has come here.
 pub(super) async fn barrier(outgoing: &Outgoing, parts: &Parts) {
     let mut pace = Pace::new(parts, BARRIER_EVERY);
-    let (mut asked, mut asked_at) = (Commit::default(), Instant::now());
+    let (mut asked, mut asked_at) = (Position::default(), Instant::now());
     loop {
         let horizon = parts.store.barrier_horizon().await;
-        if let Ok(horizon) = horizon {
+        if let Ok(horizon) = &horizon {
             outgoing.told_below(horizon);
-            let is_due = horizon > asked || asked_at.elapsed() >= BARRIER_AT_LEAST;
+            let is_due = !asked.covers(horizon) || asked_at.elapsed() >= BARRIER_AT_LEAST;
             if parts.link.is_whole() && is_due {
-                (asked, asked_at) = (horizon.max(asked), Instant::now());
-                parts.live.barrier(asked.get());
+                (asked, asked_at) = (asked.or(horizon), Instant::now());
+                parts.live.barrier(parts.barriers.ask(asked));
             }
             if !parts.link.is_whole() {
                 // What is asked for while it is broken is never heard.
-                asked = Commit::default();
+                asked = Position::default();
             }
         }
         pace.wait(&horizon, "find out how far the nodes have told each other").await;
@@ -184,7 +184,7 @@ pub(super) async fn make_good(parts: &Parts, accounts: &AccountsService) {
 /// Everything that was committed before the link stood again, and told by whoever appended it.
 async fn read_what_was_missed(parts: &Parts) -> Result<(), StoreError> {
     let Parts { store, hub, .. } = parts;
-    let ceiling = store.ceiling().await?;
+    let mut ceiling = store.ceiling().await;
     let mut since = hub.position();
     loop {
         let horizon = store.horizon().await?;
@@ -194,7 +194,7 @@ async fn read_what_was_missed(parts: &Parts) -> Result<(), StoreError> {
         };
         let is_last = rows.len() < PAGE;
         for row in rows {
-            since = row.commit.next();
+            since.pass(row.commit);
             let quiet = row.quiet.into_iter().map(|convo| Touched {
                 convo,
                 first: Seq::new(1),
@@ -207,8 +207,12 @@ async fn read_what_was_missed(parts: &Parts) -> Result<(), StoreError> {
             }
         }
         // Nothing that was committed before has a number from here on.
-        if is_last && horizon >= ceiling {
+        if is_last && ceiling.as_ref().is_ok_and(|ceiling| horizon.covers(ceiling)) {
             return Ok(());
+        }
+        if ceiling.is_err() {
+            // A part of the store is away; what was missed in the others is told meanwhile.
+            ceiling = store.ceiling().await;
         }
         if is_last {
             tokio::time::sleep(parts.random.jitter(BARRIER_EVERY)).await;

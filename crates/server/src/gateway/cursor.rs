@@ -3,14 +3,14 @@
 //! `POSITION`, or while a long list is given in pieces `POSITION~POSITION~CONVERSATION~SEQ`. What a position is the
 //! store knows.
 
-use tertulia_domain::log::Commit;
+use tertulia_domain::log::Position;
 use tertulia_protocol::{ConvoId, Seq};
 
 /// How far a long-poll is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor {
     /// Everything below it has been given.
-    pub(crate) since: Commit,
+    pub(crate) since: Position,
     /// In the middle of a list: what was committed from here on belongs to the next one.
     pub(crate) until: Option<Part>,
 }
@@ -18,7 +18,7 @@ pub(crate) struct Cursor {
 /// A list of events that is given in pieces, ordered by conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
-    pub(crate) until: Commit,
+    pub(crate) until: Position,
     pub(crate) convo: ConvoId,
     /// The next entry of it to give; 0: nothing of it has been given.
     pub(crate) next: Seq,
@@ -31,7 +31,7 @@ impl Cursor {
     }
 
     /// Reads a cursor; `position` reads the positions in it.
-    pub(crate) fn parse(text: &str, position: impl Fn(&str) -> Option<Commit>) -> Option<Self> {
+    pub(crate) fn parse(text: &str, position: impl Fn(&str) -> Option<Position>) -> Option<Self> {
         let mut fields = text.split('~');
         let since = position(fields.next()?)?;
         let until = match (fields.next(), fields.next(), fields.next()) {
@@ -47,7 +47,7 @@ impl Cursor {
     }
 
     /// Writes it; `position` writes the positions in it.
-    pub(crate) fn write(self, position: impl Fn(Commit) -> String) -> String {
+    pub(crate) fn write(self, position: impl Fn(Position) -> String) -> String {
         let since = position(self.since);
         match self.until {
             None => since,
@@ -58,18 +58,24 @@ impl Cursor {
 
 #[cfg(test)]
 mod tests {
+    use tertulia_domain::log::Commit;
+
     use super::*;
 
+    const fn at(number: u64) -> Position {
+        Position::before(Commit::new(number))
+    }
+
     fn parse(text: &str) -> Option<Cursor> {
-        Cursor::parse(text, |text| text.parse().ok().map(Commit::new))
+        Cursor::parse(text, |text| text.parse().ok().map(at))
     }
 
     #[test]
     fn a_cursor_is_read_as_it_was_written() {
-        let part = Part { until: Commit::new(9), convo: ConvoId::from_bytes([7; 16]), next: Seq::new(3) };
+        let part = Part { until: at(9), convo: ConvoId::from_bytes([7; 16]), next: Seq::new(3) };
         for until in [None, Some(part), Some(Part { next: Seq::default(), ..part })] {
-            let cursor = Cursor { since: Commit::new(5), until };
-            assert_eq!(parse(&cursor.write(|commit| commit.get().to_string())), Some(cursor));
+            let cursor = Cursor { since: at(5), until };
+            assert_eq!(parse(&cursor.write(|position| position.of_part(0).get().to_string())), Some(cursor));
         }
     }
 

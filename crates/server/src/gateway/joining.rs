@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use tertulia_domain::hub::{Connection, Mode, Step};
-use tertulia_domain::log::{Change, Commit, Head, Missed};
+use tertulia_domain::log::{Change, Head, Missed, Position};
 use tertulia_fabric::live::Topic;
 use tertulia_protocol::{ConvoId, UserId};
 use tertulia_store::{Slice, StoreError};
@@ -39,7 +39,7 @@ pub async fn register(
     app: &App,
     mode: Mode,
     identity: Identity,
-    since: Commit,
+    since: Position,
 ) -> Result<Arc<Connection>, ApiError> {
     let privacy = app.accounts.privacy(identity.user).await?;
     let who = (identity.user, identity.device);
@@ -84,7 +84,7 @@ pub async fn catch_up_step(app: &App, connection: &Arc<Connection>, step: Step) 
         Step::Missed { since } => {
             // Nothing was committed meanwhile: nothing to read. Where others append, more may be committed than the
             // horizon tells.
-            let missed = if app.store.is_sole_writer() && app.store.horizon().await? <= since {
+            let missed = if app.store.is_sole_writer() && since.covers(&app.store.horizon().await?) {
                 Missed::default()
             } else {
                 app.store.missed(connection.user, since, PAGE).await?
@@ -105,6 +105,7 @@ pub async fn catch_up_step(app: &App, connection: &Arc<Connection>, step: Step) 
             };
             let change = match since {
                 Some(since) => {
+                    let since = Position::before(since);
                     app.store.changes(connection.user, since, Some(convo)).await?.into_iter().next()
                 }
                 None => None,

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use tertulia_domain::hub::{Connection, MISSED_KEPT, MISSED_MAX, Mode, Taken};
-use tertulia_domain::log::{Change, Commit, Missed};
+use tertulia_domain::log::{Change, Missed, Position};
 use tertulia_protocol::event::{CloseReason, ConversationNews, ServerEvent};
 use tertulia_protocol::rest::EventsPage;
 use tertulia_protocol::{Code, ConvoId, Seq, UserId};
@@ -41,7 +41,7 @@ pub struct EventsQuery {
 
 /// The cursor in the words of this store.
 fn write(app: &App, cursor: Cursor) -> String {
-    cursor.write(|commit| app.store.position(commit))
+    cursor.write(|position| app.store.position(position))
 }
 
 /// The events since `cursor`, or, if there are none, the first that come within `wait` seconds.
@@ -61,8 +61,8 @@ pub async fn events(
     for position in Cursor::positions(&text) {
         known.push((position, app.store.parse_position(position).await?));
     }
-    let commit = |position: &str| known.iter().find(|(text, _)| *text == position)?.1;
-    let cursor = Cursor::parse(&text, commit).ok_or_else(|| {
+    let position = |position: &str| known.iter().find(|(text, _)| *text == position)?.1;
+    let cursor = Cursor::parse(&text, position).ok_or_else(|| {
         let detail = "this cursor is not known here; begin without one, and read the inbox anew";
         ApiError::new(Code::Invalid, detail)
     })?;
@@ -157,8 +157,11 @@ async fn read(app: &App, user: UserId, cursor: Cursor) -> Result<EventsPage, Api
         None => app.store.horizon().await?,
     };
     let mut gathering = Gathering { events: Vec::new(), entries: 0, bytes: 0 };
-    let changes =
-        if until > cursor.since { app.store.changes(user, cursor.since, None).await? } else { Vec::new() };
+    let changes = if cursor.since.covers(&until) {
+        Vec::new()
+    } else {
+        app.store.changes(user, cursor.since, None).await?
+    };
     let shows_read = crate::messages::shows_read(app, user).await?;
     for change in changes {
         let Change::In { convo, joined, first_missed, last_seq, shared, own, receipts } = change else {
@@ -203,7 +206,7 @@ async fn read(app: &App, user: UserId, cursor: Cursor) -> Result<EventsPage, Api
                 break;
             };
             let more = slice.has_more;
-            let within = slice.entries.into_iter().take_while(|(_, commit)| *commit < until);
+            let within = slice.entries.into_iter().take_while(|(_, commit)| until.has(*commit));
             let before = next;
             for (entry, _) in within {
                 next = entry.seq.next();
@@ -225,7 +228,7 @@ async fn last_before(
     user: UserId,
     convo: ConvoId,
     (first, last): (Seq, Seq),
-    until: Commit,
+    until: Position,
 ) -> Result<Seq, ApiError> {
     // All up to `low` were, all from `high` on were not; mostly the last one was, too.
     let (mut low, mut high) = (first.previous(), last.next());
@@ -236,7 +239,7 @@ async fn last_before(
         let Some((_, commit)) = slice.and_then(|slice| slice.entries.into_iter().next()) else {
             return Ok(low);
         };
-        if commit < until {
+        if until.has(commit) {
             low = probe;
         } else {
             high = probe;

@@ -321,6 +321,7 @@ impl Ready {
 
     async fn catch_up(&mut self, step: Box<Step>) {
         if let Err(error) = joining::catch_up_step(&self.app, &self.connection, *step).await {
+            self.app.hub.put_off(&self.connection, *step);
             tracing::warn!(detail = error.detail(), "a reader could not catch up; trying again");
             self.retry = Some(Box::pin(tokio::time::sleep(self.app.random.jitter(RETRY_MIN))));
         }

@@ -8,17 +8,16 @@
 
 mod queue;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tertulia_domain::hub::{Committed, Connection, Hub, Origin, encode};
-use tertulia_domain::log::{Intent, Outcome};
+use tertulia_domain::log::{Intent, Outcome, Position};
 use tertulia_protocol::event::ServerEvent;
 use tertulia_protocol::{ClientSeq, Code, ConvoId};
-use tertulia_store::{Batch, Store, StoreError, lane_of};
+use tertulia_store::{Batch, Store, StoreError};
 use tokio::sync::{Notify, oneshot};
 
 use self::queue::{Gathered, Queue};
@@ -37,6 +36,7 @@ enum Reply {
 #[derive(Clone)]
 pub struct Lanes {
     door: Arc<Door>,
+    store: Arc<dyn Store>,
     clock: Clock,
 }
 
@@ -86,7 +86,7 @@ pub fn lanes(
         clock: clock.clone(),
     });
     let ends = ends.collect();
-    (Lanes { door: Arc::new(Door(queues)), clock: clock.clone() }, ends)
+    (Lanes { door: Arc::new(Door(queues)), store: Arc::clone(store), clock: clock.clone() }, ends)
 }
 
 impl Lanes {
@@ -115,9 +115,8 @@ impl Lanes {
 
     async fn enqueue(&self, intent: Intent, reply: Reply, shows_read: bool) {
         let at = self.clock.monotonic();
-        let queues = &self.door.0;
-        let lane = NonZeroUsize::new(queues.len()).map_or(0, |lanes| lane_of(intent.convo(), lanes));
-        queues[lane].push(intent, Waiting { reply, shows_read, at }).await;
+        let lane = self.store.lane_of(intent.convo());
+        self.door.0[lane].push(intent, Waiting { reply, shows_read, at }).await;
     }
 
     /// How many intents wait.
@@ -174,7 +173,7 @@ impl LaneEnd {
         if self.store.is_sole_writer()
             && let Some(commit) = batch.commit
         {
-            self.hub.caught_up(commit);
+            self.hub.caught_up(Position::before(commit));
         }
         let pairs = batch.outcomes.iter().zip(&waiting);
         if self.hub.deliver(pairs.map(|(outcome, waiting)| waiting.committed(outcome))) {

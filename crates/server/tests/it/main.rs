@@ -40,4 +40,5 @@ mod socket_receipts;
 mod socket_resume;
 mod socket_typing;
 mod storm;
+mod two_stores;
 mod wire;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tertulia_domain::hub::{Connection, Hub, Mode, Step};
-use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Missed};
+use tertulia_domain::log::{Change, Head, HistorySlice, Missed, Position};
 use tertulia_protocol::event::{ConversationNews, ServerEvent};
 use tertulia_protocol::rest::Privacy;
 use tertulia_protocol::{ConvoId, DeviceId, Seq, Timestamp, UserId};
@@ -23,7 +23,7 @@ pub struct Client {
     /// What it has, over all its connections.
     pub known: BTreeMap<ConvoId, BTreeSet<Seq>>,
     /// Everything from here on must reach it.
-    pub from: Option<Commit>,
+    pub from: Option<Position>,
     pub position: Option<String>,
     pub line: Option<Line>,
 }
@@ -31,7 +31,7 @@ pub struct Client {
 /// One connection of a client, and what is under way for it.
 pub struct Line {
     pub connection: Arc<Connection>,
-    pub since: Commit,
+    pub since: Position,
     pub stage: Stage,
     /// A read whose answer has not been given yet.
     pub under_way: Option<Answer>,
@@ -180,11 +180,11 @@ impl Client {
         for (convo, log) in &truth.log {
             let Some(visible_from) = visible_from(log, self.user) else { continue };
             for (seq, (_, commit)) in log.range(visible_from..) {
-                if *commit >= line.since {
+                if !line.since.has(*commit) {
                     let covered = line.covered.get(convo).is_some_and(|covered| covered.contains(seq));
                     assert!(covered, "guarantee 4: {} lacks {convo} {seq} on this connection", self.user);
                 }
-                if self.from.is_some_and(|from| *commit >= from) {
+                if self.from.is_some_and(|from| !from.has(*commit)) {
                     let known = self.known.get(convo).is_some_and(|known| known.contains(seq));
                     assert!(known, "guarantee 5: {} lacks {convo} {seq} over its resumes", self.user);
                 }
@@ -202,7 +202,12 @@ async fn read_step(store: &dyn Store, user: UserId, step: Step) -> Answer {
                 return Answer::Out(convo);
             }
             let change = match since {
-                Some(since) => store.changes(user, since, Some(convo)).await.unwrap().into_iter().next(),
+                Some(since) => store
+                    .changes(user, Position::before(since), Some(convo))
+                    .await
+                    .unwrap()
+                    .into_iter()
+                    .next(),
                 None => None,
             };
             Answer::News(convo, conversation.map(Box::new), change)

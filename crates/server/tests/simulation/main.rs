@@ -44,6 +44,11 @@ fn guarantees_1_to_6_hold_on_several_nodes_that_lose_their_links_and_their_lives
     run_seeds(&[20, 52, 79], 27, several_nodes::run);
 }
 
+#[test]
+fn guarantees_1_to_6_hold_on_several_nodes_whose_store_has_two_parts() {
+    run_seeds(&[], 20, several_nodes::run_on_two_parts);
+}
+
 fn run_seeds(found: &[u64], runs: u64, run: impl AsyncFn(u64)) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds: Vec<u64> = match number("TERTULIA_SIM_SEED") {
@@ -67,6 +72,7 @@ fn run_seeds(found: &[u64], runs: u64, run: impl AsyncFn(u64)) {
 fn settings() -> Settings {
     Settings {
         position: Box::new(|_| String::new()),
+        part_of: Box::new(|_| 0),
         presence_ttl: Duration::from_secs(60),
         heartbeat: Duration::from_secs(25),
         outbox: Limits { frames: 4, bytes: 64 * 1_024, ephemeral: 4 },

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tertulia_domain::hub::{Committed, Hole, Hub, Origin, Settings};
-use tertulia_domain::log::{Commit, Intent, Outcome};
+use tertulia_domain::log::{Intent, Outcome, Position};
 use tertulia_protocol::Timestamp;
 use tertulia_store::embedded::{Embedded, OpenOptions};
 use tertulia_store::{Batch, Store};
@@ -97,7 +97,8 @@ fn open(dir: &Path) -> Arc<Embedded> {
 
 async fn hub(store: &Arc<Embedded>) -> Hub {
     let positions = Arc::clone(store);
-    let settings = Settings { position: Box::new(move |commit| positions.position(commit)), ..settings() };
+    let settings =
+        Settings { position: Box::new(move |position| positions.position(position)), ..settings() };
     Hub::new(settings, store.horizon().await.unwrap())
 }
 
@@ -154,7 +155,7 @@ impl World {
     async fn deliver(&mut self) {
         let Some(undelivered) = self.undelivered.pop_front() else { return };
         if let Some(commit) = undelivered.batch.commit {
-            self.hub.caught_up(commit);
+            self.hub.caught_up(Position::before(commit));
         }
         self.hub.deliver(undelivered.committed());
         if self.now % 2 == 0 {
@@ -183,7 +184,7 @@ impl World {
         }
         self.undelivered.clear();
         // The hub and every line hold the store by its positions.
-        self.hub = Hub::new(settings(), Commit::default());
+        self.hub = Hub::new(settings(), Position::default());
         self.store = None;
         let store = open(self.dir.path());
         self.hub = hub(&store).await;

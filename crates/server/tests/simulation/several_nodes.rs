@@ -5,12 +5,12 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use tertulia_domain::hub::{Hub, Settings};
-use tertulia_domain::log::{Commit, Intent};
+use tertulia_domain::log::{Commit, Intent, Position};
 use tertulia_fabric::live::Topic;
 use tertulia_protocol::{ConvoId, EntryKind, Seq, Timestamp, UserId};
 use tertulia_server::cluster::letters::{self, Letter};
-use tertulia_store::Store;
 use tertulia_store::embedded::{Embedded, OpenOptions};
+use tertulia_store::{Sharded, Store};
 
 use crate::chance::Chance;
 use crate::client::Stage;
@@ -26,8 +26,8 @@ const ROUNDS_MAX: usize = 20_000;
 /// What is on its way to a node.
 enum Mail {
     Letter(Letter),
-    /// The node's own, when everything below this commit had been sent.
-    Barrier(Commit),
+    /// The node's own, when everything below this position had been sent.
+    Barrier(Position),
 }
 
 struct Node {
@@ -45,7 +45,7 @@ struct Node {
 
 struct World {
     chance: Chance,
-    store: Arc<Embedded>,
+    store: Arc<dyn Store>,
     nodes: Vec<Node>,
     /// Of each client the node that it is connected to.
     homes: Vec<usize>,
@@ -61,11 +61,23 @@ struct World {
 /// Runs a seed.
 pub async fn run(seed: u64) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Embedded::open(dir.path(), OpenOptions::default()).unwrap();
-    let crowd = Crowd::new();
+    run_on(seed, Embedded::open(dir.path(), OpenOptions::default()).unwrap()).await;
+}
+
+/// Runs a seed on a store of two parts, one of which may be behind the other.
+pub async fn run_on_two_parts(seed: u64) {
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let open = |dir: &tempfile::TempDir| -> Arc<dyn Store> {
+        Embedded::open(dir.path(), OpenOptions::default()).unwrap()
+    };
+    run_on(seed, Sharded::over(dirs.iter().map(open).collect()).await.unwrap()).await;
+}
+
+async fn run_on(seed: u64, store: Arc<dyn Store>) {
+    let (crowd, start) = (Crowd::new(), store.horizon().await.unwrap());
     let mut world = World {
         chance: Chance(seed),
-        nodes: (0..NODES).map(|_| Node::start(&store, Commit::new(1))).collect(),
+        nodes: (0..NODES).map(|_| Node::start(&store, start)).collect(),
         homes: vec![0; crowd.clients.len()],
         left_over: Vec::new(),
         store,
@@ -85,10 +97,11 @@ pub async fn run(seed: u64) {
 }
 
 impl Node {
-    fn start(store: &Arc<Embedded>, position: Commit) -> Self {
-        let positions = Arc::clone(store);
-        let position_text = Box::new(move |commit| positions.position(commit));
-        let hub = Hub::new(Settings { position: position_text, others_append: true, ..settings() }, position);
+    fn start(store: &Arc<dyn Store>, start: Position) -> Self {
+        let (positions, parts) = (Arc::clone(store), Arc::clone(store));
+        let position = Box::new(move |position| positions.position(position));
+        let part_of = Box::new(move |convo| parts.part_of(convo));
+        let hub = Hub::new(Settings { position, part_of, others_append: true, ..settings() }, start);
         Self {
             hub,
             undelivered: VecDeque::new(),
@@ -112,7 +125,13 @@ impl World {
             22..36 => self.deliver(node),
             36..48 => self.send(node),
             48..62 => self.receive(node),
-            62..66 => self.ask_barrier(node).await,
+            62..66 => {
+                let parts = self.store.lanes().get();
+                // A part that does not answer now tells nothing new.
+                let away = parts > 1 && self.chance.one_in(3);
+                let away = away.then(|| self.chance.below(parts));
+                self.ask_barrier(node, away).await;
+            }
             66..69 => self.hear(node).await,
             69..72 => repair(&self.nodes[node].hub, self.store.as_ref()).await,
             72..92 => {
@@ -147,13 +166,21 @@ impl World {
     }
 
     async fn append(&mut self, node: usize, intents: Vec<(Intent, Sender)>) {
-        let (intents, senders): (Vec<_>, _) = intents.into_iter().unzip();
-        let batch = self.store.append(intents.clone(), Timestamp::from_millis(self.now)).await.unwrap();
-        if let Some(commit) = batch.commit {
-            self.journal.push((commit, intents.iter().map(Intent::convo).collect()));
+        // Each lane by itself.
+        let mut lanes = vec![(Vec::new(), Vec::new()); self.store.lanes().get()];
+        for (intent, sender) in intents {
+            let (intents, senders) = &mut lanes[self.store.lane_of(intent.convo())];
+            intents.push(intent);
+            senders.push(sender);
         }
-        self.truth.note(intents, &batch);
-        self.nodes[node].undelivered.push_back(Undelivered { batch, senders });
+        for (intents, senders) in lanes.into_iter().filter(|(intents, _)| !intents.is_empty()) {
+            let batch = self.store.append(intents.clone(), Timestamp::from_millis(self.now)).await.unwrap();
+            if let Some(commit) = batch.commit {
+                self.journal.push((commit, intents.iter().map(Intent::convo).collect()));
+            }
+            self.truth.note(intents, &batch);
+            self.nodes[node].undelivered.push_back(Undelivered { batch, senders });
+        }
     }
 
     fn deliver(&mut self, node: usize) {
@@ -212,11 +239,17 @@ impl World {
     }
 
     /// Everything below the oldest commit that was not told has been sent to whom it concerns.
-    async fn ask_barrier(&mut self, node: usize) {
-        let horizon = self.store.horizon().await.unwrap();
+    async fn ask_barrier(&mut self, node: usize, away: Option<usize>) {
+        let mut horizon = self.store.horizon().await.unwrap();
         let nodes = self.nodes.iter().flat_map(|node| node.undelivered.iter().chain(&node.unsent));
-        let oldest = nodes.chain(&self.left_over).filter_map(|unsent| unsent.batch.commit).min();
-        let horizon = oldest.map_or(horizon, |oldest| oldest.min(horizon));
+        for commit in nodes.chain(&self.left_over).filter_map(|unsent| unsent.batch.commit) {
+            if horizon.has(commit) {
+                horizon.set(commit);
+            }
+        }
+        if let Some(away) = away {
+            horizon.set(self.nodes[node].hub.position().of_part(away));
+        }
         if self.nodes[node].is_linked {
             self.nodes[node].inbox.push_back(Mail::Barrier(horizon));
         }
@@ -250,7 +283,7 @@ impl World {
         let hub = &self.nodes[node].hub;
         let last = self.truth.log.get(&convo).and_then(|log| log.last_key_value());
         hub.has_come_to(convo, last.map_or(Seq::default(), |(seq, _)| *seq));
-        hub.lacks_news(convo, hub.position());
+        hub.lacks_news(convo, None);
     }
 
     async fn advance(&mut self, client: usize) -> bool {
@@ -298,7 +331,7 @@ impl World {
         let mut touched: Vec<ConvoId> = self
             .journal
             .iter()
-            .filter(|(commit, _)| *commit >= since)
+            .filter(|(commit, _)| !since.has(*commit))
             .flat_map(|(_, convos)| convos.iter().copied())
             .collect();
         touched.sort_unstable();
@@ -315,7 +348,7 @@ impl World {
                         | EntryKind::MemberAdded { .. }
                         | EntryKind::MemberRemoved { .. }
                 );
-                if changes_members && *commit >= since {
+                if changes_members && !since.has(*commit) {
                     letters::read(&node.hub, Letter::Entry(Arc::clone(entry), None));
                 }
             }
@@ -323,7 +356,8 @@ impl World {
         }
     }
 
-    fn compare_since(&self, node: &Node, convo: ConvoId, since: Commit) {
+    fn compare_since(&self, node: &Node, convo: ConvoId, since: Position) {
+        let since = since.of_part(self.store.part_of(convo));
         let last = self.truth.log.get(&convo).and_then(|log| log.last_key_value());
         let last = last.map_or(Seq::default(), |(seq, _)| *seq);
         letters::read(&node.hub, Letter::Hint { convo, last, since: since.get() });
@@ -352,7 +386,8 @@ impl World {
                 client.line = None;
             }
         }
-        let position = self.nodes.iter().map(|node| node.hub.position()).min().unwrap();
+        let positions = self.nodes.iter().map(|node| node.hub.position());
+        let position = positions.reduce(|all, one| all.and(&one)).unwrap();
         let dead = std::mem::replace(&mut self.nodes[node], Node::start(&self.store, position));
         self.left_over.extend(dead.undelivered.into_iter().chain(dead.unsent));
     }
@@ -379,7 +414,7 @@ impl World {
             }
             self.come_to_rest().await;
             for node in 0..NODES {
-                self.ask_barrier(node).await;
+                self.ask_barrier(node, None).await;
             }
         }
         for client in &self.crowd.clients {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
-use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed};
+use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Position};
 use tertulia_protocol::rest::{Conversation, MessageReceipt};
 use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 use tokio::sync::oneshot;
@@ -117,16 +117,16 @@ impl Store for Embedded {
         true
     }
 
-    async fn horizon(&self) -> Result<Commit, StoreError> {
-        Ok(self.tail.horizon())
+    async fn horizon(&self) -> Result<Position, StoreError> {
+        Ok(Position::before(self.tail.horizon()))
     }
 
-    fn position(&self, commit: Commit) -> String {
-        self.epochs.position(commit)
+    fn position(&self, position: Position) -> String {
+        self.epochs.position(position.of_part(0))
     }
 
-    async fn parse_position(&self, position: &str) -> Result<Option<Commit>, StoreError> {
-        Ok(self.epochs.parse(position, self.tail.horizon()))
+    async fn parse_position(&self, position: &str) -> Result<Option<Position>, StoreError> {
+        Ok(self.epochs.parse(position, self.tail.horizon()).map(Position::before))
     }
 
     async fn history(
@@ -190,18 +190,18 @@ impl Store for Embedded {
     async fn changes(
         &self,
         user: UserId,
-        since: Commit,
+        since: Position,
         only: Option<ConvoId>,
     ) -> Result<Vec<Change>, StoreError> {
         self.tail.all_settled().await?;
         let newest = Arc::clone(&self.newest);
-        self.readers.read(move |db| changes::read(db, &newest, user, since, only)).await
+        self.readers.read(move |db| changes::read(db, &newest, user, since.of_part(0), only)).await
     }
 
-    async fn missed(&self, user: UserId, since: Commit, entries_max: usize) -> Result<Missed, StoreError> {
+    async fn missed(&self, user: UserId, since: Position, entries_max: usize) -> Result<Missed, StoreError> {
         self.tail.all_settled().await?;
         let newest = Arc::clone(&self.newest);
-        self.readers.read(move |db| changes::missed(db, &newest, user, since, entries_max)).await
+        self.readers.read(move |db| changes::missed(db, &newest, user, since.of_part(0), entries_max)).await
     }
 
     async fn sharing(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError> {
@@ -219,13 +219,13 @@ impl Store for Embedded {
         self.readers.read(move |db| feed::visible_from(db, user, only)).await
     }
 
-    async fn journal(&self, since: Commit, limit: usize) -> Result<Option<Vec<JournalRow>>, StoreError> {
-        self.readers.read(move |db| feed::journal(db, since, limit)).await
+    async fn journal(&self, since: Position, limit: usize) -> Result<Option<Vec<JournalRow>>, StoreError> {
+        self.readers.read(move |db| feed::journal(db, since.of_part(0), limit)).await
     }
 
-    async fn forget_journal(&self, before: Commit) -> Result<(), StoreError> {
+    async fn forget_journal(&self, before: Position) -> Result<(), StoreError> {
         // The settler does it with its next bite: it alone writes the file.
-        self.progress.set_passed(before);
+        self.progress.set_passed(before.of_part(0));
         Ok(())
     }
 
@@ -234,13 +234,13 @@ impl Store for Embedded {
         self.readers.read(move |db| feed::logs(db, after, limit)).await
     }
 
-    async fn ceiling(&self) -> Result<Commit, StoreError> {
+    async fn ceiling(&self) -> Result<Position, StoreError> {
         self.horizon().await
     }
 
     fn published(&self, _: usize, _: Commit) {}
 
-    async fn barrier_horizon(&self) -> Result<Commit, StoreError> {
+    async fn barrier_horizon(&self) -> Result<Position, StoreError> {
         self.horizon().await
     }
 

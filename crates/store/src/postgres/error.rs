@@ -53,12 +53,30 @@ pub enum OpenError {
         /// What is the matter.
         reason: String,
     },
+    /// Several servers that are not one store.
+    #[error("these are not the PostgreSQL servers of one store: {0}")]
+    NotOneStore(#[from] super::servers::NotOneStore),
+    /// One of several servers cannot be used.
+    #[error("store {number}: {error}")]
+    OfServer {
+        /// Which, as they were named, from 1.
+        number: usize,
+        /// Why.
+        error: Box<Self>,
+    },
     /// TLS cannot be set up.
     #[error("no TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// The system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(#[from] getrandom::Error),
+}
+
+impl OpenError {
+    /// Says which of several servers it is about.
+    pub(super) fn of_server(self, number: usize, servers: usize) -> Self {
+        if servers == 1 { self } else { Self::OfServer { number, error: Box::new(self) } }
+    }
 }
 
 impl From<Failure> for OpenError {

@@ -19,7 +19,7 @@
 //! - **P4** (convo, device, client_seq) is unique in the table: what memory may have forgotten, the key knows.
 //! - **P5** A batch whose answer was lost is decided again by what is stored, never by memory.
 //!
-//! Where to look: `lane` (the write), `reads` (one file a question), `epochs` (positions), `connect`, `pool` (connections),
+//! Where to look: `lane` (the write), `reads` (one file a question), `epochs` (positions), `servers` (several of them), `connect`, `pool` (connections),
 //! `migrate` and `schema` (tables and functions), `accounts`, `store` (the port).
 
 mod accounts;
@@ -34,9 +34,10 @@ mod options;
 mod pool;
 mod reads;
 mod rows;
+pub mod servers;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 mod types;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed};
+use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Position};
 use tertulia_protocol::rest::{Conversation, MessageReceipt};
 use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 use tokio::sync::oneshot;
@@ -22,7 +22,7 @@ use super::options::PostgresOptions;
 use super::pool::Pool;
 use super::reads::{changes, conversation, feed, history, leftovers, members};
 use crate::queue::{Call, Queue};
-use crate::{Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError, lane_of};
+use crate::{Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError};
 
 /// A node's way to the conversations that all nodes share: see the [module](super).
 ///
@@ -109,7 +109,7 @@ impl Drop for Postgres {
 #[async_trait]
 impl Store for Postgres {
     async fn append(&self, intents: Vec<Intent>, now: Timestamp) -> Result<Batch, StoreError> {
-        let lane = |intent: &Intent| lane_of(intent.convo(), self.lanes());
+        let lane = |intent: &Intent| self.lane_of(intent.convo());
         let Some(first) = intents.first().map(lane) else {
             return Ok(Batch { commit: None, outcomes: Vec::new() });
         };
@@ -146,16 +146,16 @@ impl Store for Postgres {
         false
     }
 
-    async fn horizon(&self) -> Result<Commit, StoreError> {
-        Ok(self.numbering.horizon(&self.pool).await?)
+    async fn horizon(&self) -> Result<Position, StoreError> {
+        Ok(Position::before(self.numbering.horizon(&self.pool).await?))
     }
 
-    fn position(&self, commit: Commit) -> String {
-        self.numbering.position(commit)
+    fn position(&self, position: Position) -> String {
+        self.numbering.position(position.of_part(0))
     }
 
-    async fn parse_position(&self, position: &str) -> Result<Option<Commit>, StoreError> {
-        Ok(self.numbering.parse(&self.pool, position).await?)
+    async fn parse_position(&self, position: &str) -> Result<Option<Position>, StoreError> {
+        Ok(self.numbering.parse(&self.pool, position).await?.map(Position::before))
     }
 
     async fn history(
@@ -206,14 +206,14 @@ impl Store for Postgres {
     async fn changes(
         &self,
         user: UserId,
-        since: Commit,
+        since: Position,
         only: Option<ConvoId>,
     ) -> Result<Vec<Change>, StoreError> {
-        Ok(changes::read(&self.pool, user, since, only, 0).await?.changes)
+        Ok(changes::read(&self.pool, user, since.of_part(0), only, 0).await?.changes)
     }
 
-    async fn missed(&self, user: UserId, since: Commit, entries_max: usize) -> Result<Missed, StoreError> {
-        Ok(changes::read(&self.pool, user, since, None, entries_max).await?)
+    async fn missed(&self, user: UserId, since: Position, entries_max: usize) -> Result<Missed, StoreError> {
+        Ok(changes::read(&self.pool, user, since.of_part(0), None, entries_max).await?)
     }
 
     async fn sharing(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError> {
@@ -228,12 +228,12 @@ impl Store for Postgres {
         Ok(feed::visible_from(&self.pool, user, only).await?)
     }
 
-    async fn journal(&self, since: Commit, limit: usize) -> Result<Option<Vec<JournalRow>>, StoreError> {
-        Ok(feed::journal(&self.pool, since, limit).await?)
+    async fn journal(&self, since: Position, limit: usize) -> Result<Option<Vec<JournalRow>>, StoreError> {
+        Ok(feed::journal(&self.pool, since.of_part(0), limit).await?)
     }
 
-    async fn forget_journal(&self, before: Commit) -> Result<(), StoreError> {
-        Ok(feed::forget_journal(&self.pool, before).await?)
+    async fn forget_journal(&self, before: Position) -> Result<(), StoreError> {
+        Ok(feed::forget_journal(&self.pool, before.of_part(0)).await?)
     }
 
     async fn logs(&self, after: Option<ConvoId>, limit: usize) -> Result<Vec<(ConvoId, Seq)>, StoreError> {
@@ -246,12 +246,12 @@ impl Store for Postgres {
         }
     }
 
-    async fn ceiling(&self) -> Result<Commit, StoreError> {
-        Ok(self.numbering.ceiling(&self.pool).await?)
+    async fn ceiling(&self) -> Result<Position, StoreError> {
+        Ok(Position::before(self.numbering.ceiling(&self.pool).await?))
     }
 
-    async fn barrier_horizon(&self) -> Result<Commit, StoreError> {
-        Ok(self.numbering.barrier(&self.pool).await?)
+    async fn barrier_horizon(&self) -> Result<Position, StoreError> {
+        Ok(Position::before(self.numbering.barrier(&self.pool).await?))
     }
 
     async fn unpublished(&self, longer_than: Duration, limit: usize) -> Result<Vec<Leftover>, StoreError> {

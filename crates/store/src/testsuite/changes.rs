@@ -1,7 +1,7 @@
 //! What changed since a commit: what a resume is made of.
 
 use tertulia_domain::conversation::RECEIPTS_MEMBERS_MAX;
-use tertulia_domain::log::{Change, Commit, Receipt};
+use tertulia_domain::log::{Change, Position, Receipt};
 use tertulia_protocol::entry::HistoryPolicy;
 use tertulia_protocol::rest::{MemberSettings, MemberSettingsPatch};
 use tertulia_protocol::{ConvoId, Seq, UserId};
@@ -22,7 +22,7 @@ struct Seen {
 }
 
 /// The one conversation that changed.
-async fn only<S: StoreUnderTest>(world: &World<S>, user: UserId, since: Commit, convo: ConvoId) -> Seen {
+async fn only<S: StoreUnderTest>(world: &World<S>, user: UserId, since: Position, convo: ConvoId) -> Seen {
     let mut changes = world.changes(user, since).await;
     assert_eq!(changes.len(), 1, "{changes:?}");
     let Change::In { convo: found, joined, first_missed, last_seq, shared, own, receipts } =
@@ -45,7 +45,6 @@ pub async fn nothing_has_changed_since_the_horizon<S: StoreUnderTest>() {
     for _ in 0..2 {
         let horizon = world.horizon().await;
         assert_eq!(world.changes(ANA, horizon).await, []);
-        assert_eq!(world.changes(ANA, horizon.next()).await, []);
         world.reopen().await;
     }
 }
@@ -53,7 +52,7 @@ pub async fn nothing_has_changed_since_the_horizon<S: StoreUnderTest>() {
 pub async fn the_first_missed_entry_is_the_first_since_then<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
     let tea = world.group(&[ANA, BO]).await;
-    let mut commits = vec![Commit::default(); 2];
+    let mut commits = Vec::new();
     for round in 0..40_usize {
         let count = 1 + round % 3;
         let intents = (0..count).map(|_| world.saying(tea, ANA, "x")).collect();
@@ -62,9 +61,10 @@ pub async fn the_first_missed_entry_is_the_first_since_then<S: StoreUnderTest>()
     }
     world.mark(tea, BO, 0, 1).await;
     let newest = commits.last().copied();
-    let sinces: Vec<_> = commits.iter().skip(2).flat_map(|&commit| [commit, commit.next()]).collect();
+    let sinces: Vec<_> = commits.iter().flat_map(|&commit| [commit, commit.next()]).collect();
     for since in sinces.into_iter().filter(|since| Some(*since) <= newest) {
-        let expected = commits.iter().skip(2).position(|&commit| commit >= since).map(|at| at as u64 + 2);
+        let expected = commits.iter().position(|&commit| commit >= since).map(|at| at as u64 + 2);
+        let since = world.before(since).await;
         assert_eq!(only(&world, BO, since, tea).await.missed, expected, "{since:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Commits, positions, restarts and crashes.
 
-use tertulia_domain::log::{Commit, Outcome};
+use tertulia_domain::log::{Outcome, Position};
 
 use super::StoreUnderTest;
 use super::world::*;
@@ -17,15 +17,15 @@ pub async fn commits_rise_and_go_on_after_a_restart<S: StoreUnderTest>() {
             world.saying(tea, ANA, "x")
         };
         let commit = world.commit(vec![intent]).await;
-        assert!(commit >= horizon, "{commit:?} lies below {horizon:?}, which was told before");
+        assert!(!horizon.has(commit), "{commit:?} lies below {horizon:?}, which was told before");
         horizon = world.horizon().await;
-        assert!(commit < horizon);
+        assert!(horizon.has(commit));
         match round {
             10 => world.reopen().await,
             20 => world.crash().await,
             _ => {}
         }
-        assert!(world.horizon().await >= horizon, "it went back from {horizon:?}");
+        assert!(world.horizon().await.covers(&horizon), "it went back from {horizon:?}");
     }
 }
 
@@ -68,7 +68,8 @@ pub async fn a_position_from_beyond_is_unknown<S: StoreUnderTest>() {
     world.group(&[ANA]).await;
     let horizon = world.horizon().await;
     // Others may be writing to what is behind the store: far beyond.
-    let beyond = world.store().position(Commit::new(horizon.get() + (1 << 40)));
+    let beyond = horizon.numbers().map(|number| number + (1 << 40));
+    let beyond = world.store().position(Position::new(beyond));
     assert_eq!(world.store().parse_position(&beyond).await.unwrap(), None);
     assert_eq!(world.store().parse_position(&world.store().position(horizon)).await.unwrap(), Some(horizon));
 }
@@ -105,7 +106,7 @@ async fn everything<S: StoreUnderTest>(world: &World<S>) -> Vec<String> {
             seen.push(world.members(user, item.id).await);
             seen.push(format!("{item:?}"));
         }
-        seen.push(format!("{:?}", world.changes(user, Commit::default()).await));
+        seen.push(format!("{:?}", world.changes(user, Position::default()).await));
     }
     seen
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tertulia_domain::conversation::Conversation;
-use tertulia_domain::log::{Change, Commit, Intent, Outcome};
+use tertulia_domain::log::{Change, Commit, Intent, Outcome, Position};
 use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
 use tertulia_protocol::rest::MemberSettingsPatch;
 use tertulia_protocol::{Code, ConvoId, Entry, EntryKind, Seq, UserId};
 
 use super::StoreUnderTest;
 use super::world::*;
-use crate::{Slice, lane_of};
+use crate::Slice;
 
 const CASES: u32 = 24;
 const USERS: [UserId; 4] = [ANA, BO, CY, DI];
@@ -117,10 +117,9 @@ async fn run<S: StoreUnderTest>(steps: Vec<Step>) {
         match step {
             Step::Append(intents) => {
                 // A lane each, so that each is one commit.
-                let lanes = world.store().lanes();
-                for lane in 0..lanes.get() {
+                for lane in 0..world.store().lanes().get() {
                     let mut intents = intents.clone();
-                    intents.retain(|intent| lane_of(intent.convo(), lanes) == lane);
+                    intents.retain(|intent| world.store().lane_of(intent.convo()) == lane);
                     append(&mut world, &mut model, intents).await;
                 }
             }
@@ -135,9 +134,13 @@ async fn run<S: StoreUnderTest>(steps: Vec<Step>) {
 async fn append<S: StoreUnderTest>(world: &mut World<S>, model: &mut Model, intents: Vec<Intent>) {
     let horizon = world.horizon().await;
     let batch = world.append(intents.clone()).await;
-    let commit = batch.commit.unwrap_or(horizon);
-    assert!(commit >= horizon, "{commit:?} lies below {horizon:?}, which was told before");
-    model.commits.push(commit);
+    let commit = batch.commit.unwrap_or_default();
+    if batch.commit.is_some() {
+        assert!(!horizon.has(commit), "{commit:?} lies below {horizon:?}, which was told before");
+        model.positions.push(world.before(commit).await);
+    } else {
+        model.positions.push(horizon);
+    }
     for (intent, outcome) in intents.iter().zip(&batch.outcomes) {
         let expected = model.append(intent, commit);
         assert_eq!(short(outcome), expected, "{intent:?}");
@@ -169,8 +172,8 @@ fn short(outcome: &Outcome) -> Short {
 
 #[derive(Default)]
 struct Model {
-    /// Of each batch the commit, or where there is none the horizon.
-    commits: Vec<Commit>,
+    /// Of each batch the position before its commit, or where there is none the horizon.
+    positions: Vec<Position>,
     convos: BTreeMap<ConvoId, ModelConvo>,
 }
 
@@ -525,11 +528,11 @@ async fn look_at<S: StoreUnderTest>(
 }
 
 async fn look_at_changes<S: StoreUnderTest>(world: &World<S>, user: UserId, model: &Model) {
-    let commits = &model.commits;
-    let newest = commits.iter().rev().take(3).copied();
+    let positions = &model.positions;
+    let newest = positions.iter().rev().take(3).copied();
     let sinces = newest
-        .chain([Commit::default(), world.horizon().await])
-        .chain(commits.get(commits.len() / 2).copied());
+        .chain([Position::default(), world.horizon().await])
+        .chain(positions.get(positions.len() / 2).copied());
     for since in sinces {
         let mut found: BTreeMap<_, _> = BTreeMap::new();
         for change in world.changes(user, since).await {
@@ -545,11 +548,11 @@ async fn look_at_changes<S: StoreUnderTest>(world: &World<S>, user: UserId, mode
         }
         for (id, convo) in &model.convos {
             let expected = match convo.member(user) {
-                None => convo.left.get(&user).filter(|&&commit| commit >= since).map(|_| None),
+                None => convo.left.get(&user).filter(|&&commit| !since.has(commit)).map(|_| None),
                 Some(member) => {
-                    let first =
-                        (member.joined.0..=convo.head()).find(|&seq| convo.log[seq as usize - 1].0 >= since);
-                    let is_since = |commit: Option<Commit>| commit.is_some_and(|commit| commit >= since);
+                    let first = (member.joined.0..=convo.head())
+                        .find(|&seq| !since.has(convo.log[seq as usize - 1].0));
+                    let is_since = |commit: Option<Commit>| commit.is_some_and(|commit| !since.has(commit));
                     let mut receipts: Vec<_> = convo
                         .members
                         .iter()
@@ -557,7 +560,7 @@ async fn look_at_changes<S: StoreUnderTest>(world: &World<S>, user: UserId, mode
                         .map(|other| (other.user, other.delivered, other.read))
                         .collect();
                     receipts.sort();
-                    let (joined, own) = (member.joined.1 >= since, is_since(member.own));
+                    let (joined, own) = (!since.has(member.joined.1), is_since(member.own));
                     let changed = joined || own || first.is_some() || !receipts.is_empty();
                     changed.then_some(Some((joined, first, own, receipts)))
                 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use tertulia_domain::log::{Change, Commit, Intent, Missed, Outcome, Refusal};
+use tertulia_domain::log::{Change, Commit, Intent, Missed, Outcome, Position, Refusal};
 use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
 use tertulia_protocol::rest::{Conversation, MemberSettingsPatch};
 use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq, Timestamp, UserId};
@@ -46,8 +46,6 @@ const HORIZON_MAX: Duration = Duration::from_secs(30);
 /// A store with a clock that goes a second a call.
 pub struct World<S> {
     under_test: Option<S>,
-    /// The newest commit that it was told.
-    newest: Commit,
     pub now: i64,
     groups: u16,
     numbers: HashMap<(ConvoId, DeviceId), u64>,
@@ -55,13 +53,7 @@ pub struct World<S> {
 
 impl<S: StoreUnderTest> World<S> {
     pub async fn new() -> Self {
-        Self {
-            under_test: Some(S::open().await),
-            newest: Commit::default(),
-            now: 1_795_563_466_000,
-            groups: 0,
-            numbers: HashMap::new(),
-        }
+        Self { under_test: Some(S::open().await), now: 1_795_563_466_000, groups: 0, numbers: HashMap::new() }
     }
 
     pub fn store(&self) -> &dyn Store {
@@ -86,9 +78,7 @@ impl<S: StoreUnderTest> World<S> {
 
     pub async fn append(&mut self, intents: Vec<Intent>) -> Batch {
         let now = self.tick();
-        let batch = self.store().append(intents, now).await.unwrap();
-        self.newest = self.newest.max(batch.commit.unwrap_or_default());
-        batch
+        self.store().append(intents, now).await.unwrap()
     }
 
     /// Appends intents that change something; gives the number of the commit.
@@ -96,12 +86,20 @@ impl<S: StoreUnderTest> World<S> {
         self.append(intents).await.commit.unwrap()
     }
 
+    /// The position before a commit, of one who has all that was told until now in the other parts.
+    pub async fn before(&self, commit: Commit) -> Position {
+        let mut position = self.store().ceiling().await.unwrap();
+        position.set(commit);
+        position
+    }
+
     /// The horizon, once all that was appended is below it: others may have to end first.
-    pub async fn horizon(&self) -> Commit {
+    pub async fn horizon(&self) -> Position {
+        let ceiling = self.store().ceiling().await.unwrap();
         let passed = async {
             loop {
                 let horizon = self.store().horizon().await.unwrap();
-                if horizon > self.newest {
+                if horizon.covers(&ceiling) {
                     return horizon;
                 }
                 tokio::task::yield_now().await;
@@ -231,7 +229,7 @@ impl<S: StoreUnderTest> World<S> {
     }
 
     /// What changed; the same, whichever way it is asked.
-    pub async fn changes(&self, user: UserId, since: Commit) -> Vec<Change> {
+    pub async fn changes(&self, user: UserId, since: Position) -> Vec<Change> {
         let changes = self.store().changes(user, since, None).await.unwrap();
         for entries_max in [0, 3, 1_000] {
             assert_eq!(self.missed(user, since, entries_max).await.changes, changes);
@@ -239,7 +237,7 @@ impl<S: StoreUnderTest> World<S> {
         changes
     }
 
-    pub async fn missed(&self, user: UserId, since: Commit, entries_max: usize) -> Missed {
+    pub async fn missed(&self, user: UserId, since: Position, entries_max: usize) -> Missed {
         self.store().missed(user, since, entries_max).await.unwrap()
     }
 }

@@ -1,6 +1,6 @@
 //! What is remembered of what came, and for how long.
 
-use tertulia_domain::log::Commit;
+use tertulia_domain::log::{Commit, Position};
 
 use super::support::*;
 use crate::embedded::OpenOptions;
@@ -10,11 +10,11 @@ use crate::{JournalRow, Store};
 
 async fn settled(under_test: &UnderTest) -> Commit {
     until(|| figure(&under_test.store, "store_settle_lag_commits") == 0.0).await;
-    under_test.store.horizon().await.unwrap()
+    under_test.store.horizon().await.unwrap().of_part(0)
 }
 
 async fn journal(under_test: &UnderTest, since: Commit) -> Option<Vec<JournalRow>> {
-    under_test.store.journal(since, 1_000).await.unwrap()
+    under_test.store.journal(Position::before(since), 1_000).await.unwrap()
 }
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn what_all_have_passed_goes_with_the_next_bite() {
     say(&under_test.store, convo(1), 1..=5).await;
     let passed = settled(&under_test).await;
     assert!(journal(&under_test, Commit::default()).await.is_some());
-    under_test.store.forget_journal(passed).await.unwrap();
+    under_test.store.forget_journal(Position::before(passed)).await.unwrap();
     say(&under_test.store, convo(1), 6..=9).await;
     settled(&under_test).await;
     for _ in 0..2 {
@@ -49,7 +49,7 @@ async fn of_what_came_before_there_was_a_journal_only_the_logs_tell() {
     .unwrap();
     drop(db);
     let under_test = under_test.reopen().await;
-    let horizon = under_test.store.horizon().await.unwrap();
+    let horizon = under_test.store.horizon().await.unwrap().of_part(0);
     assert_eq!(journal(&under_test, horizon.previous()).await, None);
     assert_eq!(journal(&under_test, horizon).await, Some(Vec::new()));
     say(&under_test.store, convo(1), 6..=9).await;

@@ -1,10 +1,10 @@
-//! A database of a test's own in the server that all tests share.
+//! A database of a test's own in one of the servers that all tests share.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use tertulia_services::{Kind, shared};
+use tertulia_services::{Kind, Server, shared};
 use tokio::sync::OnceCell;
 
 use crate::postgres::connect::{Connector, Session};
@@ -13,37 +13,75 @@ use crate::postgres::options::PostgresOptions;
 use crate::postgres::types::RowExt as _;
 
 /// Few connections: many tests share a server.
-pub(super) fn options() -> PostgresOptions {
+pub(crate) fn options() -> PostgresOptions {
     PostgresOptions { lanes: 2.try_into().unwrap(), readers: 3, ..PostgresOptions::default() }
 }
 
+/// A server, and what tests have left in it.
+pub(crate) struct Place {
+    url: LazyLock<String>,
+    /// Databases that tests have left.
+    free: Mutex<Vec<String>>,
+    /// A database with all tables and nothing in them, made once a process.
+    template: OnceCell<String>,
+    /// Held while a database is made: nobody else may look at a template while it is copied.
+    copying: tokio::sync::Mutex<()>,
+}
+
+/// The server that all tests of all crates share.
+pub(crate) static SHARED: Place =
+    Place::at(|| shared::url(Kind::Postgres).unwrap_or_else(|error| panic!("{error}")));
+
+/// Another one, of this process alone.
+pub(crate) static SECOND: Place = Place::at(|| {
+    static SERVER: LazyLock<Server> = LazyLock::new(|| Server::temporary(Kind::Postgres).unwrap());
+    SERVER.url()
+});
+
+impl Place {
+    const fn at(url: fn() -> String) -> Self {
+        Self {
+            url: LazyLock::new(url),
+            free: Mutex::new(Vec::new()),
+            template: OnceCell::const_new(),
+            copying: tokio::sync::Mutex::const_new(()),
+        }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<String>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A database with all tables, gone when this is dropped.
-pub(super) struct Database {
-    server: String,
+pub(crate) struct Database {
+    place: &'static Place,
     name: String,
 }
 
 impl Database {
     /// One that another test has left, or a copy of the template.
-    pub(super) async fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let server = &server();
-        let template = template(server).await;
-        if let Some(name) = free().pop() {
-            return Self { server: server.to_owned(), name };
-        }
-        let name = format!("{template}_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let admin = connect(server).await;
-        // One at a time: nobody else may look at a template while it is copied.
-        static COPYING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-        let copying = COPYING.lock().await;
-        admin.run(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.unwrap();
-        drop(copying);
-        Self { server: server.to_owned(), name }
+    pub(crate) async fn new() -> Self {
+        Self::at(&SHARED).await
     }
 
-    pub(super) fn url(&self) -> String {
-        in_server(&self.server, &self.name)
+    pub(crate) async fn at(place: &'static Place) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let url = tokio::task::spawn_blocking(|| &*place.url).await.unwrap();
+        let template = place.template.get_or_init(|| template(url)).await;
+        if let Some(name) = place.free().pop() {
+            return Self { place, name };
+        }
+        let name = format!("{template}_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let admin = connect(url).await;
+        let copying = place.copying.lock().await;
+        admin.run(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await.unwrap();
+        drop(copying);
+        Self { place, name }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        in_server(&self.place.url, &self.name)
     }
 }
 
@@ -60,7 +98,7 @@ impl Drop for Database {
             runtime.is_ok_and(|runtime| runtime.block_on(empty).is_ok())
         });
         if emptied.join().unwrap_or(false) {
-            free().push(name);
+            self.place.free().push(name);
         }
     }
 }
@@ -75,48 +113,33 @@ const EMPTY: &str = "
     DELETE FROM leases; DELETE FROM dead_letters;
     UPDATE journal_forgotten SET before = 0;";
 
-/// Databases that tests have left.
-fn free() -> MutexGuard<'static, Vec<String>> {
-    static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    FREE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The URL of the server that all tests share.
-fn server() -> String {
-    shared::url(Kind::Postgres).unwrap_or_else(|error| panic!("{error}"))
-}
-
 /// The URL of another database in a server.
 fn in_server(server: &str, name: &str) -> String {
     let (server, _) = server.rsplit_once('/').unwrap();
     format!("{server}/{name}")
 }
 
-pub(super) async fn connect(url: &str) -> Session {
+pub(crate) async fn connect(url: &str) -> Session {
     Connector::new(url, &options()).unwrap().connect().await.unwrap()
 }
 
-/// A database with all tables and nothing in them, made once a process.
+/// Makes a database with all tables and nothing in them.
 async fn template(server: &str) -> String {
-    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
     let name = format!("t{}", std::process::id());
-    let make = async || {
-        let admin = connect(server).await;
-        // Of processes that are no more, or of one that had the same number.
-        let left = admin.rows("SELECT datname::text FROM pg_database WHERE datname ~ '^t[0-9]+'", &[]).await;
-        for row in left.unwrap() {
-            let left: String = row.value(0).unwrap();
-            let process = left[1..].split('_').next().unwrap();
-            if process == &name[1..] || !Path::new("/proc").join(process).exists() {
-                // Another process may be at the same.
-                let _ = admin.run(&format!("DROP DATABASE IF EXISTS {left} WITH (FORCE)")).await;
-            }
+    let admin = connect(server).await;
+    // Of processes that are no more, or of one that had the same number.
+    let left = admin.rows("SELECT datname::text FROM pg_database WHERE datname ~ '^t[0-9]+'", &[]).await;
+    for row in left.unwrap() {
+        let left: String = row.value(0).unwrap();
+        let process = left[1..].split('_').next().unwrap();
+        if process == &name[1..] || !Path::new("/proc").join(process).exists() {
+            // Another process may be at the same.
+            let _ = admin.run(&format!("DROP DATABASE IF EXISTS {left} WITH (FORCE)")).await;
         }
-        admin.run(&format!("CREATE DATABASE {name}")).await.unwrap();
-        let session = connect(&in_server(server, &name)).await;
-        migrate(&session, MIGRATIONS).await.unwrap();
-        drop(session);
-        name.clone()
-    };
-    TEMPLATE.get_or_init(make).await.clone()
+    }
+    admin.run(&format!("CREATE DATABASE {name}")).await.unwrap();
+    let session = connect(&in_server(server, &name)).await;
+    migrate(&session, MIGRATIONS).await.unwrap();
+    drop(session);
+    name
 }

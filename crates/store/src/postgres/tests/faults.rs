@@ -254,7 +254,7 @@ async fn who_goes_in_the_middle_of_a_transaction_leaves_nothing_of_it_to_the_nex
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_of_which_its_node_knows_nothing_is_left_for_others_to_tell() {
     let world = World::new().await;
-    let lane = crate::lane_of(convo(1), world.store.lanes());
+    let lane = world.store.lane_of(convo(1));
     let lost = answer_lost(&world, send(convo(1), ANA, 2, "2")).await;
     assert!(is_unavailable(&lost), "{lost:?}");
     world.append_at_last(send(convo(1), ANA, 3, "3")).await;

@@ -1,7 +1,7 @@
 //! The PostgreSQL adapters against the suites of their ports, and what they alone promise.
 
 mod accounts;
-mod database;
+pub(crate) mod database;
 mod encrypted;
 mod faults;
 mod horizon;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tertulia_domain::log::{Commit, Intent};
+use tertulia_domain::log::{Intent, Position};
 use tertulia_protocol::Timestamp;
 
 use super::database::{Database, connect, options};
@@ -36,14 +36,14 @@ async fn everything(store: &Postgres) {
         store.members(user, tea, None, 10).await.unwrap();
         store.message_receipts(user, tea, seq(4)).await.unwrap();
         store.heads(user).await.unwrap();
-        store.changes(user, Commit::default(), Some(tea)).await.unwrap();
+        store.changes(user, Position::default(), Some(tea)).await.unwrap();
         store.missed(user, store.horizon().await.unwrap(), 100).await.unwrap();
-        store.missed(user, Commit::new(1), 100).await.unwrap();
+        store.missed(user, Position::default(), 100).await.unwrap();
         store.sharing(user, &[ANA, BO, CY, DI]).await.unwrap();
         store.visible_from(user, None).await.unwrap();
     }
     store.entries(tea, seq(2), 10).await.unwrap();
-    store.journal(Commit::new(1), 100).await.unwrap();
+    store.journal(Position::default(), 100).await.unwrap();
     store.logs(None, 10).await.unwrap();
     store.barrier_horizon().await.unwrap();
     let leftovers = store.unpublished(Duration::ZERO, 100).await.unwrap();

@@ -1,0 +1,183 @@
+//! Two nodes on two PostgreSQL servers and one Redis: a conversation is on one of them, and goes on while the other is gone.
+
+use serde_json::{Value, json};
+use tertulia_server::Node;
+use tertulia_server::clock::{Clock, Random};
+use tertulia_server::config::{Config, LiveAt, StoreAt};
+use tertulia_services::{Kind, Server as Service};
+use tertulia_store::Sharded;
+
+use crate::harness::{DEADLINE, Server, Socket, User};
+
+/// All are the test's own, so that it may do anything to them.
+struct Cluster {
+    nodes: Vec<Server>,
+    stores: Vec<Service>,
+    _redis: Service,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let service = async |kind| {
+            tokio::task::spawn_blocking(move || Service::temporary(kind).unwrap()).await.unwrap()
+        };
+        let mut servers = Vec::new();
+        for _ in 0..2 {
+            servers.push(service(Kind::Postgres).await);
+        }
+        let redis = service(Kind::Redis).await;
+        let mut urls: Vec<_> = servers.iter().map(Service::url).collect();
+        let mut nodes = Vec::new();
+        for _ in 0..2 {
+            let (store, live) = (StoreAt::PostgresServers(urls.clone()), LiveAt::Redis(redis.url()));
+            nodes.push(Server::start_with(|config| (config.store, config.live) = (store, live)).await);
+            // In whatever order they are named.
+            urls.reverse();
+        }
+        Self { nodes, stores: servers, _redis: redis }
+    }
+
+    /// A group of both on each of the stores, in their order.
+    async fn groups(&self, ana: &User, bo: &User) -> Vec<String> {
+        let mut groups = vec![None; self.stores.len()];
+        while groups.contains(&None) {
+            let group = self.nodes[0].group(ana, &[bo]).await;
+            let place = Sharded::place(group.parse().unwrap(), groups.len());
+            groups[place].get_or_insert(group);
+        }
+        groups.into_iter().flatten().collect()
+    }
+
+    async fn do_to(&mut self, store: usize, what: impl FnOnce(&mut Service) + Send) {
+        tokio::task::block_in_place(|| what(&mut self.stores[store]));
+    }
+}
+
+fn message(convo: &str, client_seq: u64) -> Value {
+    json!({ "type": "send_message", "convoId": convo, "clientSeq": client_seq, "body": "x" })
+}
+
+/// Waits for a text in a conversation.
+async fn text_in(socket: &mut Socket, convo: &str) -> Value {
+    loop {
+        let event = socket.wait_for("message").await;
+        if event["convoId"] == json!(convo) && event["kind"] == "text" {
+            return event;
+        }
+    }
+}
+
+/// The position that a socket is told once it is `reached`.
+async fn position(socket: &mut Socket, is_reached: impl Fn(&Value) -> bool) -> Value {
+    let at_last = async {
+        loop {
+            socket.say(json!({ "type": "ping" })).await;
+            let position = socket.wait_for("pong").await["position"].clone();
+            if is_reached(&position) {
+                return position;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, at_last).await.expect("the position does not move")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conversations_on_two_stores_are_one_service_on_every_node() {
+    let cluster = Cluster::start().await;
+    let [one, other] = [&cluster.nodes[0], &cluster.nodes[1]];
+    let (ana, bo) = (one.user("ana").await, other.user("bo1").await);
+    let (mut of_ana, mut of_bo) = (one.connect(&ana).await.0, other.connect(&bo).await.0);
+    let groups = cluster.groups(&ana, &bo).await;
+    for group in &groups {
+        for number in 1..=5 {
+            of_ana.say(message(group, number)).await;
+        }
+    }
+    let mut heard = vec![Vec::new(); 2];
+    while heard.iter().any(|seqs| seqs.len() < 5) {
+        let event = of_bo.wait_for("message").await;
+        let of = groups.iter().position(|group| event["convoId"] == json!(group));
+        if let (Some(of), true) = (of, event["kind"] == "text") {
+            heard[of].push(event["seq"].as_u64().unwrap());
+        }
+    }
+    assert_eq!(heard, vec![(2..=6).collect::<Vec<_>>(); 2]);
+    let inbox = bo.get(other, "/api/conversations?limit=2").await.expect(200).body;
+    let items = inbox["items"].as_array().unwrap();
+    let is_there = |group: &String| items.iter().any(|item| item["id"] == json!(group));
+    assert!(items.len() == 2 && groups.iter().all(is_there), "{inbox}");
+    assert!(items[0]["updatedAt"].as_str() >= items[1]["updatedAt"].as_str(), "{inbox}");
+
+    // Whatever node he resumes on: all that he missed is told, wherever it is kept.
+    let (mut again, ready) = other.connect(&bo).await;
+    let position = position(&mut again, |position| *position != ready["position"]).await;
+    assert_eq!(position.as_str().unwrap().split('.').count(), 4, "{position}: a number for each store");
+    for group in &groups {
+        of_ana.say(message(group, 6)).await;
+    }
+    let (mut resumed, ready) = one.resume(&ready["resumeToken"], &position).await;
+    assert_eq!(ready["resumed"], true);
+    let mut missing = groups.clone();
+    while !missing.is_empty() {
+        let event = resumed.wait_for("message").await;
+        missing.retain(|group| event["convoId"] != json!(group) || event["seq"] != json!(7));
+    }
+
+    // A node that is told of other servers does not begin.
+    let data = tempfile::tempdir().unwrap();
+    let mut config = Config::new(data.path().to_owned(), one.address);
+    config.store = StoreAt::Postgres(cluster.stores[0].url());
+    let refused = Node::open(config, Clock::system(), Random::system()).await.err().unwrap().to_string();
+    assert!(refused.contains("made with 2"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_one_store_is_gone_conversations_of_the_other_go_on() {
+    let mut cluster = Cluster::start().await;
+    let (ana, bo) = (cluster.nodes[0].user("ana").await, cluster.nodes[1].user("bo1").await);
+    let mut of_ana = cluster.nodes[0].connect(&ana).await.0;
+    let mut of_bo = cluster.nodes[1].connect(&bo).await.0;
+    let groups = cluster.groups(&ana, &bo).await;
+    let (here, there) = (groups[0].as_str(), groups[1].as_str());
+    for group in [here, there] {
+        of_ana.say(message(group, 1)).await;
+        text_in(&mut of_bo, group).await;
+    }
+
+    cluster.do_to(1, |store| store.kill().unwrap()).await;
+    of_ana.say(message(there, 2)).await;
+    let refused = of_ana.wait_for("error").await;
+    assert_eq!((&refused["code"], &refused["clientSeq"]), (&json!("unavailable"), &json!(2)));
+    let before = position(&mut of_bo, |_| true).await;
+    for number in 2..=10 {
+        of_ana.say(message(here, number)).await;
+        let heard = text_in(&mut of_bo, here).await;
+        assert_eq!(heard["seq"], json!(number + 1));
+    }
+    let page = bo.get(&cluster.nodes[1], &format!("/api/conversations/{here}/messages")).await.expect(200);
+    assert_eq!(page.body["items"].as_array().unwrap().len(), 11);
+    // Positions go on, too: in the part that is there.
+    position(&mut of_bo, |position| *position != before).await;
+    bo.get(&cluster.nodes[1], "/api/conversations").await.expect_problem(503, "unavailable");
+
+    cluster.do_to(1, |store| store.restart().unwrap()).await;
+    let sent = async {
+        loop {
+            of_ana.say(message(there, 2)).await;
+            let answer = loop {
+                let event = of_ana.next().await;
+                if ["message_ack", "error"].contains(&event["type"].as_str().unwrap())
+                    && event["convoId"] == json!(there)
+                {
+                    break event;
+                }
+            };
+            if answer["type"] == "message_ack" {
+                return answer["serverSeq"].clone();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(DEADLINE, sent).await.unwrap(), json!(3));
+    assert_eq!(text_in(&mut of_bo, there).await["seq"], json!(3));
+}
