@@ -9,12 +9,12 @@ use tertulia_search::SearchIndex;
 use tertulia_store::accounts::{Accounts, EmbeddedAccounts, SigningKey};
 use tertulia_store::dead_letters::{DeadLetters, FolderDeadLetters};
 use tertulia_store::embedded::sqlite::FolderLock;
-use tertulia_store::embedded::{AppendObserver, Embedded, OpenOptions};
+use tertulia_store::embedded::{Embedded, OpenOptions};
 use tertulia_store::leases::Leases;
 use tertulia_store::postgres::{
     Postgres, PostgresAccounts, PostgresDeadLetters, PostgresLeases, PostgresOptions, servers,
 };
-use tertulia_store::{Sharded, Store};
+use tertulia_store::{AppendObserver, Sharded, Store};
 
 use crate::StartError;
 use crate::clock::Random;
@@ -48,10 +48,10 @@ impl Data {
                 blocking(move || Self::in_folder(&config, new_key, metrics)).await
             }
             StoreAt::Postgres(url) => {
-                Self::in_postgres(config, std::slice::from_ref(url), node, new_key).await
+                Self::in_postgres(config, std::slice::from_ref(url), node, new_key, Arc::clone(metrics)).await
             }
             StoreAt::PostgresServers(urls) => {
-                Self::in_postgres(config, urls, node, new_key).await
+                Self::in_postgres(config, urls, node, new_key, Arc::clone(metrics)).await
             }
         }
     }
@@ -62,6 +62,7 @@ impl Data {
         urls: &[String],
         node: NodeId,
         new_key: SigningKey,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let (folder, is_shared) = (config.data.clone(), config.feed != FeedAt::Journal);
         let (lock, own) = blocking(move || {
@@ -69,7 +70,7 @@ impl Data {
             Ok((Some(lock), if is_shared { None } else { Some(of_each_node(&folder)?) }))
         })
         .await?;
-        let options = PostgresOptions::default();
+        let options = PostgresOptions { on_append: Some(on_append(metrics)), ..PostgresOptions::default() };
         let urls = servers::agree(urls, &options).await?;
         let first = urls.first().map_or("", String::as_str);
         let accounts = Arc::new(PostgresAccounts::open(first, &options, new_key).await?);
@@ -91,8 +92,7 @@ impl Data {
 
     /// The log first, whose lock keeps other processes out of the rest, too.
     fn in_folder(config: &Config, new_key: SigningKey, metrics: Arc<Metrics>) -> Result<Self, StartError> {
-        let on_append: AppendObserver = Arc::new(move |stats| metrics.appended(stats.intents, stats.commit));
-        let mut options = OpenOptions { on_append: Some(on_append), ..OpenOptions::default() };
+        let mut options = OpenOptions { on_append: Some(on_append(metrics)), ..OpenOptions::default() };
         if let Some(bytes) = config.journal_segment_bytes {
             options.journal_segment_bytes = bytes;
         }
@@ -107,6 +107,10 @@ impl Data {
 type Derived = (Arc<dyn SearchIndex>, Arc<dyn DeadLetters>);
 /// The same, and who of all nodes does what.
 type Shared = (Arc<dyn SearchIndex>, Arc<dyn DeadLetters>, Option<Arc<dyn Leases>>);
+
+fn on_append(metrics: Arc<Metrics>) -> AppendObserver {
+    Arc::new(move |stats| metrics.appended(stats.intents, stats.commit))
+}
 
 fn of_each_node(folder: &Path) -> Result<Derived, StartError> {
     let search = Arc::new(tertulia_search::Embedded::open(folder).map_err(StartError::Search)?);

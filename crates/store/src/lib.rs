@@ -9,6 +9,7 @@ mod cursor;
 pub mod dead_letters;
 pub mod embedded;
 pub mod leases;
+mod observed;
 mod port;
 mod positions;
 pub mod postgres;
@@ -19,6 +20,7 @@ mod sharded;
 pub mod testsuite;
 
 pub use accounts::Accounts;
+pub use observed::{AppendObserver, AppendStats};
 pub use port::{
     Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError, Touched,
 };

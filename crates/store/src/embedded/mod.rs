@@ -50,6 +50,6 @@ mod touched;
 mod writer;
 
 pub use error::OpenError;
-pub use options::{AppendObserver, AppendStats, Faults, OpenOptions};
+pub use options::{Faults, OpenOptions};
 pub(crate) use readers::from_sqlite as unavailable_or_damaged;
 pub use store::Embedded;

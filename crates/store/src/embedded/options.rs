@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::AppendObserver;
+
 /// What can be set when a data folder is opened. The defaults are for a service on a small machine.
 #[derive(Clone)]
 pub struct OpenOptions {
@@ -28,20 +30,6 @@ pub struct OpenOptions {
     pub on_append: Option<AppendObserver>,
     /// Provoked failures, for tests.
     pub faults: Faults,
-}
-
-/// Is told of every commit.
-pub type AppendObserver = Arc<dyn Fn(AppendStats) + Send + Sync>;
-
-/// What a commit was like.
-#[derive(Debug, Clone, Copy)]
-pub struct AppendStats {
-    /// How many intents were decided together.
-    pub intents: usize,
-    /// How long the one that came first had waited.
-    pub queued: Duration,
-    /// How long deciding, writing and syncing took.
-    pub commit: Duration,
 }
 
 impl Default for OpenOptions {

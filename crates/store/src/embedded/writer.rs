@@ -14,11 +14,11 @@ use tokio::sync::oneshot;
 
 use super::conversations::Conversations;
 use super::journal::{Journal, JournalError};
-use super::options::AppendStats;
+use super::priority;
 use super::settler::Progress;
 use super::tail::Tail;
-use super::{AppendObserver, priority};
 use crate::queue::{Call, Queue, Taken};
+use crate::{AppendObserver, AppendStats};
 use crate::{Batch, StoreError};
 
 /// How long a full tail may make calls wait before they are refused.

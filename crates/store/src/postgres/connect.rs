@@ -30,6 +30,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 const PLANNING: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
     -c enable_mergejoin=off -c random_page_cost=1.1 -c jit=off";
 
+/// What is there already, and so is not made, is no news.
+const QUIET: &str = "-c client_min_messages=warning";
+
 /// Which server this is, and since when, and on which timeline.
 const SERVER: &str =
     "SELECT concat_ws('/', s.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8),
@@ -75,7 +78,7 @@ impl Connector {
         let given = config.get_options().unwrap_or_default().to_owned();
         config
             .options(format!(
-                "{PLANNING} -c statement_timeout={statement_max} -c lock_timeout={statement_max} \
+                "{PLANNING} {QUIET} -c statement_timeout={statement_max} -c lock_timeout={statement_max} \
                  -c idle_in_transaction_session_timeout={statement_max} {given}"
             ))
             .connect_timeout(options.connect_max)

@@ -3,8 +3,10 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::AppendObserver;
+
 /// What can be set when a database is opened. The defaults are for a node on a small machine.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PostgresOptions {
     /// How many appends are under way beside each other: each lane has a connection of its own.
     pub lanes: NonZeroUsize,
@@ -22,6 +24,8 @@ pub struct PostgresOptions {
     pub statement_max: Duration,
     /// How long a read waits for a connection.
     pub wait_max: Duration,
+    /// Told of every commit, by the task that commits: be quick.
+    pub on_append: Option<AppendObserver>,
 }
 
 impl Default for PostgresOptions {
@@ -35,6 +39,7 @@ impl Default for PostgresOptions {
             connect_max: Duration::from_secs(3),
             statement_max: Duration::from_secs(10),
             wait_max: Duration::from_secs(5),
+            on_append: None,
         }
     }
 }

@@ -13,14 +13,15 @@ use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::connect::Connector;
+use super::connect::{Connector, Session};
 use super::epochs::Numbering;
-use super::error::OpenError;
-use super::lane::{Counts, Lane, Told};
+use super::error::{Failure, OpenError};
+use super::lane::{Counts, Lane, TOGETHER_MAX, Told};
 use super::migrate::{MIGRATIONS, migrate};
 use super::options::PostgresOptions;
 use super::pool::Pool;
 use super::reads::{changes, conversation, feed, history, leftovers, members};
+use super::types::RowExt as _;
 use crate::queue::{Call, Queue};
 use crate::{Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError};
 
@@ -35,6 +36,10 @@ pub struct Postgres {
     numbering: Arc<Numbering>,
     counts: Arc<Counts>,
 }
+
+/// How many locks the server has room for, of all connections together.
+const LOCKS: &str = "SELECT current_setting('max_locks_per_transaction')::bigint
+    * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint)";
 
 /// What a lane is reached by.
 struct LaneDoor {
@@ -52,11 +57,12 @@ impl Postgres {
         let pool = Pool::new(Arc::clone(&connector), options.readers, options.wait_max);
         let session = pool.lend().await?;
         session.check().await?;
+        say_if_few_locks(&session, options.lanes).await?;
         migrate(&session, MIGRATIONS).await?;
         let numbering = Arc::new(Numbering::open(&session).await?);
         let count = i32::try_from(options.lanes.get()).unwrap_or(i32::MAX);
         drop(session);
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::new(Counts { on_append: options.on_append.clone(), ..Counts::default() });
         let (mut lanes, mut tasks) = (Vec::new(), Vec::new());
         for lane in 0..count {
             let queue = Arc::new(Queue::new(options.queue_intents_max, options.queue_bytes_max));
@@ -93,6 +99,24 @@ impl Postgres {
         // Without an answer the lane is gone: it was closed meanwhile, or it has panicked.
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
+}
+
+/// Says for how many nodes the server has room, if they are few: beyond it full batches would be refused.
+async fn say_if_few_locks(session: &Session, lanes: NonZeroUsize) -> Result<(), OpenError> {
+    let row = session.row(LOCKS, &[]).await?.ok_or_else(|| Failure::Row("no settings".into()))?;
+    let (room, of_a_node) = (row.count(0)?, (lanes.get() * TOGETHER_MAX) as u64);
+    match room / of_a_node {
+        nodes @ 0..2 => tracing::warn!(
+            "PostgreSQL has room for {room} locks, and a node with full batches takes {of_a_node}: that is enough for \
+             {nodes}; set max_locks_per_transaction there, say to 256"
+        ),
+        nodes @ 2..8 => tracing::info!(
+            "PostgreSQL has room for the locks of {nodes} nodes with full batches; for more, set \
+             max_locks_per_transaction there, say to 256"
+        ),
+        _ => {}
+    }
+    Ok(())
 }
 
 impl Drop for Postgres {

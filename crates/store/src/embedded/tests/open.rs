@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use tertulia_protocol::Timestamp;
 
 use super::support::*;
+use crate::AppendStats;
 use crate::Store;
-use crate::embedded::{AppendStats, Embedded, Faults, OpenError, OpenOptions};
+use crate::embedded::{Embedded, Faults, OpenError, OpenOptions};
 use crate::testsuite::StoreUnderTest as _;
 use crate::testsuite::world::{ANA, convo, create_group, send};
 

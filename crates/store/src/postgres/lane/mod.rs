@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tertulia_domain::log::{Commit, Intent, Outcome};
 use tertulia_protocol::ConvoId;
@@ -34,11 +34,11 @@ use super::error::Failure;
 use super::types::{RowExt as _, integer};
 use crate::queue::{Call, Queue, Taken};
 use crate::remembered::Remembered;
-use crate::{Batch, StoreError};
+use crate::{AppendObserver, AppendStats, Batch, StoreError};
 
 /// How many intents are decided together, unless one call has more. Each conversation among them is a lock in the memory
 /// that PostgreSQL has for the locks of all: as it comes, for 6,400.
-const TOGETHER_MAX: usize = 500;
+pub(super) const TOGETHER_MAX: usize = 500;
 /// For how many batches a conversation is locked first after another node was found writing to it.
 const CONTENDED: u8 = 3;
 /// From how many members on a conversation is always locked first: what is decided by an old state is forgotten, and
@@ -71,6 +71,7 @@ pub(super) struct Counts {
     pub(super) round_trips: AtomicU64,
     /// Conversations that were not as they were remembered.
     pub(super) stale: AtomicU64,
+    pub(super) on_append: Option<AppendObserver>,
 }
 
 /// The state of a lane; [`run`](Self::run) is its task.
@@ -183,6 +184,7 @@ impl Lane {
     }
 
     async fn batch(&mut self, calls: std::collections::VecDeque<Call>) {
+        let (began, first) = (Instant::now(), calls.front().map(|call| call.arrived));
         let mut groups = Vec::<Group>::new();
         let mut places = HashMap::<ConvoId, usize>::new();
         let mut waiting = Vec::with_capacity(calls.len());
@@ -206,6 +208,11 @@ impl Lane {
         self.append(groups, &mut answers).await;
         self.known.end_batch(places.into_keys(), Cached::weight, |_| true);
         self.counts.batches.fetch_add(1, Ordering::Relaxed);
+        let is_commit = |answer: &Option<Answer>| matches!(answer, Some(Answer::Told(_, Some(_))));
+        if let Some(observer) = self.counts.on_append.as_ref().filter(|_| answers.iter().any(is_commit)) {
+            let queued = first.map_or(Duration::ZERO, |first| began.saturating_duration_since(first));
+            observer(AppendStats { intents: count, queued, commit: began.elapsed() });
+        }
         let mut answers = answers.into_iter();
         for Waiting { answer, count } in waiting {
             // Whoever does not wait for his answer any more has none.

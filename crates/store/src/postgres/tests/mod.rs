@@ -7,6 +7,7 @@ mod faults;
 mod horizon;
 mod migrations;
 mod nodes;
+mod observed;
 mod plans;
 mod published;
 mod shared;
