@@ -259,8 +259,10 @@ impl<'h> Delivery<'h> {
     ) {
         for user in users {
             let is_unheard = self.hub.settings.others_append && routes.convo_slot(entry.convo_id).is_none();
-            if !routes.join(*user, entry.convo_id, entry.seq.next(), member_count) && is_repeat {
-                continue; // He came with the heads in which he is.
+            // Then he came with the heads in which he is, or nobody knows.
+            let was_in = !routes.join(*user, entry.convo_id, entry.seq.next(), member_count);
+            if was_in && is_repeat {
+                continue;
             }
             routes.doubts.remove(&(*user, entry.convo_id));
             if is_unheard && routes.convo_slot(entry.convo_id).is_some() {
@@ -272,6 +274,9 @@ impl<'h> Delivery<'h> {
                 let mut state = connection.state();
                 if connection.mode == Mode::Poll {
                     self.wakers.extend(state.hint());
+                    continue;
+                }
+                if was_in && state.reads_for_himself(entry.convo_id) {
                     continue;
                 }
                 let lagging = state.lag_at(self.reached, entry.convo_id, entry.seq);
@@ -415,6 +420,13 @@ impl State {
     pub(super) fn lag_at(&mut self, reached: Position, convo: ConvoId, next: Seq) -> &mut Lagging {
         let lag = self.lag.get_or_insert_with(|| Box::new(Lag::from(reached, false)));
         lag.convos.entry(convo).or_insert_with(|| Lagging::from(next))
+    }
+
+    /// Who is known to be in a conversation, and is not held back there, reads from where he came in, or has done so.
+    fn reads_for_himself(&self, convo: ConvoId) -> bool {
+        self.lag.as_ref().is_none_or(|lag| {
+            !lag.resuming && lag.convos.get(&convo).is_none_or(|lagging| !lagging.is_barred())
+        })
     }
 
     /// The reader is live everywhere as soon as he lags nowhere.

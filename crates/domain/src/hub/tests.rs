@@ -469,6 +469,51 @@ fn news_that_were_not_told_here_are_read_by_the_readers() {
     assert_eq!(world.hub.next_step(&bo), Some(news));
 }
 
+#[test]
+fn who_has_read_that_he_was_let_in_before_it_came_here_is_told_it_once() {
+    for mut world in [World::new(Limits::default()), World::of_many()] {
+        let ana = world.connect(ANA);
+        let before = world.text("before");
+        let kind = EntryKind::MemberAdded { user_ids: vec![CY] };
+        let entry = Entry {
+            convo_id: CONVO,
+            seq: Seq::new(2),
+            sender_id: ANA,
+            client_seq: None,
+            ts: world.now,
+            kind,
+        };
+        let added = (Arc::new(entry), Commit::new(2));
+        let who = (CY, DeviceId::from_bytes([8; 16]));
+        let (cy, _) =
+            world.hub.register(Mode::Socket, who, Privacy::default(), world.hub.position(), world.now);
+        world.hub.attach(CY, &[Head { convo: CONVO, last_seq: Seq::new(2), member_count: 3 }]);
+        let missed = changed(Change::In {
+            convo: CONVO,
+            joined: true,
+            first_missed: Some(Seq::new(2)),
+            last_seq: Seq::new(2),
+            shared: None,
+            own: None,
+            receipts: Vec::new(),
+        });
+        world.hub.finish_resume(&cy, missed, &HashSet::new());
+        assert!(matches!(world.hub.next_step(&cy), Some(Step::News { whole: true, .. })));
+        world.hub.give_news(&cy, CONVO, None, None, &HashSet::new());
+        assert_eq!(world.hub.next_step(&cy), Some(Step::Page { convo: CONVO, after: Seq::new(1) }));
+        let page = HistorySlice { entries: vec![added.clone()], has_more: false };
+        world.hub.give_page(&cy, CONVO, &page);
+        assert_eq!(cy.take().outbox.to_vec().is_empty(), false);
+
+        world.deliver(&before);
+        world.deliver(&(Outcome::Appended { entry: added.0, shared: None }, added.1));
+        world.hub.caught_up(at(3));
+        assert_eq!((world.hub.next_step(&cy), cy.is_lagging()), (None, false));
+        assert!(cy.take().outbox.to_vec().is_empty());
+        assert!(!ana.take().outbox.to_vec().is_empty());
+    }
+}
+
 fn mark(user: UserId, upto: u64) -> Receipt {
     Receipt { convo: CONVO, user, delivered: Seq::new(upto), read: Seq::new(upto), ts: Timestamp::default() }
 }

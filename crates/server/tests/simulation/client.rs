@@ -38,6 +38,8 @@ pub struct Line {
     /// The last `message` of each conversation on this line, and what was acked or named a gap on it.
     pub last: BTreeMap<ConvoId, Seq>,
     pub covered: BTreeMap<ConvoId, BTreeSet<Seq>>,
+    /// Of these, those that were acked to this connection.
+    pub acked: BTreeMap<ConvoId, BTreeSet<Seq>>,
 }
 
 pub enum Stage {
@@ -93,6 +95,7 @@ impl Client {
             under_way: None,
             last: BTreeMap::new(),
             covered: BTreeMap::new(),
+            acked: BTreeMap::new(),
         });
     }
 
@@ -144,7 +147,7 @@ impl Client {
                     let last = line.last.insert(convo, seq);
                     assert!(
                         last.is_none_or(|last| last < seq),
-                        "guarantee 4: {seq} after {last:?} in {convo}"
+                        "guarantee 4: {user} got {seq} after {last:?} in {convo}"
                     );
                     line.covered.entry(convo).or_default().insert(seq);
                     known.entry(convo).or_default().insert(seq);
@@ -153,6 +156,7 @@ impl Client {
                     }
                 }
                 ServerEvent::MessageAck { convo_id, server_seq, .. } => {
+                    line.acked.entry(convo_id).or_default().insert(server_seq);
                     line.covered.entry(convo_id).or_default().insert(server_seq);
                     known.entry(convo_id).or_default().insert(server_seq);
                 }
@@ -166,7 +170,8 @@ impl Client {
                 }
                 ServerEvent::ConversationUpdate { conversation: ConversationNews::Left { id, .. } } => {
                     line.last.remove(&id);
-                    line.covered.remove(&id);
+                    // An ack may have come before what is below it: it stands also for who was put out and let in again.
+                    line.covered.insert(id, line.acked.get(&id).cloned().unwrap_or_default());
                 }
                 _ => {}
             }

@@ -49,6 +49,11 @@ fn guarantees_1_to_6_hold_on_several_nodes_whose_store_has_two_parts() {
     run_seeds(&[], 20, several_nodes::run_on_two_parts);
 }
 
+#[test]
+fn guarantees_1_to_6_hold_on_several_nodes_to_which_conversations_come_and_go() {
+    run_seeds(&[116], 20, several_nodes::run_sparse);
+}
+
 fn run_seeds(found: &[u64], runs: u64, run: impl AsyncFn(u64)) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds: Vec<u64> = match number("TERTULIA_SIM_SEED") {

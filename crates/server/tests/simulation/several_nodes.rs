@@ -58,10 +58,19 @@ struct World {
     now: i64,
 }
 
-/// Runs a seed.
+/// Runs a seed, with a crowd on every node.
 pub async fn run(seed: u64) {
+    run_in_folder(seed, World::step).await;
+}
+
+/// Runs a seed with hardly anybody on each node: conversations come to a node and leave it all the time, with their members.
+pub async fn run_sparse(seed: u64) {
+    run_in_folder(seed, World::sparse_step).await;
+}
+
+async fn run_in_folder(seed: u64, next: impl AsyncFn(&mut World)) {
     let dir = tempfile::tempdir().unwrap();
-    run_on(seed, Embedded::open(dir.path(), OpenOptions::default()).unwrap()).await;
+    run_on(seed, Embedded::open(dir.path(), OpenOptions::default()).unwrap(), next).await;
 }
 
 /// Runs a seed on a store of two parts, one of which may be behind the other.
@@ -70,10 +79,10 @@ pub async fn run_on_two_parts(seed: u64) {
     let open = |dir: &tempfile::TempDir| -> Arc<dyn Store> {
         Embedded::open(dir.path(), OpenOptions::default()).unwrap()
     };
-    run_on(seed, Sharded::over(dirs.iter().map(open).collect()).await.unwrap()).await;
+    run_on(seed, Sharded::over(dirs.iter().map(open).collect()).await.unwrap(), World::step).await;
 }
 
-async fn run_on(seed: u64, store: Arc<dyn Store>) {
+async fn run_on(seed: u64, store: Arc<dyn Store>, next: impl AsyncFn(&mut World)) {
     let (crowd, start) = (Crowd::new(), store.horizon().await.unwrap());
     let mut world = World {
         chance: Chance(seed),
@@ -87,7 +96,7 @@ async fn run_on(seed: u64, store: Arc<dyn Store>) {
         now: 1_800_000_000_000,
     };
     for step in 0..STEPS {
-        world.step().await;
+        next(&mut world).await;
         if step % 100 == 99 {
             world.settle_and_check().await;
         }
@@ -162,6 +171,47 @@ impl World {
                     self.kill(node);
                 }
             }
+        }
+    }
+
+    /// As [`step`](Self::step), but everybody is in a hurry, and few stay.
+    async fn sparse_step(&mut self) {
+        self.now += 1;
+        let node = self.chance.below(NODES);
+        let client = self.chance.below(self.homes.len());
+        match self.chance.below(100) {
+            0..30 => {
+                let intents = self.crowd.intents(&mut self.chance, &self.truth, self.now);
+                self.append(node, intents).await;
+                self.deliver(node);
+                if self.chance.one_in(2) {
+                    self.send(node);
+                }
+            }
+            30..40 => self.send(node),
+            40..56 => {
+                while !self.nodes[node].inbox.is_empty() {
+                    self.receive(node);
+                }
+            }
+            56..60 => self.ask_barrier(node, None).await,
+            60..64 => self.hear(node).await,
+            64..66 => repair(&self.nodes[node].hub, self.store.as_ref()).await,
+            66..82 => loop {
+                self.crowd.clients[client].read(&self.truth);
+                if !self.advance(client).await {
+                    break;
+                }
+            },
+            82..86 => {
+                self.connect(client, node).await;
+            }
+            86..92 => self.disconnect(client),
+            92 => self.cut(node),
+            93..95 => self.restore(node).await,
+            95..97 => self.send_left_over(node).await,
+            97 => self.kill(node),
+            _ => self.step().await,
         }
     }
 
