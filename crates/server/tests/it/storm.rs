@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tertulia_domain::hub::{Connection, Hub, Limits, Mode, Settings, Status};
-use tertulia_domain::log::Commit;
+use tertulia_domain::log::{Commit, Position};
 use tertulia_fabric::NodeId;
 use tertulia_fabric::live::Topic;
 use tertulia_protocol::event::ServerEvent;
@@ -46,13 +46,14 @@ impl Node {
         config.live = LiveAt::Redis(redis.to_owned());
         let store: Arc<dyn Store> = Embedded::open(folder.path(), OpenOptions::default()).unwrap();
         let settings = Settings {
-            position: Box::new(|commit| commit.get().to_string()),
+            position: Box::new(|position| position.of_part(0).get().to_string()),
+            part_of: Box::new(|_| 0),
             presence_ttl: config.presence_ttl,
             heartbeat: config.heartbeat,
             outbox: Limits::default(),
             others_append: true,
         };
-        let hub = Arc::new(Hub::new(settings, Commit::new(1)));
+        let hub = Arc::new(Hub::new(settings, Position::before(Commit::new(1))));
         let (clock, random) = (Clock::system(), Random::system());
         let (links, ear) = join(&config, NodeId::from_bytes([number; 16])).unwrap();
         let repairs = Arc::new(Notify::new());
