@@ -89,6 +89,16 @@ async fn partitions(node: &Server) -> usize {
     text.matches("tertulia_consumer_lag_entries{").count()
 }
 
+/// Kafka shares its partitions out, once it knows of both nodes.
+async fn until_shared_out(nodes: &[Server; 2]) {
+    let shared_out = async {
+        while partitions(&nodes[0]).await != 3 || partitions(&nodes[1]).await != 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, shared_out).await.expect("one node does it all");
+}
+
 async fn until_all_is_taken(node: &Server) {
     let taken = async {
         while sum(node, "consumer_lag_entries{").await > 0.0
@@ -110,13 +120,7 @@ async fn what_is_said_on_one_node_is_found_on_every_node_and_the_nodes_share_the
         until_found(node, &ana, "kettle", 10).await;
         until_all_is_taken(node).await;
     }
-    // Kafka shares its partitions out, once it knows of both.
-    let shared_out = async {
-        while partitions(&nodes[0]).await != 3 || partitions(&nodes[1]).await != 3 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, shared_out).await.expect("one node does it all");
+    until_shared_out(&nodes).await;
     say(&nodes[1], &ana, "teapot", 20).await;
     until_found(&nodes[0], &ana, "teapot", 20).await;
     let leads = nodes[0].metric("feed_relay_leads").await + nodes[1].metric("feed_relay_leads").await;
@@ -143,6 +147,10 @@ async fn what_was_said_before_there_was_a_feed_is_found() {
     for node in &nodes {
         until_found(node, &ana, "kettle", 35).await;
     }
+    // Both have begun, and it is known how far they are.
+    until_shared_out(&nodes).await;
+    say(&nodes[0], &ana, "saucer", 20).await;
+    until_found(&nodes[0], &ana, "saucer", 20).await;
     for node in nodes {
         node.stop().await;
     }
