@@ -503,7 +503,7 @@ fn who_has_read_that_he_was_let_in_before_it_came_here_is_told_it_once() {
         assert_eq!(world.hub.next_step(&cy), Some(Step::Page { convo: CONVO, after: Seq::new(1) }));
         let page = HistorySlice { entries: vec![added.clone()], has_more: false };
         world.hub.give_page(&cy, CONVO, &page);
-        assert_eq!(cy.take().outbox.to_vec().is_empty(), false);
+        assert!(!cy.take().outbox.to_vec().is_empty());
 
         world.deliver(&before);
         world.deliver(&(Outcome::Appended { entry: added.0, shared: None }, added.1));
