@@ -66,7 +66,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "TERTULIA_FEED", value_name = "URL", value_parser = feed_at)]
     feed: Option<FeedAt>,
 
-    /// Where clients reach this node, as in https://chat1.example.org: what GET /api/gateway of all nodes says of it
+    /// Where clients reach this node, https://HOST: what GET /api/gateway of all nodes says of it
     /// [default: it says nothing]
     #[arg(long, env = "TERTULIA_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
     public_url: Option<String>,
