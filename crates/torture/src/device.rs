@@ -26,6 +26,8 @@ use crate::world::{Login, World};
 
 /// Messages that were acked and are remembered, to be sent again.
 const SETTLED_MAX: usize = 64;
+/// Who has not looked for longer was busy, and tells now what was long ago.
+const LISTENS_EVERY: Duration = Duration::from_secs(2);
 /// How long a connection suffers after it was left unread.
 const SLOW_MORE: Duration = Duration::from_secs(10);
 /// The wait after a refusal that names none.
@@ -80,6 +82,8 @@ pub(crate) struct Device {
     pub(crate) convos: BTreeMap<ConvoId, Known>,
     /// Until then it may lose connections because it has left them unread.
     pub(crate) slow_until: Instant,
+    /// When it looked at its connections last.
+    pub(crate) listened: Instant,
 }
 
 impl Device {
@@ -98,6 +102,7 @@ impl Device {
             settled: VecDeque::new(),
             convos: BTreeMap::new(),
             slow_until: Instant::now(),
+            listened: Instant::now(),
         };
         drop(device.read_inbox().await);
         Ok(device)
@@ -133,7 +138,7 @@ impl Device {
 
     /// A connection has ended without a word of the server.
     pub(crate) fn lost_connection(&self, how: impl std::fmt::Display) {
-        if Instant::now() < self.slow_until {
+        if Instant::now() < self.slow_until || self.listened.elapsed() > LISTENS_EVERY {
             self.count("connections lost by slow readers");
         } else {
             self.board().complain("connections lost", how);

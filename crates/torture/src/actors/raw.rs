@@ -362,6 +362,7 @@ impl Raw {
                 }
             }
         }
+        self.device.listened = Instant::now();
         if *self.device.login.revoked.borrow() {
             self.wait_for_the_end().await?;
         }

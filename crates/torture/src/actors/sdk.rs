@@ -217,6 +217,7 @@ impl Sdk {
                 () = tokio::time::sleep_until(until) => break,
             }
         }
+        self.device.listened = Instant::now();
         if *self.device.login.revoked.borrow() {
             self.wait_for_the_end().await?;
         }
