@@ -161,6 +161,11 @@ impl<'h> Delivery<'h> {
             }
             self.push_to_readers(routes, entry, sender);
         }
+        if let (EntryKind::Text { .. }, Some(slot)) = (&entry.kind, slot)
+            && self.hub.settings.others_append
+        {
+            routes.told.said(slot, entry.sender_id, entry.seq);
+        }
         if let EntryKind::MemberRemoved { user_ids } = &entry.kind
             && self.hub.settings.others_append
         {

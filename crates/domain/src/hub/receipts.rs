@@ -29,6 +29,12 @@ impl Told {
         *told != before
     }
 
+    /// What somebody has said he has received and read: whoever was told that was told this, too.
+    pub(super) fn said(&mut self, slot: u32, user: UserId, seq: Seq) {
+        let told = self.0.entry(slot).or_default().entry(user).or_default();
+        *told = (told.0.max(seq), told.1.max(seq));
+    }
+
     /// Nobody is here any more to whom it was told.
     pub(super) fn forget(&mut self, slot: u32) {
         self.0.remove(&slot);

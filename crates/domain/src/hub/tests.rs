@@ -564,6 +564,32 @@ fn a_watermark_that_somebody_has_read_is_told_to_all_and_none_below_it_to_anybod
 }
 
 #[test]
+fn how_far_a_sender_has_read_is_news_to_nobody_who_has_what_he_sent() {
+    let mut world = World::of_many();
+    let (bo, cy) = (world.connect(BO), world.connect(CY));
+    let said = world.text("a");
+    world.deliver(&said);
+    assert_eq!((got(&bo).len(), got(&cy).len()), (1, 1));
+    // Bo reads the store, where what Ana has sent has moved her watermarks, and Cy lags meanwhile.
+    world.hub.lacks_news(CONVO, Some(Commit::new(1)));
+    let change = Change::In {
+        convo: CONVO,
+        joined: false,
+        first_missed: None,
+        last_seq: Seq::new(1),
+        shared: None,
+        own: None,
+        receipts: vec![mark(ANA, 1)],
+    };
+    world.catch_up_with_news(&cy);
+    assert!(matches!(world.hub.next_step(&bo), Some(Step::News { .. })));
+    world.hub.give_news(&bo, CONVO, None, Some(change), &HashSet::new());
+    world.catch_up(&bo);
+    assert_eq!(got(&bo), ["receipt 1 1"]);
+    assert_eq!((world.hub.next_step(&cy), cy.is_lagging(), got(&cy)), (None, false, vec![]));
+}
+
+#[test]
 fn what_comes_twice_is_delivered_once() {
     let mut world = World::new(Limits::default());
     let bo = world.connect(BO);
