@@ -36,7 +36,8 @@ impl Node {
 /// In a build of the whole workspace `reqwest` has TLS, of which it wants to know whose; nothing here uses it.
 fn http_client() -> Client {
     drop(rustls::crypto::ring::default_provider().install_default());
-    Client::new()
+    // A connection for each call: a node that was stopped for long closes those that were idle, also under a call.
+    Client::builder().pool_max_idle_per_host(0).build().unwrap()
 }
 
 /// Somebody who writes, and looks for it.
