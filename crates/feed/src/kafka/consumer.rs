@@ -3,21 +3,23 @@
 //! The thread polls all the time, whatever whoever reads is at: so the group knows that it is alive, and nobody waits for
 //! it. What comes lies on the shelf; when a partition has much there, it is paused.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message as _;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset as Stored, TopicPartitionList};
 
+use super::begin::{self, FOUNDER, Seen};
 use super::record::Record;
-use super::shelf::{Found, Shelf};
+use super::shelf::{Shelf, Taken};
 use super::{config, said, unavailable};
-use crate::port::{FeedError, Offset};
+use crate::port::FeedError;
 use crate::target::KafkaTarget;
 
 /// How long one poll waits; no longer may it take until somebody who stops is heard.
@@ -28,6 +30,10 @@ const ASK_MAX: Duration = Duration::from_secs(5);
 const HAND_OVER_MAX: Duration = Duration::from_secs(10);
 /// How long after an error the next poll is.
 const AFTER_ERROR: Duration = Duration::from_millis(200);
+/// How often to look where this reader begins, as long as that is not known.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long a consumer that is new waits for the first word of whoever publishes.
+const EARLY_MAX: Duration = Duration::from_secs(10);
 
 /// What the thread, the callbacks and the reader share.
 #[derive(Debug, Default)]
@@ -167,26 +173,55 @@ impl Member {
         Ok(Self { consumer, shared, topic: target.topic.clone() })
     }
 
-    /// Notes what was taken; the group is told within a second.
-    pub(super) fn store(&self, offsets: &[Offset]) {
-        let mut list = TopicPartitionList::new();
-        for &Offset { partition, next, .. } in offsets {
-            // It is not in the list yet.
-            let _ = list.add_partition_offset(&self.topic, partition, Stored::Offset(next));
-        }
-        if let Err(error) = self.consumer.store_offsets(&list) {
+    /// Notes what was taken, some of it for the group within a second, some at once.
+    pub(super) fn note(&self, taken: &Taken) {
+        let soon = taken.soon.iter().map(|offset| (offset.partition, offset.next));
+        let noted =
+            if taken.soon.is_empty() { Ok(()) } else { self.consumer.store_offsets(&self.places(soon)) };
+        if let Err(error) = noted {
             // A partition is another's by now: that one is told it again.
             tracing::debug!(%error, "what was taken is not noted");
         }
+        self.note_now(&taken.now);
+    }
+
+    fn note_now(&self, places: &[(i32, i64)]) {
+        if places.is_empty() {
+            return;
+        }
+        if let Err(error) = self.consumer.commit(&self.places(places.iter().copied()), CommitMode::Async) {
+            // It is looked whether it is there, and tried again.
+            tracing::debug!(%error, "where a consumer begins is not noted");
+        }
+    }
+
+    fn places(&self, places: impl Iterator<Item = (i32, i64)>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in places {
+            // It is not in the list yet.
+            let _ = list.add_partition_offset(&self.topic, partition, Stored::Offset(next));
+        }
+        list
+    }
+
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for &partition in partitions {
+            list.add_partition(&self.topic, partition);
+        }
+        list
     }
 
     /// Polls until nobody reads any more.
     pub(super) fn poll(&self) {
+        let begun = Instant::now();
+        let mut look_at = begun;
         while !self.shared.state().left {
-            if let Err(error) = self.look_where_it_begins() {
-                self.failed(&error);
-                std::thread::sleep(AFTER_ERROR);
-                continue;
+            if Instant::now() >= look_at {
+                if let Err(error) = self.look_where_it_begins(begun) {
+                    self.failed(&error);
+                }
+                look_at = Instant::now() + LOOK_EVERY;
             }
             match self.consumer.poll(POLL) {
                 None => {}
@@ -206,51 +241,65 @@ impl Member {
         }
     }
 
-    /// Where the group is in partitions that are new here.
-    fn look_where_it_begins(&self) -> KafkaResult<()> {
+    /// Where this reader begins in partitions that are new here.
+    fn look_where_it_begins(&self, begun: Instant) -> KafkaResult<()> {
         let unknown = self.shared.state().shelf.unknown();
         if unknown.is_empty() {
             return Ok(());
         }
-        let mut list = TopicPartitionList::new();
-        for &partition in &unknown {
-            list.add_partition(&self.topic, partition);
+        let until = Instant::now() + ASK_MAX;
+        let left = || until.saturating_duration_since(Instant::now());
+        let is_founder = unknown.contains(&FOUNDER);
+        let mut asked = unknown.clone();
+        if is_founder {
+            asked = self.partitions(left())?;
+        } else {
+            asked.push(FOUNDER);
         }
-        let begun = Instant::now();
-        let committed = self.consumer.committed_offsets(list, ASK_MAX)?;
-        let mut found = Vec::with_capacity(unknown.len());
-        for partition in unknown {
-            let left = ASK_MAX.saturating_sub(begun.elapsed());
-            let (first, end) = self.consumer.fetch_watermarks(&self.topic, partition, left)?;
-            let committed = committed.find_partition(&self.topic, partition);
-            let committed = committed.and_then(|element| match element.offset() {
-                Stored::Offset(offset) => Some(offset),
-                _ => None,
-            });
-            found.push((partition, Found { committed, first, end }));
+        let noted = self.consumer.committed_offsets(self.list(&asked), left())?;
+        let noted = |partition| match noted.find_partition(&self.topic, partition)?.offset() {
+            Stored::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        let is_founded = noted(FOUNDER).is_some();
+
+        let mut seen = BTreeMap::new();
+        for partition in asked {
+            let noted = noted(partition);
+            if unknown.contains(&partition) || (is_founder && noted.is_none()) {
+                let (first, end) = self.consumer.fetch_watermarks(&self.topic, partition, left())?;
+                seen.insert(partition, Seen { noted, first, end });
+            }
         }
-        // At once: what is missed in several of them is told once.
+        let is_early = begun.elapsed() < EARLY_MAX;
+        let mut again = Vec::new();
         let mut state = self.shared.state();
-        found.into_iter().for_each(|(partition, found)| state.shelf.found(partition, found));
+        for partition in unknown {
+            if let Some(found) = begin::find(partition, &seen, is_founded, is_early) {
+                again.extend(state.shelf.found(partition, found));
+            }
+        }
+        drop(state);
+        self.note_now(&again);
         Ok(())
+    }
+
+    /// All partitions of the topic.
+    fn partitions(&self, wait_max: Duration) -> KafkaResult<Vec<i32>> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), wait_max)?;
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        Ok(partitions.map(|partition| partition.id()).collect())
     }
 
     /// Fetches no more of what lies here in heaps, and again of what does no longer.
     fn make_room(&self) {
         let (full, free) = self.shared.state().shelf.rooms();
-        let list = |partitions: &[i32]| {
-            let mut list = TopicPartitionList::new();
-            for &partition in partitions {
-                list.add_partition(&self.topic, partition);
-            }
-            list
-        };
         let mut done = Ok(());
         if !full.is_empty() {
-            done = self.consumer.pause(&list(&full));
+            done = self.consumer.pause(&self.list(&full));
         }
         if !free.is_empty() {
-            done = done.and(self.consumer.resume(&list(&free)));
+            done = done.and(self.consumer.resume(&self.list(&free)));
         }
         if let Err(error) = done {
             // Of a partition that is another's by now.

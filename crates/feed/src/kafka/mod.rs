@@ -10,9 +10,11 @@
 //! - Readers of a consumer are a consumer group: Kafka gives each of them some of the partitions. What was taken is what
 //!   is committed, within a second; who comes later begins there. When a partition goes to somebody else, what is in hand
 //!   is first taken, if that does not take long.
-//! - A record that nobody can have read (retention has removed it, the topic was made anew) shows as a gap in the offsets,
-//!   or as a group without offsets: then whoever follows is told that he has missed something.
+//! - Nothing is given of a partition before the group has noted a place in it. A group that is new, or whose place is gone
+//!   (retention has removed what it had not taken, the topic was made anew), is told that it has missed something, once,
+//!   and begins at the end; a gap in the offsets says so, too.
 
+mod begin;
 mod consumer;
 mod publisher;
 mod reader;

@@ -113,10 +113,9 @@ impl Reader for KafkaReader {
     async fn taken(&mut self, place: &Place) -> Result<(), FeedError> {
         // Under the lock: none of them can become another's between the two.
         let mut state = self.shared.state();
-        let ours = state.shelf.taken(place);
-        let member = self.member.get().and_then(Weak::upgrade);
-        if let (Some(member), false) = (member, ours.is_empty()) {
-            member.store(&ours);
+        let taken = state.shelf.taken(place);
+        if let Some(member) = self.member.get().and_then(Weak::upgrade) {
+            member.note(&taken);
         }
         drop(state);
         self.shared.tell();

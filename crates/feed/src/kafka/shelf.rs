@@ -1,7 +1,11 @@
 //! What a reader's thread has got and the reader has not yet: by partition, as long as the partition is this reader's.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 
+use super::begin::Found;
 use super::record::Record;
 use crate::port::{Came, Lag, News, Offset, Place};
 
@@ -17,25 +21,40 @@ pub(super) struct Shelf {
     partitions: BTreeMap<i32, Partition>,
     /// Counts how often this reader was given partitions.
     turn: u64,
-    /// Something may not have been told.
-    missed: bool,
 }
 
 #[derive(Debug)]
 struct Partition {
     turn: u64,
-    /// The offset that the next record has, if none is missing; `None`: it is not known yet where this begins.
+    begin: Begin,
+    /// The offset that the next record has, if none is missing; `None`: none was fetched.
     next: Option<i64>,
     /// What was fetched.
     records: VecDeque<Fetched>,
     /// Up to where the reader was given records and has not called them taken.
     in_hand: Option<i64>,
-    /// Where a consumer begins that has no offset here: kept, so that it is known next time.
-    begins: Option<i64>,
     /// The end of the partition, as it was heard last.
     end: i64,
     /// Whether nothing is to be fetched.
     is_full: bool,
+}
+
+/// Where a reader begins in a partition.
+#[derive(Debug)]
+enum Begin {
+    /// It is not known yet: nothing is given.
+    Unknown,
+    /// Not where somebody left off: the reader is to be told so, or was, or has taken it, and the group does not know yet.
+    Anew { places: Vec<(i32, i64)>, told: Told },
+    /// Here.
+    At(i64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    NotYet,
+    InHand,
+    Taken,
 }
 
 #[derive(Debug)]
@@ -43,18 +62,19 @@ struct Fetched {
     offset: i64,
     /// When it was published, in milliseconds since 1970.
     at_ms: Option<i64>,
-    record: Record,
+    /// `None`: it says nothing that we say.
+    record: Option<Record>,
+    /// What was before it is not what was fetched before it.
+    is_behind_hole: bool,
 }
 
-/// What a partition is like where a reader begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
-    /// Up to where its consumer has taken it; `None`: nobody has.
-    pub(super) committed: Option<i64>,
-    /// The oldest record that is there.
-    pub(super) first: i64,
-    /// Behind the newest.
-    pub(super) end: i64,
+/// What is to be noted for the group.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Soon.
+    pub(super) soon: Vec<Offset>,
+    /// Now: the group knows of no place in these partitions, whoever has them.
+    pub(super) now: Vec<(i32, i64)>,
 }
 
 impl Shelf {
@@ -63,10 +83,10 @@ impl Shelf {
         self.turn += 1;
         let new = Partition {
             turn: self.turn,
+            begin: Begin::Unknown,
             next: None,
             records: VecDeque::new(),
             in_hand: None,
-            begins: None,
             end: 0,
             is_full: false,
         };
@@ -77,12 +97,17 @@ impl Shelf {
     pub(super) fn withdraw(&mut self, partition: i32) {
         if let Some(partition) = self.partitions.get_mut(&partition) {
             partition.records.clear();
+            if let Begin::Anew { told: Told::NotYet, .. } = partition.begin {
+                partition.begin = Begin::Unknown;
+            }
         }
     }
 
     /// Whether the reader is at something of a partition.
     pub(super) fn is_in_hand(&self, partition: i32) -> bool {
-        self.partitions.get(&partition).is_some_and(|partition| partition.in_hand.is_some())
+        self.partitions.get(&partition).is_some_and(|it| {
+            it.in_hand.is_some() || matches!(it.begin, Begin::Anew { told: Told::InHand, .. })
+        })
     }
 
     /// A partition is somebody else's.
@@ -92,47 +117,52 @@ impl Shelf {
 
     /// Partitions of which it is not known yet where this reader begins.
     pub(super) fn unknown(&self) -> Vec<i32> {
-        self.partitions.iter().filter(|(_, it)| it.next.is_none()).map(|(partition, _)| *partition).collect()
+        let is_unknown = |it: &Partition| !matches!(it.begin, Begin::At(_));
+        self.partitions.iter().filter(|(_, it)| is_unknown(it)).map(|(partition, _)| *partition).collect()
     }
 
-    /// Where a reader begins in a partition.
-    pub(super) fn found(&mut self, partition: i32, found: Found) {
-        let Some(known) = self.partitions.get_mut(&partition).filter(|known| known.next.is_none()) else {
-            return;
-        };
-        let Found { committed, first, end } = found;
-        match committed.filter(|committed| (first..=end).contains(committed)) {
-            Some(committed) => known.next = Some(committed),
-            None => {
-                // Nobody was here yet; or what he has not taken is gone; or it is not what he has taken.
-                self.missed = true;
-                known.next = Some(first);
-                known.begins = Some(first);
+    /// It was found where a reader begins in a partition. Gives back what is to be noted again: it was, and was not found.
+    pub(super) fn found(&mut self, partition: i32, found: Found) -> Vec<(i32, i64)> {
+        let Some(known) = self.partitions.get_mut(&partition) else { return Vec::new() };
+        match (&known.begin, found) {
+            (Begin::Unknown | Begin::Anew { .. }, Found::At(place)) => known.begin_at(place),
+            (Begin::Unknown, Found::Anew(places, why)) => {
+                why.say(partition);
+                known.begin = Begin::Anew { places, told: Told::NotYet };
             }
+            (Begin::Anew { places, told: Told::Taken }, Found::Anew(..)) => return places.clone(),
+            (Begin::Anew { .. }, Found::Anew(..)) | (Begin::At(_), _) => {}
         }
-        known.end = end;
+        Vec::new()
     }
 
     /// A record was fetched; `None`: it says nothing that we say.
     pub(super) fn put(&mut self, partition: i32, offset: i64, at_ms: Option<i64>, record: Option<Record>) {
         let Some(known) = self.partitions.get_mut(&partition) else { return };
-        if known.next != Some(offset) {
-            // Between two fetches the oldest were removed, or the topic was made anew.
-            self.missed = true;
-        }
-        known.next = Some(offset + 1);
+        let next = known.next.replace(offset + 1);
         known.end = known.end.max(offset + 1);
-        match record {
-            Some(record) => known.records.push_back(Fetched { offset, at_ms, record }),
-            None => {
-                tracing::error!(
-                    partition,
-                    offset,
-                    "a record of the feed is not understood: the logs are read instead"
-                );
-                self.missed = true;
-            }
+        if record.is_none() {
+            tracing::error!(
+                partition,
+                offset,
+                "a record of the feed is not understood: the logs are read instead"
+            );
         }
+        let went_back = next.is_some_and(|next| offset < next);
+        let is_hole = match (next, &known.begin) {
+            (Some(next), Begin::At(place)) => offset > next.max(*place),
+            (None, Begin::At(place)) => offset > *place,
+            (Some(next), _) => offset > next,
+            (None, _) => false,
+        };
+        match known.begin {
+            // The topic was made anew: this is not what was there before.
+            Begin::At(_) if went_back => known.begin = Begin::At(offset),
+            Begin::At(place) if offset < place => return,
+            _ => {}
+        }
+        // A hole: between two fetches the oldest were removed.
+        known.records.push_back(Fetched { offset, at_ms, record, is_behind_hole: went_back || is_hole });
     }
 
     /// The end of a partition, as it was heard.
@@ -159,28 +189,20 @@ impl Shelf {
 
     /// What the reader is given.
     pub(super) fn next(&mut self) -> News {
-        let mut news = News {
-            came: Vec::new(),
-            missed: std::mem::take(&mut self.missed),
-            more: false,
-            place: Place::default(),
-        };
+        let mut news = News { came: Vec::new(), missed: false, more: false, place: Place::default() };
         // Each a share, so that none waits for another.
         let share = RECORDS_MAX / self.partitions.len().max(1) + 1;
         for (&number, partition) in &mut self.partitions {
-            let mut next = partition.begins.take();
-            for Fetched { offset, record, .. } in
-                partition.records.drain(..share.min(partition.records.len()))
-            {
-                next = Some(offset + 1);
-                match record {
-                    Record::Came(range) => news.came.push(Came { partition: number, range }),
-                    Record::Missed => news.missed = true,
+            let next = match &mut partition.begin {
+                Begin::At(_) => partition.give(number, share, &mut news),
+                Begin::Anew { told: told @ Told::NotYet, .. } => {
+                    *told = Told::InHand;
+                    news.missed = true;
+                    Some(0)
                 }
-            }
-            news.more |= !partition.records.is_empty();
+                Begin::Anew { .. } | Begin::Unknown => None,
+            };
             if let Some(next) = next {
-                partition.in_hand = Some(next);
                 news.place.offsets.push(Offset { partition: number, turn: partition.turn, next });
             }
         }
@@ -188,28 +210,36 @@ impl Shelf {
     }
 
     /// What was called taken, of partitions that are still this reader's.
-    pub(super) fn taken(&mut self, place: &Place) -> Vec<Offset> {
-        let is_ours = |offset: &&Offset| {
-            self.partitions.get(&offset.partition).is_some_and(|known| known.turn == offset.turn)
-        };
-        let ours: Vec<_> = place.offsets.iter().filter(is_ours).copied().collect();
-        for offset in &ours {
-            if let Some(known) = self.partitions.get_mut(&offset.partition)
-                && known.in_hand.is_some_and(|in_hand| in_hand <= offset.next)
-            {
-                known.in_hand = None;
+    pub(super) fn taken(&mut self, place: &Place) -> Taken {
+        let mut taken = Taken::default();
+        for offset in &place.offsets {
+            let known = self.partitions.get_mut(&offset.partition);
+            let Some(known) = known.filter(|known| known.turn == offset.turn) else { continue };
+            match &mut known.begin {
+                Begin::At(begin) => {
+                    known.in_hand = known.in_hand.filter(|in_hand| *in_hand > offset.next);
+                    // One that it was found meanwhile is there already.
+                    if offset.next > *begin {
+                        taken.soon.push(*offset);
+                    }
+                }
+                Begin::Anew { places, told } => {
+                    *told = Told::Taken;
+                    taken.now.extend_from_slice(places);
+                }
+                Begin::Unknown => {}
             }
         }
-        ours
+        taken
     }
 
     /// What waits, by partition.
     pub(super) fn lag(&self) -> Vec<Lag> {
         let lag = |(&partition, known): (&i32, &Partition)| {
-            let kept: u64 = known.records.iter().map(|fetched| entries(fetched.record)).sum();
+            let kept: u64 = known.records.iter().map(entries).sum();
             // Each names one entry at least.
             let not_fetched =
-                known.next.map_or(0, |next| known.end.saturating_sub(next).max(0).unsigned_abs());
+                known.expected().map_or(0, |next| known.end.saturating_sub(next).max(0).unsigned_abs());
             let since_ms = known.records.front().and_then(|fetched| fetched.at_ms);
             Lag { partition, entries: kept + not_fetched, since_ms }
         };
@@ -217,121 +247,48 @@ impl Shelf {
     }
 }
 
-fn entries(record: Record) -> u64 {
-    match record {
-        Record::Came(range) => range.last.get() + 1 - range.first.get(),
-        Record::Missed => 1,
+impl Partition {
+    /// The reader begins here. What was fetched before that was known is looked through again.
+    fn begin_at(&mut self, place: i64) {
+        self.begin = Begin::At(place);
+        self.end = self.end.max(place);
+        let is_before = |fetched: &Fetched| fetched.offset < place && !fetched.is_behind_hole;
+        while self.records.front().is_some_and(is_before) {
+            self.records.pop_front();
+        }
+        if let Some(first) = self.records.front_mut() {
+            first.is_behind_hole |= first.offset > place;
+        }
+    }
+
+    /// Gives some records; says up to where, if there were any.
+    fn give(&mut self, number: i32, count: usize, news: &mut News) -> Option<i64> {
+        let mut next = None;
+        for fetched in self.records.drain(..count.min(self.records.len())) {
+            next = Some(fetched.offset + 1);
+            news.missed |= fetched.is_behind_hole;
+            match fetched.record {
+                Some(Record::Came(range)) => news.came.push(Came { partition: number, range }),
+                Some(Record::Missed) | None => news.missed = true,
+            }
+        }
+        news.more |= !self.records.is_empty();
+        self.in_hand = next.or(self.in_hand);
+        next
+    }
+
+    /// The offset that the next record of interest has.
+    fn expected(&self) -> Option<i64> {
+        match self.begin {
+            Begin::At(place) => Some(self.next.map_or(place, |next| next.max(place))),
+            Begin::Anew { .. } | Begin::Unknown => self.next,
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use tertulia_protocol::{ConvoId, Seq};
-    use tertulia_store::Touched;
-
-    use super::*;
-
-    fn came(first: u64, last: u64) -> Option<Record> {
-        let convo = ConvoId::from_bytes([7; 16]);
-        Some(Record::Came(Touched { convo, first: Seq::new(first), last: Seq::new(last) }))
-    }
-
-    fn found(committed: Option<i64>) -> Found {
-        Found { committed, first: 10, end: 20 }
-    }
-
-    /// One partition, in which a consumer was up to record 15.
-    fn shelf() -> Shelf {
-        let mut shelf = Shelf::default();
-        shelf.assign(0);
-        assert_eq!(shelf.unknown(), [0]);
-        shelf.found(0, found(Some(15)));
-        assert!(shelf.unknown().is_empty());
-        shelf
-    }
-
-    #[test]
-    fn what_was_fetched_is_given_once_and_its_place_is_behind_it() {
-        let mut shelf = shelf();
-        shelf.put(0, 15, Some(1_000), came(1, 3));
-        shelf.put(0, 16, Some(2_000), came(4, 4));
-        // 17, 18 and 19 are not fetched yet.
-        assert_eq!(shelf.lag(), [Lag { partition: 0, entries: 4 + 3, since_ms: Some(1_000) }]);
-        let news = shelf.next();
-        assert_eq!((news.came.len(), news.missed, news.more), (2, false, false));
-        assert_eq!(news.place.offsets, [Offset { partition: 0, turn: 1, next: 17 }]);
-        assert!(shelf.is_in_hand(0));
-        assert_eq!(shelf.taken(&news.place).len(), 1);
-        assert!(!shelf.is_in_hand(0));
-        let nothing = shelf.next();
-        assert!(nothing.came.is_empty() && nothing.place.offsets.is_empty());
-        shelf.ends(0, 17);
-        assert_eq!(shelf.lag()[0].entries, 3, "an end never goes back");
-    }
-
-    #[test]
-    fn who_has_no_offset_that_is_there_has_missed_something() {
-        for (committed, is_missed) in
-            [(None, true), (Some(9), true), (Some(21), true), (Some(10), false), (Some(20), false)]
-        {
-            let mut shelf = Shelf::default();
-            shelf.assign(0);
-            shelf.found(0, found(committed));
-            let news = shelf.next();
-            assert_eq!(news.missed, is_missed, "{committed:?}");
-            // Where he begins is kept, so that next time it is known.
-            assert_eq!(news.place.offsets.first().map(|offset| offset.next), is_missed.then_some(10));
-            assert!(!shelf.next().missed);
-        }
-    }
-
-    #[test]
-    fn a_hole_in_the_offsets_and_a_record_of_others_show_that_something_was_missed() {
-        let mut shelf = shelf();
-        shelf.put(0, 15, None, came(1, 1));
-        assert!(!shelf.next().missed);
-        shelf.put(0, 17, None, came(2, 2));
-        assert!(shelf.next().missed);
-        shelf.put(0, 18, None, None);
-        let news = shelf.next();
-        assert!(news.missed && news.came.is_empty());
-        shelf.put(0, 19, None, Some(Record::Missed));
-        assert!(shelf.next().missed);
-        // The topic was made anew.
-        shelf.put(0, 0, None, came(3, 3));
-        assert!(shelf.next().missed);
-    }
-
-    #[test]
-    fn what_is_anothers_by_now_is_not_noted() {
-        let mut shelf = shelf();
-        shelf.put(0, 15, None, came(1, 1));
-        let news = shelf.next();
-        shelf.withdraw(0);
-        shelf.revoke(0);
-        assert!(!shelf.is_in_hand(0));
-        assert_eq!(shelf.taken(&news.place), []);
-        // Also when it came back meanwhile.
-        shelf.assign(0);
-        shelf.found(0, found(Some(18)));
-        assert_eq!(shelf.taken(&news.place), []);
-        // What comes for a partition that is another's goes.
-        shelf.put(5, 1, None, came(1, 1));
-        assert!(shelf.next().came.is_empty());
-    }
-
-    #[test]
-    fn a_partition_with_much_on_the_shelf_is_paused_until_there_is_room() {
-        let mut shelf = shelf();
-        let records = KEPT_MAX as i64;
-        for number in 0..records {
-            shelf.put(0, 15 + number, None, came(1, 1));
-        }
-        assert_eq!(shelf.rooms(), (vec![0], vec![]));
-        assert_eq!(shelf.rooms(), (vec![], vec![]));
-        assert!(shelf.next().more);
-        assert_eq!(shelf.rooms(), (vec![], vec![]));
-        while shelf.next().more {}
-        assert_eq!(shelf.rooms(), (vec![], vec![0]));
+fn entries(fetched: &Fetched) -> u64 {
+    match fetched.record {
+        Some(Record::Came(range)) => range.last.get() + 1 - range.first.get(),
+        Some(Record::Missed) | None => 1,
     }
 }

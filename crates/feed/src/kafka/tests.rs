@@ -114,11 +114,13 @@ mod suite {
 struct Told {
     logs: Logs,
     newest: BTreeMap<ConvoId, u64>,
+    missed: u32,
 }
 
 impl Told {
     /// Takes what one of them was told. Of a conversation nothing comes before what is before it, whoever had that.
     fn take(&mut self, news: &News) {
+        self.missed += u32::from(news.missed);
         for Came { range, .. } in &news.came {
             let (first, last) = (range.first.get(), range.last.get());
             let newest = self.newest.entry(range.convo).or_default();
@@ -204,6 +206,15 @@ impl Group {
         until("all is told", || is_all(&self.writer.said, &self.told.lock().unwrap().logs)).await;
     }
 
+    /// What comes from here on is told.
+    async fn has_begun(&self) {
+        until("the group has begun", || self.missed() > 0).await;
+    }
+
+    fn missed(&self) -> u32 {
+        self.told.lock().unwrap().missed
+    }
+
     async fn until_shared_by(&self, readers: &[&Following]) {
         let partitions = || readers.iter().map(|reader| reader.partitions()).collect::<Vec<_>>();
         let each = 3 / readers.len();
@@ -219,6 +230,7 @@ async fn readers_come_and_go_and_together_they_are_told_everything_in_order() {
     let mut group = Group::new().await;
     let one = group.follow();
     group.until_shared_by(&[&one]).await;
+    group.has_begun().await;
     group.say(3).await;
     let (two, three) = (group.follow(), group.follow());
     group.say(3).await;
@@ -238,6 +250,7 @@ async fn readers_come_and_go_and_together_they_are_told_everything_in_order() {
     group.all_is_told().await;
     four.leave().await;
     assert_eq!(group.told.lock().unwrap().logs, group.writer.said);
+    assert_eq!(group.missed(), 1, "when the group was new");
     group.relaying.stop().await;
 }
 
@@ -246,8 +259,11 @@ async fn a_kafka_that_dies_or_does_not_answer_loses_nothing_and_changes_no_order
     let mut group = Group::new().await;
     let (one, two) = (group.follow(), group.follow());
     group.until_shared_by(&[&one, &two]).await;
+    group.has_begun().await;
     group.say(1).await;
     group.all_is_told().await;
+    // Once, when the group was new.
+    assert_eq!(group.missed(), 1);
     group.kafka.pause().unwrap();
     group.say(10).await;
     group.kafka.resume().unwrap();
@@ -257,8 +273,13 @@ async fn a_kafka_that_dies_or_does_not_answer_loses_nothing_and_changes_no_order
     tokio::task::block_in_place(|| group.kafka.restart().unwrap());
     group.say(3).await;
     group.all_is_told().await;
-    assert_eq!(group.told.lock().unwrap().logs, group.writer.said);
+    // Where they were is still known to who goes on.
     one.leave().await;
+    group.until_shared_by(&[&two]).await;
+    group.say(3).await;
+    group.all_is_told().await;
+    assert_eq!(group.told.lock().unwrap().logs, group.writer.said);
+    assert_eq!(group.missed(), 1, "nothing was missed since");
     two.leave().await;
     group.relaying.stop().await;
 }

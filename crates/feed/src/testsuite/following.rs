@@ -52,6 +52,7 @@ pub async fn what_was_not_called_taken_is_told_again<F: FeedUnderTest>() {
     let mut one = world.follower(ONE).await;
     world.writer.say(1, 5).await;
     one.hear_all(&world.writer.said).await;
+    let missed = one.missed;
     world.writer.say(1, 5).await;
     world.writer.say(2, 5).await;
     let mut heard = 0;
@@ -64,6 +65,7 @@ pub async fn what_was_not_called_taken_is_told_again<F: FeedUnderTest>() {
     one.come().await;
     one.hear_all(&world.writer.said).await;
     assert!(one.count >= 6 + 11 + 11, "{} were told", one.count);
+    assert_eq!(one.missed, missed, "he has missed nothing");
 }
 
 pub async fn consumers_do_not_know_of_each_other<F: FeedUnderTest>() {

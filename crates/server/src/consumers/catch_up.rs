@@ -19,6 +19,9 @@ use super::read::{Batch, READS_AT_ONCE};
 const LEASE: Duration = Duration::from_secs(30);
 /// How often the others look whether somebody should.
 const WORK_EVERY: Duration = Duration::from_secs(5);
+/// How long the feed has time to say that a consumer is new. If it says nothing, it has told others who called themselves
+/// the same, and what they had taken is gone.
+pub(super) const NEW_MAX: Duration = Duration::from_secs(30);
 
 impl Follower {
     /// Something was missed before a place in the feed: the logs have it.
@@ -41,23 +44,30 @@ impl Follower {
         self.open_logs().await
     }
 
-    /// Has whichever node read the logs again, from their beginning. What was taken of them stays: it is taken again.
+    /// Has whichever node read the logs, from their beginning. What was taken of them before stays: it is taken again.
     async fn ask_for_the_logs(&mut self) -> Result<(), Stopped> {
         loop {
             let consumer = &self.parts.consumer;
             let stored = insist!(self.parts, "read its cursor", consumer.cursor().await);
-            // Of one that has not begun they will be read anyhow, and have it all by then.
-            let Some(stored) = stored else { break };
-            let round = Cursor::parse(&stored).unwrap_or_default().round + 1;
+            let round =
+                stored.as_deref().map_or(1, |stored| Cursor::parse(stored).unwrap_or_default().round + 1);
             let anew = Cursor::anew(round).write();
-            if insist!(self.parts, "begin anew", consumer.move_cursor(Some(&stored), &anew).await) {
+            if !insist!(self.parts, "begin anew", consumer.move_cursor(stored.as_deref(), &anew).await) {
+                continue;
+            }
+            if stored.is_some() {
                 tracing::warn!(
                     consumer = consumer.name(),
                     round,
-                    "the feed may not have told everything: the logs are read again"
+                    "the feed may not have told everything: one node reads the logs again"
                 );
-                break;
+            } else {
+                tracing::info!(
+                    consumer = consumer.name(),
+                    "it is new here, and nothing is wrong: one node reads what is in the logs, once"
+                );
             }
+            break;
         }
         self.look_at = self.parts.clock.monotonic();
         self.logs = None;
@@ -90,6 +100,10 @@ impl Follower {
         let is_done = |stored: Option<&str>| {
             stored.and_then(Cursor::parse).is_some_and(|cursor| cursor.backfill.is_none())
         };
+        if stored.is_none() && now < self.new_until {
+            // The feed will say that the consumer is new. What would be read before that would be read again.
+            return Ok(());
+        }
         if is_done(stored.as_deref()) {
             self.parts.progress.set_backfill(self.parts.progress.backfill().0, 0);
             return self.give_up().await;

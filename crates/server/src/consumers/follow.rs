@@ -8,6 +8,7 @@ use tertulia_feed::{Came, Place, Reader};
 use tertulia_store::leases::Lease;
 
 use super::backfill::Logs;
+use super::catch_up::NEW_MAX;
 use super::cursor::Cursor;
 use super::parts::{Parts, Stopped, insist};
 use super::progress::Waiting;
@@ -33,6 +34,8 @@ pub(super) struct Follower {
     pub(super) lease: Option<Lease>,
     /// When to look again whether somebody should.
     pub(super) look_at: Duration,
+    /// Until when the feed may say that the consumer is new.
+    pub(super) new_until: Duration,
     reader: Box<dyn Reader>,
     /// Up to there all is taken.
     taken: Place,
@@ -65,6 +68,7 @@ impl Follower {
             logs: None,
             lease: None,
             look_at: parts.clock.monotonic(),
+            new_until: parts.clock.monotonic() + NEW_MAX,
             reader,
             taken: Place::default(),
             let_go: Place::default(),
