@@ -141,7 +141,7 @@ impl Device {
         if Instant::now() < self.slow_until || self.listened.elapsed() > LISTENS_EVERY {
             self.count("connections lost by slow readers");
         } else {
-            self.board().complain("connections lost", how);
+            self.complain("connections lost", how);
         }
     }
 
@@ -155,6 +155,11 @@ impl Device {
 
     pub(crate) fn count_many(&self, what: &'static str, how_many: usize) {
         self.board().count_many(what, how_many as u64);
+    }
+
+    /// Something that may be while something is done to the server, with how it was told.
+    pub(crate) fn complain(&self, what: &'static str, how: impl std::fmt::Display) {
+        self.board().complain(what, format_args!("device {}: {how}", self.number));
     }
 
     pub(crate) fn find(&self, what: &str) {
@@ -237,7 +242,7 @@ impl Device {
             Code::Unavailable | Code::RateLimited => {
                 if code == Code::Unavailable {
                     self.board().unavailable();
-                    self.board().complain("sends told to wait", convo);
+                    self.complain("sends told to wait", convo);
                 }
                 if let Some(message) = self.pending.get_mut(&n) {
                     message.due = Instant::now() + wait.unwrap_or(REFUSED_WAIT).min(Duration::from_secs(3));
@@ -478,7 +483,7 @@ impl Device {
                 Err(LoggedOut)
             }
             ClientError::Refused { code: Code::Unavailable, .. } => {
-                self.board().complain("calls told to wait", error);
+                self.complain("calls told to wait", error);
                 Ok(())
             }
             ClientError::Refused { code: Code::Invalid, detail, .. } => {
@@ -490,12 +495,12 @@ impl Device {
                 Ok(())
             }
             ClientError::Unreachable(_) | ClientError::NotConnected(_) => {
-                self.board().complain("calls without an answer", error);
+                self.complain("calls without an answer", error);
                 Ok(())
             }
             ClientError::Unexpected { status, detail } => {
                 // A connection that ends in the middle of an answer gives this, too.
-                self.board().complain("answers that cannot be understood", error);
+                self.complain("answers that cannot be understood", error);
                 if *status == 500 {
                     self.find(&format!("a call was answered with 500: {detail}"));
                 }

@@ -63,10 +63,12 @@ pub(crate) struct Route {
 
 impl Route {
     pub(crate) fn new(address: SocketAddr) -> Result<Self, InvalidServer> {
-        Ok(Self {
-            server: Server::new(&format!("http://{address}"))?,
-            socket: format!("ws://{address}/api/ws"),
-        })
+        Self::to_both(address, address)
+    }
+
+    /// Calls go to one address, the socket to another.
+    pub(crate) fn to_both(calls: SocketAddr, socket: SocketAddr) -> Result<Self, InvalidServer> {
+        Ok(Self { server: Server::new(&format!("http://{calls}"))?, socket: format!("ws://{socket}/api/ws") })
     }
 }
 
@@ -74,8 +76,8 @@ impl Route {
 #[derive(Debug)]
 pub(crate) struct Way {
     pub(crate) route: Route,
-    /// What stands before the nodes for this device alone; `None`: it speaks with one of them.
-    pub(crate) front: Option<Arc<Cutter>>,
+    /// What stands before the nodes for this device alone.
+    pub(crate) front: Arc<Cutter>,
 }
 
 /// How everybody reaches whom he uses.
@@ -192,9 +194,7 @@ impl World {
     pub(crate) fn socket_at(&self, device: usize) -> usize {
         match &self.routes {
             Routes::Alone { .. } => ALONE,
-            Routes::Nodes { ways, .. } => {
-                ways.get(device).and_then(|way| way.front.as_ref()).map_or(ALONE, |front| front.socket_at())
-            }
+            Routes::Nodes { ways, .. } => ways.get(device).map_or(ALONE, |way| way.front.socket_at()),
         }
     }
 

@@ -251,7 +251,7 @@ impl Raw {
                 Err(LoggedOut)
             }
             Err(why) => {
-                self.device.board().complain("connections that did not come about", why);
+                self.device.complain("connections that did not come about", why);
                 self.wait_before_connecting();
                 Ok(())
             }

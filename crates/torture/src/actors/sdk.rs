@@ -264,7 +264,7 @@ impl Sdk {
             }
             Event::SendDelayed { code: Code::Unavailable, convo_id, .. } => {
                 self.device.board().unavailable();
-                self.device.board().complain("sends told to wait", convo_id);
+                self.device.complain("sends told to wait", convo_id);
             }
             Event::SendFailed { convo_id, client_seq, code, .. } => {
                 self.device.refused(convo_id, client_seq, code, None);

@@ -2,7 +2,8 @@
 //!
 //! Devices reach the nodes through fronts (`crate::cutter`), each through one of its own, as through a load balancer that
 //! sends every connection to any node that is ready: the socket of a device and its calls are mostly at different ones.
-//! Beside the crowd somebody speaks and listens at each node, so that it is known when all of them hear each other again.
+//! Beside the crowd somebody speaks and listens at each node, so that it is known when all of them hear each other again:
+//! his socket alone is bound to that node, his calls go to any as everybody's do.
 
 pub(crate) mod doors;
 mod harm;
@@ -162,8 +163,8 @@ pub async fn run_cluster(options: &ClusterOptions, shutdown: CancellationToken) 
     Ok(report)
 }
 
-/// A front before the nodes for each device, and for whoever sets everything up; those who only listen at one node
-/// reach that one. Beside them the fronts whose connections may be cut.
+/// A front before the nodes for each device, and for whoever sets everything up; the sockets of those who listen at one
+/// node go to that one. Beside them the fronts whose connections may be cut.
 async fn routes(seed: u64, cast: &Cast, doors: &Arc<Doors>) -> Result<(Routes, Vec<Arc<Cutter>>), Error> {
     let front = |number| async move {
         let chance = Chance::stream(seed, "front", number);
@@ -172,17 +173,16 @@ async fn routes(seed: u64, cast: &Cast, doors: &Arc<Doors>) -> Result<(Routes, V
     };
     let (mut ways, mut to_be_cut) = (Vec::new(), Vec::new());
     for (number, plan) in cast.devices.iter().enumerate() {
-        if let Driver::Speaker { node } = plan.driver
-            && let Some(address) = doors.address(node)
-        {
-            ways.push(Way { route: Route::new(address)?, front: None });
-            continue;
-        }
         let front = Arc::new(front(number).await?);
         if plan.by_cutter {
             to_be_cut.push(Arc::clone(&front));
         }
-        ways.push(Way { route: Route::new(front.address)?, front: Some(front) });
+        let socket = match plan.driver {
+            Driver::Speaker { node } => doors.address(node),
+            _ => None,
+        };
+        let route = Route::to_both(front.address, socket.unwrap_or(front.address))?;
+        ways.push(Way { route, front });
     }
     let for_set_up = Arc::new(front(cast.devices.len()).await?);
     let set_up = Route::new(for_set_up.address)?;
@@ -235,4 +235,30 @@ async fn load(
         }
     }
     harm.wait_until_well().await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_listens_at_a_node_that_is_away_still_makes_his_calls_at_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let away = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let doors = Arc::new(Doors::new([away, listener.local_addr().unwrap()]));
+        let cast = Cast::new(1, 4, true).with_speakers(2);
+        let (routes, _) = routes(1, &cast, &doors).await.unwrap();
+        let Routes::Nodes { ways, .. } = routes else { panic!("there are nodes") };
+        let speaker = |plan: &crate::cast::DevicePlan| plan.driver == Driver::Speaker { node: 0 };
+        let number = cast.devices.iter().position(speaker).unwrap();
+        let route = &ways[number].route;
+        assert_eq!(route.socket, format!("ws://{away}/api/ws"));
+        let login = route.server.login("ana", "secret", Default::default());
+        tokio::select! {
+            accepted = listener.accept() => drop(accepted.unwrap()),
+            outcome = login => panic!("the call came nowhere: {:?}", outcome.err()),
+        }
+    }
 }
