@@ -10,7 +10,7 @@ use crate::{ClusterError, NodeId};
 pub const LOAD_MAX: u16 = 1_000;
 
 /// What a node says of itself to the others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
     /// Where clients reach it.
     pub url: String,
@@ -18,6 +18,9 @@ pub struct Description {
     pub load: u16,
     /// Whether it sends its sessions away, and wants no new ones.
     pub draining: bool,
+    /// Whether it does not reach the store: it keeps its sessions, and is good for no new ones.
+    #[serde(default)]
+    pub cut_off: bool,
 }
 
 /// A node of the cluster.
@@ -51,12 +54,14 @@ pub trait Nodes: Send + Sync + 'static {
 /// what its node still knows of it. Any node serves any session all the same.
 ///
 /// Rendezvous hashing, weighted by what a node has left: a node that comes takes its share from all others, the
-/// sessions of one that goes are spread over all others, and no other session moves. Draining nodes get none.
+/// sessions of one that goes are spread over all others, and no other session moves. Draining nodes get none. Those that are
+/// cut off from the store come last: they may be back soon, and when all of them are cut off nothing else is known.
 pub fn order_for<'n>(session: &[u8], nodes: &'n [NodeInfo]) -> Vec<&'n NodeInfo> {
     let willing = nodes.iter().filter(|node| !node.description.draining);
     let mut scored: Vec<_> = willing.map(|node| (score(session, node), node)).collect();
     // Two scores are only ever the same for one node that is there twice.
     scored.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    scored.sort_by_key(|(_, node)| node.description.cut_off);
     scored.into_iter().map(|(_, node)| node).collect()
 }
 
@@ -83,7 +88,7 @@ mod tests {
     const SESSIONS: u32 = 10_000;
 
     fn node(number: u8, load: u16) -> NodeInfo {
-        let description = Description { url: format!("http://{number}"), load, draining: false };
+        let description = Description { url: format!("http://{number}"), load, ..Description::default() };
         NodeInfo { id: NodeId::from_bytes([number; 16]), description }
     }
 
@@ -127,6 +132,24 @@ mod tests {
         nodes.iter_mut().for_each(|node| node.description.draining = true);
         assert!(order_for(b"s", &nodes).is_empty());
         assert!(order_for(b"s", &[]).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_is_cut_off_comes_last_and_when_all_are_it_is_as_if_none_were() {
+        let all = [node(1, 0), node(2, 0), node(3, 0)];
+        let cut_off = |numbers: &[usize]| {
+            let mut nodes = all.clone();
+            numbers.iter().for_each(|number| nodes[*number].description.cut_off = true);
+            nodes
+        };
+        check(&cut_off(&[0]), &[0.0, 0.5, 0.5]);
+        check(&cut_off(&[0, 1]), &[0.0, 0.0, 1.0]);
+        assert_eq!(places(&cut_off(&[0, 1, 2])), places(&all));
+        for session in 0..100_u32 {
+            let nodes = cut_off(&[1]);
+            let order = order_for(&session.to_be_bytes(), &nodes);
+            assert_eq!((order.len(), order[2].id), (3, all[1].id));
+        }
     }
 
     #[test]
@@ -180,7 +203,9 @@ mod tests {
         let node = node(7, 12);
         let written = serde_json::to_string(&node).unwrap();
         let id = "07".repeat(16);
-        assert_eq!(written, format!(r#"{{"id":"{id}","url":"http://7","load":12,"draining":false}}"#));
+        let older = format!(r#"{{"id":"{id}","url":"http://7","load":12,"draining":false}}"#);
+        assert_eq!(written, older.replace("}", r#","cut_off":false}"#));
+        assert_eq!(serde_json::from_str::<NodeInfo>(&older).unwrap(), node);
         let newer = written.replace("}", r#","region":"eu"}"#);
         assert_eq!(serde_json::from_str::<NodeInfo>(&newer).unwrap(), node);
     }

@@ -124,6 +124,14 @@ impl AccountsService {
         vec![("passwords_hashed", hashed as f64), ("passwords_waiting", waiting as f64)]
     }
 
+    /// Asks the store for something small, to see whether it answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn reach(&self) -> Result<(), StoreError> {
+        self.inner.store.time().await.map(drop)
+    }
+
     /// Writes down who was seen, and ends devices whose refresh tokens have ended. To be called every
     /// [`FLUSH_EVERY`], by one task, and once more before the store is closed.
     ///

@@ -35,7 +35,7 @@ pub fn join(config: &Config, node: NodeId) -> Result<(Links, Ear), InvalidTarget
         (PresenceAt::Live, LiveAt::Process) => None,
     };
     let description =
-        Description { url: config.public_url.clone().unwrap_or_default(), load: 0, draining: false };
+        Description { url: config.public_url.clone().unwrap_or_default(), ..Description::default() };
     let links = match url {
         None => {
             let board = Arc::new(Board::new().join(node, description));

@@ -30,7 +30,7 @@ pub(super) struct Members {
 
 impl Members {
     pub(super) fn new(nodes: Arc<dyn Nodes>, hub: Arc<Hub>, Node { url, capacity }: Node) -> Self {
-        let said = Mutex::new(Description { url, load: 0, draining: false });
+        let said = Mutex::new(Description { url, ..Description::default() });
         Self { nodes, hub, capacity, said, known: Mutex::default() }
     }
 
@@ -53,6 +53,11 @@ impl Members {
 
     pub(super) fn drain(&self) {
         self.say(|said| said.draining = true);
+    }
+
+    /// Says whether this node reaches the store.
+    pub(super) fn cut_off(&self, is_cut_off: bool) {
+        self.say(|said| said.cut_off = is_cut_off);
     }
 
     /// Says how loaded this node is, for ever.

@@ -15,6 +15,7 @@ pub mod letters;
 mod members;
 mod outgoing;
 pub mod presence;
+mod reach;
 mod topics;
 mod watch;
 
@@ -38,6 +39,7 @@ pub use self::join::join;
 use self::members::{Members, Node};
 pub use self::outgoing::Outgoing;
 pub use self::presence::Presences;
+use self::reach::Reach;
 pub use self::topics::Topics;
 use crate::accounts::AccountsService;
 use crate::clock::{Clock, Random};
@@ -59,7 +61,22 @@ pub struct Cluster {
     /// Who is there on other nodes.
     pub presences: Presences,
     members: Arc<Members>,
+    reaches: Arc<Reaches>,
     parts: Arc<Parts>,
+}
+
+/// Whether this node reaches what it keeps things in.
+struct Reaches {
+    /// Who somebody is: without it nobody is let in.
+    accounts: Reach,
+    /// All conversations, on whichever server.
+    store: Reach,
+}
+
+impl Reaches {
+    fn is_cut_off(&self) -> bool {
+        !(self.accounts.is_there() && self.store.is_there())
+    }
 }
 
 /// A node's ways to the others.
@@ -154,6 +171,7 @@ impl Cluster {
             topics: Topics::new(live, Arc::clone(hub)),
             presences,
             members: Arc::new(Members::new(nodes, Arc::clone(hub), node)),
+            reaches: Arc::new(Reaches { accounts: Reach::new(), store: Reach::new() }),
             parts: Arc::new(parts),
         }
     }
@@ -168,10 +186,17 @@ impl Cluster {
         self.members.drain();
     }
 
+    /// Whether this node can know who somebody is. While it cannot, whoever comes had better go to another.
+    pub fn reaches_accounts(&self) -> bool {
+        self.reaches.accounts.is_there()
+    }
+
     /// Figures for `/metrics`: (name without prefix, value).
     pub fn figures(&self) -> impl Iterator<Item = (&'static str, f64)> {
         let whole = ("live_whole", f64::from(self.parts.link.is_whole()));
-        self.parts.live.figures().into_iter().chain(self.presences.figures()).chain([whole])
+        let reaches = [("accounts_reached", &self.reaches.accounts), ("store_reached", &self.reaches.store)];
+        let reaches = reaches.map(|(name, reach)| (name, f64::from(reach.is_there())));
+        self.parts.live.figures().into_iter().chain(self.presences.figures()).chain([whole]).chain(reaches)
     }
 
     /// Waits a moment for what was appended to be told, and leaves the others.
@@ -213,5 +238,8 @@ impl Cluster {
         spawn(Box::pin(async move { watch::devices(&parts, &accounts).await }));
         let (_, parts, accounts) = own();
         spawn(Box::pin(async move { watch::make_good(&parts, &accounts).await }));
+        let (_, parts, accounts) = own();
+        let (reaches, members) = (Arc::clone(&self.reaches), Arc::clone(&self.members));
+        spawn(Box::pin(async move { watch::reaches(&reaches, &parts, &accounts, &members).await }));
     }
 }

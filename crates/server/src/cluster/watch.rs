@@ -14,7 +14,8 @@ use tertulia_store::{Logged, StoreError, Touched};
 use tokio::time::Instant;
 
 use super::letters::{self, Letter};
-use super::{Outgoing, Parts};
+use super::members::Members;
+use super::{Outgoing, Parts, Reaches};
 use crate::accounts::{AccountsService, Identity};
 use crate::drain;
 
@@ -298,6 +299,23 @@ async fn look_at_watchers(parts: &Parts, unsure: &mut Vec<Arc<Connection>>) -> R
         unsure.pop();
     }
     Ok(())
+}
+
+/// Looks whether this node reaches what it keeps things in, and tells the others when it does not.
+pub(super) async fn reaches(reaches: &Reaches, parts: &Parts, accounts: &AccountsService, members: &Members) {
+    let changed = |what: &str, is_there: bool| {
+        if is_there {
+            tracing::info!("{what} can be reached again");
+        } else {
+            tracing::warn!("{what} cannot be reached; new clients had better go to another node");
+        }
+        members.cut_off(reaches.is_cut_off());
+    };
+    let store = || async { parts.store.ceiling().await.map(drop) };
+    tokio::join!(
+        reaches.accounts.keep(|| accounts.reach(), |is_there| changed("the database of accounts", is_there)),
+        reaches.store.keep(store, |is_there| changed("the store", is_there)),
+    );
 }
 
 /// So much was missed that nobody knows what: those who are here come back, and read it as they do after any absence.

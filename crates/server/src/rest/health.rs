@@ -20,10 +20,12 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The node takes new clients.
+/// The node takes new clients; or why not, in a word that stays the same. Nobody is asked for this: what the node knows.
 pub(super) async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
     if app.leaving.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if app.cluster.as_ref().is_some_and(|cluster| !cluster.reaches_accounts()) {
+        (StatusCode::SERVICE_UNAVAILABLE, "store_unreachable\n")
     } else {
         (StatusCode::OK, "ready\n")
     }

@@ -21,6 +21,7 @@ mod harness;
 mod limits;
 mod long_poll;
 mod outside;
+mod reach;
 mod rest_accounts;
 mod rest_conversations;
 mod rest_errors;

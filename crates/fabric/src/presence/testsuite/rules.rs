@@ -25,7 +25,7 @@ pub fn id(number: u8) -> NodeId {
 }
 
 pub fn describe(number: u8) -> Description {
-    Description { url: format!("http://{number}"), load: 0, draining: false }
+    Description { url: format!("http://{number}"), ..Description::default() }
 }
 
 pub async fn join<A: PresenceUnderTest>(adapter: &A, number: u8) -> A::Node {
@@ -231,7 +231,7 @@ pub async fn what_a_node_says_of_itself_is_heard<A: PresenceUnderTest>() {
     let adapter = A::open().await;
     let (ana, bo) = (join(&adapter, 1).await, join(&adapter, 2).await);
     expect_nodes(&bo, &["http://1", "http://2"]).await;
-    let description = Description { url: "http://moved".into(), load: 250, draining: true };
+    let description = Description { url: "http://moved".into(), load: 250, draining: true, cut_off: true };
     ana.describe(description.clone());
     for node in [&ana, &bo] {
         expect_nodes(node, &["http://moved", "http://2"]).await;

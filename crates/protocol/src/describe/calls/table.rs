@@ -474,10 +474,11 @@ pub const CALLS: &[Call] = &[
         who: Who::Anyone,
         summary: "Tells whether new clients should come here",
         answers: &[
-            Answer { status: 200, text: "They should.", body: Body::Text("text/plain") },
+            Answer { status: 200, text: "They should: `ready`.", body: Body::Text("text/plain") },
             Answer {
                 status: 503,
-                text: "They should go elsewhere: it drains.",
+                text: "They should go elsewhere: it is `draining`, or the store that nodes share is \
+                    `store_unreachable` from here.",
                 body: Body::Text("text/plain"),
             },
         ],
