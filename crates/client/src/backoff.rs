@@ -1,4 +1,14 @@
 //! How long to wait before trying again: exponential, with full jitter, unless the server says how long.
+//!
+//! A client whose connection is gone, or did not come about:
+//!
+//! 1. **Tries the other nodes at once**, each one once, where one does not answer in time, refuses because it goes down or
+//!    cannot serve now (503), or lets the socket in and turns it away (1013). Only a round in which all did so is a failure.
+//! 2. **Waits as long as the server says**, where it does: in a close (4010, 4008, 1013), which has jitter in it, or in
+//!    `Retry-After`, to which a tenth is added by chance. It knows how many others wait. Such a wait is no reason to wait
+//!    longer the next time, when nobody says how long.
+//! 3. **Else draws the wait** evenly from zero to 250 ms, and to twice as much after each such wait, up to 15 s. A connection
+//!    that has lived for a second begins anew. What else fails (a page of history, of the inbox, a refresh) has its own waits.
 
 use std::time::Duration;
 

@@ -27,7 +27,7 @@ pub use crate::machine::Start;
 use crate::machine::{Action, Closed, Hello, InboxRead, Machine, ReadFailure, Settings};
 use crate::outbox::Outgoing;
 use crate::session::Session;
-use crate::socket::{Socket, Turn};
+use crate::socket::{Socket, Turn, is_of_node};
 
 /// Commands on their way to the task; a full queue makes the caller wait.
 const COMMANDS_MAX: usize = 64;
@@ -166,6 +166,7 @@ impl Client {
             reads: FuturesUnordered::new(),
             token: Arc::default(),
             asks_for_node: true,
+            turned_away: 0,
         };
         let inner = Inner {
             commands,
@@ -292,6 +293,8 @@ struct Driver {
     token: Arc<Mutex<Option<String>>>,
     /// Whether it is not known, or may not be true any more, to which node to go.
     asks_for_node: bool,
+    /// How many nodes, one after the other, have let the socket in and turned it away.
+    turned_away: usize,
     /// What the socket says and hears is written here.
     tape: Option<Tape>,
 }
@@ -403,7 +406,7 @@ impl Driver {
                         self.machine.handle_opened(now);
                     }
                     Err(OpenFailure::Closed(closed)) => {
-                        self.asks_for_node = true;
+                        (self.asks_for_node, self.turned_away) = (true, 0);
                         self.machine.handle_closed(closed, now, roll());
                     }
                     Err(OpenFailure::Session(Error::SessionLost(lost))) => {
@@ -424,15 +427,42 @@ impl Driver {
             }
             Input::Socket(Turn::SignOfLife) => self.machine.handle_sign_of_life(now),
             Input::Socket(Turn::Closed(closed)) => {
+                let is_another_tried = self.machine.is_greeting() && is_of_node(&closed) && self.pass_over();
                 self.socket = None;
                 self.closed(|| Some(closed.reason.to_string()));
                 self.asks_for_node |= is_draining(&closed);
                 self.machine.handle_device(self.api.session().device_id());
-                self.machine.handle_closed(closed, now, roll());
+                if is_another_tried {
+                    self.machine.handle_turned_away(closed.reason, now);
+                } else {
+                    self.turned_away = 0;
+                    self.machine.handle_closed(closed, now, roll());
+                }
             }
             Input::Read(outcome) => self.read(outcome, now),
-            Input::Timeout => self.machine.handle_timeout(now, roll()),
+            Input::Timeout => {
+                let was_greeting = self.machine.is_greeting();
+                self.machine.handle_timeout(now, roll());
+                if was_greeting && !self.machine.is_greeting() {
+                    // It has never said ready; the next one may.
+                    self.pass_over();
+                }
+            }
         }
+    }
+
+    /// The session goes on from the node that does not serve its socket to the next one. Returns whether that one has not
+    /// been tried yet.
+    fn pass_over(&mut self) -> bool {
+        let session = self.api.session();
+        if let Some(socket) = &self.socket {
+            session.server_after(&socket.server);
+        }
+        self.turned_away += 1;
+        let is_untried = self.turned_away < session.nodes();
+        // After all of them it is asked anew where to go.
+        self.asks_for_node |= !is_untried;
+        is_untried
     }
 
     fn command(&mut self, command: Command, now: Instant) {

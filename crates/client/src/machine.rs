@@ -173,7 +173,7 @@ struct Resume {
 pub(crate) struct Machine {
     settings: Settings,
     phase: Phase,
-    /// Retries since the last good connection.
+    /// Waits of our own choice since the last good connection.
     attempt: u32,
     resume: Option<Resume>,
     /// How often in a row the server has refused who we are.
@@ -233,6 +233,11 @@ impl Machine {
     /// Whether nothing will ever happen again.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over)
+    }
+
+    /// Whether a socket is open and the server has not said yet that it serves it.
+    pub(crate) fn is_greeting(&self) -> bool {
+        matches!(self.phase, Phase::Greeting { .. })
     }
 
     /// Whether there is room for what a command may add.
@@ -432,6 +437,13 @@ impl Machine {
             _ => {}
         }
         self.lose(closed.reason, closed.retry_after, now, roll);
+    }
+
+    /// A node has let the socket in and has turned it away, and there is another one to try at once.
+    pub(crate) fn handle_turned_away(&mut self, reason: Disconnect, now: Instant) {
+        if !self.is_over() {
+            self.give_up(reason, Duration::ZERO, now);
+        }
     }
 
     /// The session is `device`'s now: after a new login the next connection is that one's.
@@ -745,20 +757,29 @@ impl Machine {
         self.actions.push_back(Action::Emit(event));
     }
 
-    /// Gives the connection up and waits.
+    /// Gives the connection up and waits: see [`backoff`](crate::backoff).
     fn lose(&mut self, reason: Disconnect, retry_after: Option<Duration>, now: Instant, roll: f64) {
         if let Phase::Ready(ready) = &self.phase
             && now.saturating_duration_since(ready.since) >= GOOD_CONNECTION
         {
             self.attempt = 0;
         }
-        let retry_in = match retry_after.map(|told| told.min(TOLD_MAX)) {
-            // A draining server has put jitter into its number; a refusal's is the same for everybody.
+        // Zero would be no wait at all, whatever was meant by it.
+        let told = retry_after.filter(|told| !told.is_zero()).map(|told| told.min(TOLD_MAX));
+        let retry_in = match told {
+            // A refusal's number is the same for everybody; that of a close has jitter in it.
             Some(told) if matches!(reason, Disconnect::Refused(_)) => told.mul_f64(1.0 + 0.1 * roll),
             Some(told) => told,
-            None => Backoff::CONNECT.delay(self.attempt, roll),
+            None => {
+                let wait = Backoff::CONNECT.delay(self.attempt, roll);
+                self.attempt = self.attempt.saturating_add(1);
+                wait
+            }
         };
-        self.attempt = self.attempt.saturating_add(1);
+        self.give_up(reason, retry_in, now);
+    }
+
+    fn give_up(&mut self, reason: Disconnect, retry_in: Duration, now: Instant) {
         self.phase = Phase::Waiting { until: now + retry_in };
         self.outbox.disconnected();
         self.marks.disconnected();

@@ -18,6 +18,8 @@ const MARGIN: Duration = Duration::from_secs(30);
 
 /// How long it may take to find out to which node to go.
 const FIND_NODE_MAX: Duration = Duration::from_secs(5);
+/// A node that does not say it for so long is passed over while there are others.
+const PASSED_OVER_AFTER: Duration = Duration::from_secs(2);
 
 /// What logs in again when a session is lost; only programs that know the password have it.
 #[derive(Clone)]
@@ -102,14 +104,21 @@ impl Session {
         if ends <= timestamp(SystemTime::now()).plus(MARGIN) {
             return;
         }
-        let token = token.as_str();
-        let asking = self.on_some_node(|server| async move {
-            server.call_as::<Gateway>(token, Method::GET, &["gateway"], &(), None::<&()>).await
-        });
-        match tokio::time::timeout(FIND_NODE_MAX, asking).await {
-            Ok(Ok(gateway)) => self.shared.route.take(&gateway),
-            Ok(Err(error)) => tracing::debug!(%error, "to which node to go is not known"),
-            Err(_) => tracing::debug!("to which node to go is not told in time"),
+        let (count, mut server) = (self.nodes(), self.server());
+        let patience = if count > 1 { PASSED_OVER_AFTER } else { FIND_NODE_MAX };
+        for _ in 0..count {
+            let asking = server.call_as::<Gateway>(&token, Method::GET, &["gateway"], &(), None::<&()>);
+            match tokio::time::timeout(patience, asking).await {
+                Ok(Ok(gateway)) => return self.shared.route.take(&gateway),
+                Ok(Err(error)) if !error.is_temporary() => {
+                    tracing::debug!(%error, "to which node to go is not known");
+                    return;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "a node cannot say to which one to go"),
+                Err(_) => tracing::debug!("a node does not say in time to which one to go"),
+            }
+            // Whoever cannot even say this is no good for a socket either.
+            server = self.server_after(&server);
         }
     }
 

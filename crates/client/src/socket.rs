@@ -26,12 +26,18 @@ const READ_BUFFER_BYTES: usize = 4 * 1024;
 const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// With so many frames waiting to be written, the task takes no commands.
 const OUTGOING_MAX: usize = 64;
+/// A node that does not answer for so long is passed over while there are others.
+const PASSED_OVER_AFTER: Duration = Duration::from_secs(5);
+/// The close of a node that cannot serve a socket now (RFC 6455's registry).
+const TRY_LATER: u16 = 1013;
 /// How long an orderly goodbye may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An open socket. Frames that wait to be written are bounded: the messages in flight, a mark a conversation,
 /// and single frames, for which no commands are taken while it is congested.
 pub(crate) struct Socket {
+    /// To which node.
+    pub(crate) server: Server,
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     outgoing: VecDeque<Message>,
     flushed: bool,
@@ -53,16 +59,16 @@ impl Socket {
     pub(crate) async fn open_on_some_node(session: &Session, hello: &ClientEvent) -> Result<Self, Closed> {
         let mut server = session.server();
         for _ in 1..session.nodes() {
-            match Self::open(&server, hello).await {
+            match Self::open(&server, hello, PASSED_OVER_AFTER).await {
                 Err(closed) if is_of_node(&closed) => server = session.server_after(&server),
                 outcome => return outcome,
             }
         }
-        Self::open(&server, hello).await.inspect_err(|_| drop(session.server_after(&server)))
+        Self::open(&server, hello, CONNECT_TIMEOUT).await.inspect_err(|_| drop(session.server_after(&server)))
     }
 
     /// Connects and queues the first frame.
-    async fn open(server: &Server, hello: &ClientEvent) -> Result<Self, Closed> {
+    async fn open(server: &Server, hello: &ClientEvent, patience: Duration) -> Result<Self, Closed> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -79,11 +85,12 @@ impl Socket {
         let opening = tokio_tungstenite::connect_async_with_config(server.socket_url(), Some(config), true);
 
         let broken = |text: String| Closed { reason: Disconnect::Broken(text), retry_after: None };
-        let (stream, _) = tokio::time::timeout(CONNECT_TIMEOUT, opening)
+        let (stream, _) = tokio::time::timeout(patience, opening)
             .await
             .map_err(|_| broken("the server takes too long to answer".into()))?
             .map_err(|error| closed_by_error(&error))?;
-        let mut socket = Self { stream, outgoing: VecDeque::new(), flushed: true, deaf: None };
+        let (server, outgoing) = (server.clone(), VecDeque::new());
+        let mut socket = Self { server, stream, outgoing, flushed: true, deaf: None };
         socket.push(hello);
         Ok(socket)
     }
@@ -181,10 +188,10 @@ impl Socket {
     }
 }
 
-/// Whether another node may open the socket: this one does not answer, or goes down.
-fn is_of_node(closed: &Closed) -> bool {
+/// Whether another node may serve the socket: this one does not answer, goes down, or cannot serve it now.
+pub(crate) fn is_of_node(closed: &Closed) -> bool {
     match &closed.reason {
-        Disconnect::Broken(_) => true,
+        Disconnect::Broken(_) | Disconnect::Closed { code: TRY_LATER, .. } => true,
         Disconnect::Refused(text) => text.starts_with("HTTP 503"),
         _ => false,
     }
@@ -197,7 +204,7 @@ struct ComeBack {
 }
 
 fn closed_by_server(code: u16, reason: String) -> Closed {
-    let told = [CloseReason::Draining, CloseReason::RateLimited].iter().any(|reason| reason.code() == code);
+    let told = [CloseReason::Draining.code(), CloseReason::RateLimited.code(), TRY_LATER].contains(&code);
     let come_back = serde_json::from_str::<ComeBack>(&reason).ok().filter(|_| told);
     Closed {
         reason: Disconnect::Closed { code, reason },
@@ -226,6 +233,8 @@ mod tests {
     fn a_draining_server_says_when_to_come_back() {
         let closed = closed_by_server(4010, r#"{"retryAfterMs":1500}"#.into());
         assert_eq!(closed.retry_after, Some(Duration::from_millis(1_500)));
+        let busy = closed_by_server(1013, r#"{"retryAfterMs":700}"#.into());
+        assert_eq!(busy.retry_after, Some(Duration::from_millis(700)));
         assert_eq!(closed_by_server(1006, r#"{"retryAfterMs":1500}"#.into()).retry_after, None);
         assert_eq!(closed_by_server(4010, "soon".into()).retry_after, None);
     }

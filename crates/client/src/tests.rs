@@ -2,6 +2,7 @@
 
 mod fake;
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -142,6 +143,40 @@ async fn a_draining_server_is_left_and_come_back_to_when_it_says() {
     .await;
     assert_eq!(retry_in, Duration::from_millis(30));
     assert_eq!(fake.socket().await.hello().await["position"], json!("p7"));
+}
+
+#[tokio::test]
+async fn who_is_turned_away_by_one_node_comes_to_the_other_at_once_and_waits_when_both_do_so() {
+    let mut two = Fake::start(|_, _, _| answer(200, json!({"items": []}))).await;
+    let urls = Arc::<OnceLock<[String; 2]>>::default();
+    let known = Arc::clone(&urls);
+    let mut one = Fake::start(move |_, path, _| match path {
+        "/api/gateway" => {
+            let [one, two] = known.get().expect("the addresses");
+            answer(200, json!({"url": one, "others": [two]}))
+        }
+        _ => answer(200, json!({"items": []})),
+    })
+    .await;
+    urls.set([one.url(), two.url()]).expect("the first");
+    let (_client, mut events) = Client::connect(one.session(None), &config());
+    for _ in 0..2 {
+        let mut socket = one.socket().await;
+        socket.hello().await;
+        socket.close(1013, r#"{"retryAfterMs":3600000}"#).await;
+        let mut socket = two.socket().await;
+        socket.hello().await;
+        socket.close(1013, r#"{"retryAfterMs":30}"#).await;
+        let mut waits = Vec::new();
+        while waits.len() < 2 {
+            waits.extend(match next(&mut events).await {
+                Event::Disconnected { retry_in, .. } => Some(retry_in),
+                _ => None,
+            });
+        }
+        assert_eq!(waits, [Duration::ZERO, Duration::from_millis(30)]);
+    }
+    assert_eq!(one.calls("/api/gateway"), 2, "it is asked where to go before each round");
 }
 
 #[tokio::test]

@@ -348,6 +348,48 @@ fn a_draining_servers_number_wins() {
 }
 
 #[test]
+fn a_wait_that_the_server_names_makes_no_later_one_longer() {
+    let mut bench = Bench::ready(Start::Head, 1);
+    for code in [4010, 1013, 1013, 4010, 1013] {
+        bench.close(code, Some(Duration::from_millis(700)));
+        assert_eq!(bench.did(), "close, disconnected 700ms");
+        bench.wait(Duration::from_millis(700));
+        bench.did();
+        bench.machine.handle_opened(bench.now);
+    }
+    bench.close(1006, None);
+    assert_eq!(bench.did(), "close, disconnected 250ms");
+}
+
+#[test]
+fn a_number_of_zero_is_none() {
+    let mut bench = Bench::ready(Start::Head, 1);
+    for expected in [250, 500] {
+        bench.close(1013, Some(Duration::ZERO));
+        assert_eq!(bench.did(), format!("close, disconnected {expected}ms"));
+    }
+}
+
+#[test]
+fn who_is_turned_away_by_a_node_tries_the_next_at_once_and_waits_no_longer_for_it_later() {
+    let mut bench = Bench::ready(Start::Head, 1);
+    bench.wait(GOOD_CONNECTION);
+    bench.close(1006, None);
+    bench.wait(Duration::from_millis(250));
+    bench.did();
+    for _ in 0..2 {
+        bench.machine.handle_opened(bench.now);
+        assert!(bench.machine.is_greeting());
+        let busy = Disconnect::Closed { code: 1013, reason: String::new() };
+        bench.machine.handle_turned_away(busy, bench.now);
+        assert_eq!(bench.did(), "close, disconnected 0ms, resume p0");
+    }
+    bench.machine.handle_opened(bench.now);
+    bench.close(1013, None);
+    assert_eq!(bench.did(), "close, disconnected 500ms");
+}
+
+#[test]
 fn a_revoked_device_stops_at_once() {
     let mut bench = Bench::ready(Start::Head, 1);
     bench.close(4002, None);

@@ -68,6 +68,10 @@ impl Fake {
         session_on(self.address, password)
     }
 
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub(super) async fn socket(&mut self) -> FakeSocket {
         let stream = tokio::time::timeout(DEADLINE, self.sockets.recv()).await;
         FakeSocket { stream: stream.expect("a socket in time").expect("a running fake") }
