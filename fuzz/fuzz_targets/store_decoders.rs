@@ -1,5 +1,5 @@
 //! What lies on the disk or comes back from clients to the store: segments of the journal, the batches in their frames,
-//! positions and cursors.
+//! blocks of logs, positions and cursors.
 //!
 //! The first byte says what the others are.
 
@@ -10,7 +10,7 @@ use tertulia_store::embedded::fuzzing;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&kind, bytes)) = data.split_first() else { return };
-    match kind % 6 {
+    match kind % 7 {
         0 => fuzzing::segment(bytes),
         1 => {
             // Checksums cannot be guessed: the batches are given, and what stands behind them.
@@ -21,6 +21,10 @@ fuzz_target!(|data: &[u8]| {
         }
         2 => fuzzing::batch(bytes),
         5 => fuzzing::touched(bytes),
+        6 => {
+            let Some((first, bytes)) = bytes.split_first_chunk() else { return };
+            fuzzing::block(u64::from_le_bytes(*first), bytes);
+        }
         kind => {
             let Ok(text) = std::str::from_utf8(bytes) else { return };
             if kind == 3 { fuzzing::cursor(text) } else { fuzzing::position(text) }

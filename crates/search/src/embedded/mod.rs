@@ -22,8 +22,11 @@ use tokio::sync::Semaphore;
 use self::apply::Writer;
 use crate::port::{Change, Found, IndexError, Search, SearchIndex};
 
-const SCHEMA: Schema =
-    Schema { file: "search.db", migrations: &[("documents", include_str!("schema_001.sql"))] };
+const SCHEMA: Schema = Schema {
+    file: "search.db",
+    migrations: &[("documents", include_str!("schema_001.sql"))],
+    functions: sqlite::no_functions,
+};
 
 /// Searches at one time; more wait.
 const READERS: usize = 2;

@@ -30,6 +30,7 @@ const SCHEMA: Schema = Schema {
             UNIQUE (consumer, convo, seq)
         ) STRICT",
     )],
+    functions: sqlite::no_functions,
 };
 
 const COLUMNS: &str = "id, consumer, convo, seq, why, tries, first_at, last_at, again";

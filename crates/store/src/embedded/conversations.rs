@@ -9,8 +9,9 @@ use tertulia_domain::conversation::{Conversation, Membership, Summary};
 use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, Seq, UserId};
 
 use super::OpenError;
+use super::log;
 use super::readers::{ReadError, open_one};
-use super::rows::{self, ENTRY_COLUMNS, get_count, get_seq, get_settings};
+use super::rows::{self, get_count, get_seq, get_settings};
 use super::tail::Tail;
 use crate::StoreError;
 use crate::remembered::Remembered;
@@ -94,22 +95,25 @@ impl Conversations {
         if let Some(entry) = tail.sent(convo, device, client_seq) {
             return Ok(Some(entry));
         }
-        let sql = format!(
-            "SELECT {ENTRY_COLUMNS} FROM (
-                SELECT convo, seq + ?3 - client_seq AS seq, ?3 < client_seq + count AS is_in FROM sends
-                WHERE convo = (SELECT key FROM conversations WHERE id = ?1)
-                    AND device = (SELECT key FROM ids WHERE id = ?2) AND client_seq <= ?3
-                ORDER BY client_seq DESC LIMIT 1
-             ) run JOIN messages m ON m.convo = run.convo AND m.seq = run.seq JOIN ids s ON s.key = m.sender
-             WHERE run.is_in"
-        );
-        let mut statement = self.db.prepare_cached(&sql)?;
-        let number = rows::count(client_seq.get());
-        let mut found = statement.query((convo.as_bytes(), device.as_bytes(), number))?;
-        match found.next()? {
-            Some(row) => Ok(Some(rows::get_entry(convo, row)?.entry)),
-            None => Ok(None),
+        let Some(key) = rows::convo_key(&self.db, convo)? else { return Ok(None) };
+        let run = self
+            .db
+            .prepare_cached(
+                "SELECT client_seq, count, seq FROM sends
+                 WHERE convo = ?1 AND device = (SELECT key FROM ids WHERE id = ?2) AND client_seq <= ?3
+                 ORDER BY client_seq DESC LIMIT 1",
+            )?
+            .query_row((key, device.as_bytes(), rows::count(client_seq.get())), |row| {
+                Ok((get_count(row, 0)?, get_count(row, 1)?, get_count(row, 2)?))
+            })
+            .optional()?;
+        let Some((first, count, seq)) = run else { return Ok(None) };
+        let at = client_seq.get() - first;
+        if at >= count {
+            return Ok(None);
         }
+        let entry = log::look(&self.db, key, Seq::new(seq + at), |line| line.entry(convo))?;
+        Ok(entry.map(std::sync::Arc::new))
     }
 
     /// How many messages there are up to an entry.
@@ -117,14 +121,12 @@ impl Conversations {
         if let Some(number) = tail.message_no(convo, seq) {
             return Ok(number);
         }
-        self.db
-            .prepare_cached(
-                "SELECT message_no FROM messages
-                 WHERE convo = (SELECT key FROM conversations WHERE id = ?1) AND seq = ?2",
-            )?
-            .query_row((convo.as_bytes(), rows::seq(seq)), |row| get_count(row, 0))
-            .optional()?
-            .ok_or_else(|| ReadError::Row(format!("entry {seq} of conversation {convo} is not there")))
+        let key = rows::convo_key(&self.db, convo)?;
+        let number = match key {
+            Some(key) => log::look(&self.db, key, seq, |line| Ok(line.message_no))?,
+            None => None,
+        };
+        number.ok_or_else(|| ReadError::Row(format!("entry {seq} of conversation {convo} is not there")))
     }
 }
 

@@ -4,7 +4,9 @@
 //! The fuzz targets call these with bytes that are grown for hours; the tests here with bytes that are drawn.
 
 use tertulia_domain::log::Commit;
+use tertulia_protocol::{ConvoId, Entry, Seq};
 
+use super::block::{DecodeError, Lines, Packer};
 use super::journal::segment::{self, Frames, Header};
 use super::{record, touched};
 use crate::cursor::{InboxCursor, MembersCursor};
@@ -76,6 +78,27 @@ pub fn touched(bytes: &[u8]) {
     assert!(written.is_ok_and(|written| touched::decode(&written).is_ok_and(|again| again == ranges)));
 }
 
+/// A block of a log, as it stands in `tertulia.db`; its first entry is `first`.
+pub fn block(first: u64, bytes: &[u8]) {
+    let first = Seq::new(first);
+    let Ok(read) = read_block(first, bytes) else { return };
+    let mut packer = Packer::default();
+    for (entry, commit, message_no) in &read {
+        assert!(packer.push(entry, *commit, *message_no).is_ok(), "what was read can be written");
+    }
+    // The same thing can be said in more ways than ours; what we write is read the same.
+    if let Some((first, bytes)) = packer.block() {
+        assert!(read_block(first, bytes).is_ok_and(|again| again == read));
+    }
+}
+
+fn read_block(first: Seq, bytes: &[u8]) -> Result<Vec<(Entry, Commit, u64)>, DecodeError> {
+    let convo = ConvoId::from_bytes([0; 16]);
+    Lines::new(first, bytes)?
+        .map(|line| line.and_then(|line| Ok((line.entry(convo)?, line.commit, line.message_no))))
+        .collect()
+}
+
 /// A cursor of the inbox or of the members, as a client hands it in.
 pub fn cursor(text: &str) {
     let inbox = InboxCursor::decode(text);
@@ -143,6 +166,25 @@ mod tests {
         fn any_ranges_are_read_or_refused(count in 0_u8..4, mut rest in bytes()) {
             rest.insert(0, count);
             touched(&rest);
+        }
+
+        #[test]
+        fn any_block_is_read_or_refused(
+            first in prop_oneof![0_u64..9, any::<u64>()],
+            lines in prop::collection::vec((0_usize..3, -9_i64..9, 0_u64..9, any::<bool>(), bytes()), 0..5),
+            rest in bytes(),
+        ) {
+            // Version and lines are right, nearly.
+            let mut bytes = vec![1];
+            for (sender, ts, commit, is_new, fields) in lines {
+                bytes = postcard::to_extend(&(sender, ts, commit, 1_u64), bytes).unwrap();
+                bytes.extend_from_slice(&[0, 0, 0, 1, b'a']);
+                if is_new {
+                    bytes.extend_from_slice(&fields[..fields.len().min(16)]);
+                }
+            }
+            bytes.extend_from_slice(&rest);
+            block(first, &bytes);
         }
 
         #[test]

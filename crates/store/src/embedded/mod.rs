@@ -21,18 +21,21 @@
 //! - **E6** Only the writer thread writes the journal, only the settler thread writes `tertulia.db`.
 //!
 //! Where to look: `queue` (the door), `writer` (decide, journal, answer), `conversations` (what the writer
-//! knows), `record` (a batch as bytes), `journal`, `tail`, `settler` and `settle` (folding), `positions`,
+//! knows), `record` (a batch as bytes), `journal`, `tail`, `settler` and `settle` (folding), `log` and `block` (neighbours in a row; `pack`: as they were not yet), `positions`,
 //! `priority`, `readers` and `reads` (one file a question), `touched` (what came, for those who follow), `newest` (what many ask for), `open` (replay), `store`
 //! (the port), `sqlite` (all files).
 
+mod block;
 mod conversations;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod journal;
+mod log;
 mod newest;
 mod open;
 mod options;
+mod pack;
 mod priority;
 mod readers;
 mod reads;

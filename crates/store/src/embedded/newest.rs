@@ -12,8 +12,8 @@ use rusqlite::Connection;
 use tertulia_domain::log::{Commit, Receipt};
 use tertulia_protocol::{ConvoId, Entry, EntryKind, Seq};
 
+use super::log;
 use super::readers::ReadError;
-use super::reads::history;
 use super::rows::{self, Key, get_commit};
 
 /// How many entries are read when nothing is known of a conversation.
@@ -136,7 +136,7 @@ fn read_entries(
     last: Seq,
 ) -> Result<Vec<Stored>, ReadError> {
     let mut entries = Vec::new();
-    history::read_rows(db, convo, key, &(first..=last), &mut entries)?;
+    log::read(db, convo, key, &(first..=last), &mut entries)?;
     if entries.len() as u64 != last.get() + 1 - first.get() {
         return Err(ReadError::Row(format!(
             "entries of conversation {convo} are missing from {first} to {last}"

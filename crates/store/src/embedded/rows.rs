@@ -1,14 +1,12 @@
 //! How values stand in the rows of `tertulia.db`.
 
-use std::sync::Arc;
-
 use rusqlite::{Connection, OptionalExtension, Row};
 use tertulia_domain::log::{Commit, Receipt};
 use tertulia_protocol::rest::MemberSettings;
-use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
+use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 
 use super::readers::ReadError;
-use crate::codes::{CHANGE, Code, TEXT};
+use crate::codes::Code;
 
 /// The key of a conversation, user or device in one data folder.
 pub(super) type Key = i64;
@@ -75,38 +73,6 @@ pub(super) const fn sql(commit: Commit) -> i64 {
 
 pub(super) fn get_commit(row: &Row<'_>, at: usize) -> rusqlite::Result<Commit> {
     row.get::<_, i64>(at).map(|number| Commit::new(number.cast_unsigned()))
-}
-
-/// The columns of [`get_entry`], for `messages m JOIN ids s ON s.key = m.sender`.
-pub(super) const ENTRY_COLUMNS: &str =
-    "m.seq, m.kind, s.id, m.client_seq, m.ts, m.reply_to, m.body, m.commit_no, m.message_no";
-
-/// An entry, its commit, and how many messages there are up to it.
-pub(super) struct StoredEntry {
-    pub(super) entry: Arc<Entry>,
-    pub(super) commit: Commit,
-}
-
-/// An entry out of [`ENTRY_COLUMNS`].
-pub(super) fn get_entry(convo: ConvoId, row: &Row<'_>) -> Result<StoredEntry, ReadError> {
-    let body: String = row.get(6)?;
-    let kind = match row.get(1)? {
-        TEXT => EntryKind::Text {
-            body,
-            reply_to: row.get::<_, Option<i64>>(5)?.map(|seq| Seq::new(seq.cast_unsigned())),
-        },
-        CHANGE => serde_json::from_str(&body).map_err(|error| ReadError::Row(error.to_string()))?,
-        other => return Err(unknown("kind of entry", other)),
-    };
-    let entry = Entry {
-        convo_id: convo,
-        seq: get_seq(row, 0)?,
-        sender_id: get_user_id(row, 2)?,
-        client_seq: row.get::<_, Option<i64>>(3)?.map(|number| ClientSeq::new(number.cast_unsigned())),
-        ts: get_time(row, 4)?,
-        kind,
-    };
-    Ok(StoredEntry { entry: Arc::new(entry), commit: get_commit(row, 7)? })
 }
 
 /// The key of a conversation.

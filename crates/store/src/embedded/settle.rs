@@ -3,7 +3,6 @@
 //! A bite is folded in one transaction, a conversation after the other in the order of their keys, so that rows
 //! that stand together are written together. Records say all that follows from them; nothing is looked up but keys.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior};
@@ -12,10 +11,13 @@ use tertulia_domain::log::Commit;
 use tertulia_protocol::entry::Role;
 use tertulia_protocol::{ConvoId, Entry, EntryKind, IdMap, Seq, Timestamp, UserId};
 
+use super::block::{EncodeError, Packer};
+use super::log;
+use super::readers::ReadError;
 use super::rows::{self, Key, sql};
 use super::tail::Committed;
 use super::touched;
-use crate::codes::{CHANGE, Code, TEXT};
+use crate::codes::Code;
 
 /// How many keys are remembered of each kind; then all are forgotten and looked up again.
 const KEYS_REMEMBERED: usize = 500_000;
@@ -25,12 +27,23 @@ const KEYS_REMEMBERED: usize = 500_000;
 pub(super) enum SettleError {
     #[error("tertulia.db: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    #[error("write a change as JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    #[error("write an entry: {0}")]
+    Entry(#[from] EncodeError),
     #[error("write which entries came: {0}")]
     Touched(#[from] postcard::Error),
+    #[error("{0}")]
+    Damaged(String),
     #[error("a record of {0}, which was never created")]
     NeverCreated(ConvoId),
+}
+
+impl From<ReadError> for SettleError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Sqlite(error) => Self::Sqlite(error),
+            ReadError::Row(what) => Self::Damaged(what),
+        }
+    }
 }
 
 /// Keys that were seen lately.
@@ -131,13 +144,12 @@ pub(super) fn settle(
     // Stable: within a conversation the order of the log stays.
     records.sort_by_key(|&(key, ..)| key);
     let mut statements = Statements::prepare(&tx)?;
-    let mut rows = Vec::new();
+    let mut packer = Packer::default();
     let mut ranges = Vec::new();
     for of_one in records.chunk_by(|one, next| one.0 == next.0) {
         ranges.extend(touched::of(of_one.iter().map(|&(.., record)| record)));
-        Folding::new(&tx, keys, &mut statements, &mut rows, of_one[0].0).fold(of_one)?;
+        Folding::new(&tx, keys, &mut statements, &mut packer, of_one[0].0).fold(of_one)?;
     }
-    statements.write_messages(&rows)?;
     drop(statements);
     if !ranges.is_empty() {
         tx.prepare_cached("INSERT INTO touched (commit_no, ranges) VALUES (?1, ?2)")?
@@ -151,9 +163,7 @@ pub(super) fn settle(
 
 /// The statements that nearly every message needs.
 struct Statements<'db> {
-    message: CachedStatement<'db>,
-    /// The same for [`ROWS_AT_ONCE`] rows.
-    messages: CachedStatement<'db>,
+    block: CachedStatement<'db>,
     run: CachedStatement<'db>,
     head: CachedStatement<'db>,
     marks: CachedStatement<'db>,
@@ -163,8 +173,10 @@ struct Statements<'db> {
 impl<'db> Statements<'db> {
     fn prepare(db: &'db Transaction<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            message: db.prepare_cached(&insert_messages(1))?,
-            messages: db.prepare_cached(&insert_messages(ROWS_AT_ONCE))?,
+            block: db.prepare_cached(
+                "INSERT INTO log (convo, first, entries) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET entries = excluded.entries",
+            )?,
             run: db.prepare_cached(
                 "INSERT INTO sends (convo, device, client_seq, seq, count) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?,
@@ -183,66 +195,6 @@ impl<'db> Statements<'db> {
                     seen_at = coalesce(seen_at, excluded.seen_at)",
             )?,
         })
-    }
-}
-
-/// How many messages one statement inserts: what a statement costs by itself is as much as a row.
-const ROWS_AT_ONCE: usize = 16;
-
-/// No statement needs undoing by itself: whatever fails ends the transaction. `OR FAIL` spares a savepoint for each.
-fn insert_messages(rows: usize) -> String {
-    let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
-    format!(
-        "INSERT OR FAIL INTO messages (convo, seq, kind, sender, device, client_seq, ts, commit_no, message_no,
-            reply_to, body) VALUES {values}"
-    )
-}
-
-/// A row of `messages`.
-struct MessageRow<'a> {
-    convo: Key,
-    kind: i16,
-    sender: Key,
-    device: Option<Key>,
-    reply_to: Option<i64>,
-    commit: Commit,
-    message_no: u64,
-    entry: &'a Entry,
-    body: Cow<'a, str>,
-}
-
-impl MessageRow<'_> {
-    fn bind(&self, statement: &mut CachedStatement<'_>, first: usize) -> rusqlite::Result<()> {
-        let client_seq = self.entry.client_seq.map(|number| rows::count(number.get()));
-        statement.raw_bind_parameter(first, self.convo)?;
-        statement.raw_bind_parameter(first + 1, rows::seq(self.entry.seq))?;
-        statement.raw_bind_parameter(first + 2, self.kind)?;
-        statement.raw_bind_parameter(first + 3, self.sender)?;
-        statement.raw_bind_parameter(first + 4, self.device)?;
-        statement.raw_bind_parameter(first + 5, client_seq)?;
-        statement.raw_bind_parameter(first + 6, self.entry.ts.as_millis())?;
-        statement.raw_bind_parameter(first + 7, sql(self.commit))?;
-        statement.raw_bind_parameter(first + 8, rows::count(self.message_no))?;
-        statement.raw_bind_parameter(first + 9, self.reply_to)?;
-        statement.raw_bind_parameter(first + 10, &*self.body)
-    }
-}
-
-impl Statements<'_> {
-    fn write_messages(&mut self, rows: &[MessageRow<'_>]) -> rusqlite::Result<()> {
-        const COLUMNS: usize = 11;
-        let (chunks, rest) = rows.as_chunks::<ROWS_AT_ONCE>();
-        for chunk in chunks {
-            for (at, row) in chunk.iter().enumerate() {
-                row.bind(&mut self.messages, 1 + at * COLUMNS)?;
-            }
-            self.messages.raw_execute()?;
-        }
-        for row in rest {
-            row.bind(&mut self.message, 1)?;
-            self.message.raw_execute()?;
-        }
-        Ok(())
     }
 }
 
@@ -286,30 +238,30 @@ struct Head {
 }
 
 /// Folds the records of one conversation.
-struct Folding<'a, 'db, 'r> {
+struct Folding<'a, 'db> {
     db: &'a Connection,
     keys: &'a mut Keys,
     statements: &'a mut Statements<'db>,
-    /// Messages that are not written yet; no statement of the others reads them.
-    rows: &'a mut Vec<MessageRow<'r>>,
+    /// The block that is being filled.
+    packer: &'a mut Packer,
     convo: Key,
     run: Option<Run>,
     head: Option<Head>,
     marks: IdMap<UserId, Marks>,
 }
 
-impl<'a, 'db, 'r> Folding<'a, 'db, 'r> {
+impl<'a, 'db> Folding<'a, 'db> {
     fn new(
         db: &'a Connection,
         keys: &'a mut Keys,
         statements: &'a mut Statements<'db>,
-        rows: &'a mut Vec<MessageRow<'r>>,
+        packer: &'a mut Packer,
         convo: Key,
     ) -> Self {
-        Self { db, keys, statements, rows, convo, run: None, head: None, marks: IdMap::default() }
+        Self { db, keys, statements, packer, convo, run: None, head: None, marks: IdMap::default() }
     }
 
-    fn fold(mut self, records: &[(Key, Commit, &'r Record)]) -> Result<(), SettleError> {
+    fn fold(mut self, records: &[(Key, Commit, &Record)]) -> Result<(), SettleError> {
         for &(_, commit, record) in records {
             match record {
                 Record::Entry { entry, message_no, effect } => {
@@ -346,6 +298,7 @@ impl<'a, 'db, 'r> Folding<'a, 'db, 'r> {
             }
         }
         self.end_run()?;
+        self.write_block()?;
         self.write_marks()?;
         // There is a last one: `chunk_by` gives no empty chunks.
         let last = records.last().map_or(Commit::default(), |&(_, commit, _)| commit);
@@ -355,30 +308,21 @@ impl<'a, 'db, 'r> Folding<'a, 'db, 'r> {
 
     fn entry(
         &mut self,
-        entry: &'r Entry,
+        entry: &Entry,
         message_no: u64,
         effect: &Effect,
         commit: Commit,
     ) -> Result<(), SettleError> {
-        let sender = self.keys.id(self.db, entry.sender_id.as_bytes())?;
-        let (kind, device, reply_to, body) = match &entry.kind {
-            EntryKind::Text { body, reply_to } => {
-                let device = match effect {
-                    Effect::Sent { device, .. } => Some(self.keys.id(self.db, device.as_bytes())?),
-                    _ => None,
-                };
-                (TEXT, device, reply_to.map(rows::seq), Cow::Borrowed(body.as_str()))
-            }
-            change => (CHANGE, None, None, Cow::Owned(serde_json::to_string(change)?)),
-        };
-        if let (Some(device), Some(client_seq)) = (device, entry.client_seq) {
+        if let (&Effect::Sent { device, .. }, Some(client_seq)) = (effect, entry.client_seq) {
+            let device = self.keys.id(self.db, device.as_bytes())?;
             self.sent(device, client_seq.get(), entry.seq.get())?;
         }
-        let convo = self.convo;
-        self.rows.push(MessageRow { convo, kind, sender, device, reply_to, commit, message_no, entry, body });
-        if self.rows.len() == ROWS_AT_ONCE {
-            self.statements.write_messages(self.rows)?;
-            self.rows.clear();
+        if self.head.is_none() {
+            log::resume(self.db, self.convo, entry.seq, self.packer)?;
+        }
+        self.packer.push(entry, commit, message_no)?;
+        if self.packer.is_full() {
+            self.write_block()?;
         }
         self.advance(entry, message_no);
         match *effect {
@@ -394,6 +338,14 @@ impl<'a, 'db, 'r> Folding<'a, 'db, 'r> {
             Effect::Left { successor } => self.leave(entry, successor, commit)?,
         }
         self.change(entry, commit)
+    }
+
+    fn write_block(&mut self) -> rusqlite::Result<()> {
+        if let Some((first, bytes)) = self.packer.block() {
+            self.statements.block.execute((self.convo, rows::seq(first), bytes))?;
+            self.packer.clear();
+        }
+        Ok(())
     }
 
     fn sent(&mut self, device: Key, client_seq: u64, seq: u64) -> rusqlite::Result<()> {

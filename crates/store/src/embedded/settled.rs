@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use tertulia_domain::log::Commit;
 
 use super::OpenError;
+use super::pack;
 use super::rows::{get_commit, sql};
 use super::sqlite::{self, Durability, Schema};
 use crate::positions::{Epoch, Epochs};
@@ -15,7 +16,9 @@ pub(super) const SCHEMA: Schema = Schema {
     migrations: &[
         ("conversations", include_str!("schema/settled_001.sql")),
         ("touched", include_str!("schema/settled_002.sql")),
+        ("log", include_str!("schema/settled_003.sql")),
     ],
+    functions: pack::register,
 };
 
 /// Pages in the WAL at which it is brought into the file, by the settler's own commit. That takes a moment, but

@@ -32,6 +32,13 @@ pub struct Schema {
     pub file: &'static str,
     /// Migrations 1, 2, 3, …: (name, SQL). One that was ever released is never edited; its checksum is stored.
     pub migrations: &'static [(&'static str, &'static str)],
+    /// Makes the SQL functions that the migrations call.
+    pub functions: fn(&Connection) -> rusqlite::Result<()>,
+}
+
+/// For migrations that call none.
+pub const fn no_functions(_: &Connection) -> rusqlite::Result<()> {
+    Ok(())
 }
 
 /// When a commit reaches the disk.
@@ -71,6 +78,7 @@ pub fn open_writer(dir: &Path, schema: &Schema, durability: Durability) -> Resul
     db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0)).map_err(failed)?;
     // Migrations and the first rows of a new file must not be lost, whatever comes later.
     Durability::Full.apply(&db).map_err(failed)?;
+    (schema.functions)(&db).map_err(failed)?;
     migrate(&mut db, &path, schema)?;
     durability.apply(&db).map_err(failed)?;
     Ok(db)
@@ -186,10 +194,15 @@ fn make_private_dir(dir: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    const ONE: Schema = Schema { file: "t.db", migrations: &[("one", "CREATE TABLE a (x)")] };
-    const TWO: Schema =
-        Schema { file: "t.db", migrations: &[("one", "CREATE TABLE a (x)"), ("two", "CREATE TABLE b (x)")] };
-    const EDITED: Schema = Schema { file: "t.db", migrations: &[("one", "CREATE TABLE a (x, y)")] };
+    const ONE: Schema =
+        Schema { file: "t.db", migrations: &[("one", "CREATE TABLE a (x)")], functions: no_functions };
+    const TWO: Schema = Schema {
+        file: "t.db",
+        migrations: &[("one", "CREATE TABLE a (x)"), ("two", "CREATE TABLE b (x)")],
+        functions: no_functions,
+    };
+    const EDITED: Schema =
+        Schema { file: "t.db", migrations: &[("one", "CREATE TABLE a (x, y)")], functions: no_functions };
 
     #[test]
     fn the_sqlite_in_use_does_not_lose_commits_when_a_wal_is_reset() {

@@ -24,8 +24,11 @@ use crate::StoreError;
 use crate::embedded::OpenError;
 use crate::embedded::sqlite::{self, Durability, Schema};
 
-const SCHEMA: Schema =
-    Schema { file: "accounts.db", migrations: &[("accounts", include_str!("schema.sql"))] };
+const SCHEMA: Schema = Schema {
+    file: "accounts.db",
+    migrations: &[("accounts", include_str!("schema.sql"))],
+    functions: sqlite::no_functions,
+};
 /// Reads are short and mostly answered from memory: two threads keep two cores busy.
 const READERS: usize = 2;
 /// What a connection keeps of the file, in KiB. What is asked for again and again the service remembers itself, and the

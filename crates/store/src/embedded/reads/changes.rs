@@ -8,6 +8,7 @@ use tertulia_domain::log::{Change, Commit, HistorySlice, Missed, Receipt};
 use tertulia_protocol::event::SharedSettings;
 use tertulia_protocol::{ConvoId, Seq, UserId};
 
+use super::super::log;
 use super::super::newest::{Newest, NewestCache};
 use super::super::readers::ReadError;
 use super::super::rows::{self, Key, get_convo_id, get_count, get_seq, get_settings};
@@ -166,9 +167,10 @@ fn first_since(
     first: Seq,
     last: Seq,
 ) -> Result<Option<Seq>, ReadError> {
-    let mut statement = db.prepare_cached("SELECT commit_no FROM messages WHERE convo = ?1 AND seq = ?2")?;
+    let mut statement = log::statement(db)?;
     let mut is_since = |seq: u64| -> Result<bool, ReadError> {
-        Ok(statement.query_row((convo, rows::count(seq)), |row| get_commit(row, 0))? >= since)
+        let commit = log::look_with(&mut statement, convo, Seq::new(seq), |line| Ok(line.commit))?;
+        Ok(commit.ok_or(rusqlite::Error::QueryReturnedNoRows)? >= since)
     };
     // Steps that double, back from the end: the cost grows with what was missed.
     let (first, mut found) = (first.get(), last.get());

@@ -4,8 +4,9 @@ use rusqlite::{Connection, Row};
 use tertulia_protocol::rest::Conversation;
 use tertulia_protocol::{ConvoId, Entry, Seq, UserId};
 
+use super::super::log;
 use super::super::readers::ReadError;
-use super::super::rows::{self, ENTRY_COLUMNS, Key, get_count, get_seq, get_time};
+use super::super::rows::{self, Key, get_count, get_seq, get_time};
 
 /// For `participants p JOIN conversations c`; read by [`get`].
 pub(super) const COLUMNS: &str = "c.key, c.id, c.kind, c.title, c.about, c.posting, c.history, c.created_at,
@@ -69,14 +70,6 @@ pub(super) fn get(db: &Connection, row: &Row<'_>) -> Result<(Key, Conversation),
 }
 
 fn entry(db: &Connection, convo: ConvoId, key: Key, seq: Seq) -> Result<Entry, ReadError> {
-    let sql = format!(
-        "SELECT {ENTRY_COLUMNS} FROM messages m JOIN ids s ON s.key = m.sender
-         WHERE m.convo = ?1 AND m.seq = ?2"
-    );
-    let mut statement = db.prepare_cached(&sql)?;
-    let mut found = statement.query((key, rows::seq(seq)))?;
-    let row = found
-        .next()?
-        .ok_or_else(|| ReadError::Row(format!("entry {seq} of conversation {convo} is not there")))?;
-    Ok(std::sync::Arc::unwrap_or_clone(rows::get_entry(convo, row)?.entry))
+    log::look(db, key, seq, |line| line.entry(convo))?
+        .ok_or_else(|| ReadError::Row(format!("entry {seq} of conversation {convo} is not there")))
 }

@@ -6,8 +6,9 @@ use rusqlite::{Connection, OptionalExtension};
 use tertulia_domain::log::HistorySlice;
 use tertulia_protocol::{ConvoId, Seq, UserId};
 
+use super::super::log;
 use super::super::readers::ReadError;
-use super::super::rows::{self, ENTRY_COLUMNS, Key, StoredEntry, get_seq};
+use super::super::rows::{Key, get_seq};
 use super::super::tail::{Found, Stretch};
 
 /// What a member may see: the conversation's key, his first entry, the newest settled one.
@@ -80,7 +81,7 @@ pub(in super::super) fn read(
         };
         let below = *page.start()..=in_rows.min(*page.end());
         if below.start() <= below.end() {
-            read_rows(db, convo, key, &below, &mut entries)?;
+            log::read(db, convo, key, &below, &mut entries)?;
         }
         let unsettled = found.entries.into_iter().filter(|found| page.contains(&found.entry.seq));
         entries.extend(unsettled.map(|found| (found.entry, found.commit)));
@@ -109,25 +110,4 @@ fn page(stretch: Stretch, limit: usize, visible_from: Seq, newest: Seq) -> Optio
 
 fn length(page: &RangeInclusive<Seq>) -> usize {
     usize::try_from(page.end().get() - page.start().get() + 1).unwrap_or(usize::MAX)
-}
-
-/// The settled entries of a stretch; the caller knows that all of it is there.
-pub(in super::super) fn read_rows(
-    db: &Connection,
-    convo: ConvoId,
-    key: Key,
-    range: &RangeInclusive<Seq>,
-    entries: &mut Vec<(std::sync::Arc<tertulia_protocol::Entry>, tertulia_domain::log::Commit)>,
-) -> Result<(), ReadError> {
-    let sql = format!(
-        "SELECT {ENTRY_COLUMNS} FROM messages m JOIN ids s ON s.key = m.sender
-         WHERE m.convo = ?1 AND m.seq BETWEEN ?2 AND ?3 ORDER BY m.seq"
-    );
-    let mut statement = db.prepare_cached(&sql)?;
-    let mut found = statement.query((key, rows::seq(*range.start()), rows::seq(*range.end())))?;
-    while let Some(row) = found.next()? {
-        let StoredEntry { entry, commit } = rows::get_entry(convo, row)?;
-        entries.push((entry, commit));
-    }
-    Ok(())
 }

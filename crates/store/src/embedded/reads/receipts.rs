@@ -4,10 +4,10 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use tertulia_protocol::rest::MessageReceipt;
 use tertulia_protocol::{ConvoId, Seq, UserId};
 
+use super::super::log;
 use super::super::readers::ReadError;
 use super::super::rows::{self, Key, get_seq, get_time};
 use super::history::access;
-use crate::codes::TEXT;
 
 /// Those who may see the message but its sender. Who joined after it counts as having received and read it when
 /// he joined: his watermarks began there.
@@ -23,11 +23,12 @@ pub(in super::super) fn read(
     if seq < visible_from {
         return Ok(None);
     }
-    let sender: Option<Key> = db
-        .prepare_cached("SELECT sender FROM messages WHERE convo = ?1 AND seq = ?2 AND kind = ?3")?
-        .query_row((key, rows::seq(seq), TEXT), |row| row.get(0))
-        .optional()?;
+    let sender = log::look(db, key, seq, |line| Ok(line.is_message().then_some(line.sender)))?.flatten();
     let Some(sender) = sender else { return Ok(None) };
+    // He was a member when he wrote.
+    let sender = rows::user_key(db, sender)?.ok_or_else(|| {
+        ReadError::Row(format!("the sender of entry {seq} of conversation {convo} is nobody"))
+    })?;
     let mut delivered_at = db.prepare_cached(
         "SELECT delivered_at FROM receipts WHERE convo = ?1 AND user = ?2 AND seq >= ?3
             AND delivered_at IS NOT NULL ORDER BY seq LIMIT 1",
