@@ -47,7 +47,7 @@ impl<W> Queue<W> {
 
     /// Puts an intent behind the others, once there is room.
     pub(super) async fn push(&self, intent: Intent, waiting: W) {
-        let mut pushed = (intent, waiting);
+        let Err(mut pushed) = self.try_push(intent, waiting) else { return };
         loop {
             // Registered before the look, so that room made in between is not missed.
             let mut room = std::pin::pin!(self.room.notified());
