@@ -77,25 +77,30 @@ pub struct Document {
     pub sender: UserId,
     /// When it was written; never changes.
     pub ts: Timestamp,
-    /// Its words in their order, folded, with a space between two.
-    pub words: String,
-    /// How many there are.
-    pub count: u32,
+    /// What it says.
+    pub body: String,
 }
 
 impl Document {
-    /// The document of a message.
+    /// A message.
     pub fn new(convo: ConvoId, seq: Seq, sender: UserId, ts: Timestamp, body: &str) -> Self {
-        let mut words = String::with_capacity(body.len() + body.len() / 2);
+        Self { convo, seq, sender, ts, body: body.to_owned() }
+    }
+
+    /// Its words in their order, folded, with a space between two; and how many there are.
+    ///
+    /// Takes a while for thousands of messages: for the threads of adapters that may.
+    pub fn words(&self) -> (String, u32) {
+        let mut words = String::with_capacity(self.body.len() + self.body.len() / 2);
         let mut count = 0;
-        each_word(body, |word, _, _| {
+        each_word(&self.body, |word, _, _| {
             if !words.is_empty() {
                 words.push(' ');
             }
             words.push_str(word);
             count += 1;
         });
-        Self { convo, seq, sender, ts, words, count }
+        (words, count)
     }
 }
 

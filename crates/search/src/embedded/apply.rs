@@ -161,15 +161,16 @@ impl Work<'_, '_> {
 
     fn insert(&mut self, id: i64, convo: Key, document: &Document) -> rusqlite::Result<()> {
         let sender = self.key(document.sender.as_bytes())?;
+        let (words, count) = document.words();
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         // To a text it can always be written.
-        let _ = write!(text, "~c{convo} ~u{sender} {}", document.words);
+        let _ = write!(text, "~c{convo} ~u{sender} {words}");
         self.tx.prepare_cached("INSERT INTO texts (rowid, text) VALUES (?1, ?2)")?.execute((id, &text))?;
         self.text = text;
         self.tx
             .prepare_cached("INSERT INTO documents (id, convo, seq, words) VALUES (?1, ?2, ?3, ?4)")?
-            .execute((id, convo, document.seq.get().cast_signed(), document.count))?;
+            .execute((id, convo, document.seq.get().cast_signed(), count))?;
         Ok(())
     }
 

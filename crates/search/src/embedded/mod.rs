@@ -1,10 +1,11 @@
 //! The adapter in SQLite: `search.db`, a file of its own in the data folder, so that indexing never waits for the store
 //! nor the store for it.
 //!
-//! `apply` writes batches, `ask` answers; here is who does it on which thread.
+//! `apply` writes batches, on the thread of `indexer`; `ask` answers, on threads that may block.
 
 mod apply;
 mod ask;
+mod indexer;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use tertulia_store::embedded::sqlite::{self, Durability, Schema};
 use tokio::sync::Semaphore;
 
 use self::apply::Writer;
+use self::indexer::Indexer;
 use crate::port::{Change, Found, IndexError, Search, SearchIndex};
 
 const SCHEMA: Schema = Schema {
@@ -40,8 +42,7 @@ const CACHE_KIB: i64 = 32_768;
 /// The index of one process, in `search.db` of a data folder.
 pub struct Embedded {
     dir: PathBuf,
-    /// `None` once it is closed.
-    writer: Arc<Mutex<Option<Writer>>>,
+    indexer: Indexer,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
 }
@@ -64,23 +65,14 @@ impl Embedded {
             opened => opened?,
         };
         let idle = (0..READERS).map(|_| sqlite::open_reader(dir, &SCHEMA)).collect::<Result<_, _>>()?;
+        let indexer = Indexer::start(Writer::new(db))
+            .map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })?;
         Ok(Self {
             dir: dir.to_owned(),
-            writer: Arc::new(Mutex::new(Some(Writer::new(db)))),
+            indexer,
             idle: Arc::new(Mutex::new(idle)),
             permits: Arc::new(Semaphore::new(READERS)),
         })
-    }
-
-    /// Does something with the writer, on a thread that may block.
-    async fn write<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Writer) -> Result<T, IndexError> + Send + 'static,
-    ) -> Result<T, IndexError> {
-        let writer = Arc::clone(&self.writer);
-        let done =
-            tokio::task::spawn_blocking(move || lock(&writer).as_mut().map_or(Err(IndexError::Closed), work));
-        done.await.unwrap_or_else(|error| Err(unavailable(error.to_string())))
     }
 }
 
@@ -112,25 +104,25 @@ fn remove(dir: &Path) -> Result<(), OpenError> {
 #[async_trait]
 impl SearchIndex for Embedded {
     async fn cursor(&self) -> Result<Option<String>, IndexError> {
-        self.write(|writer| Ok(writer.cursor()?)).await
+        self.indexer.write(|writer| Ok(writer.cursor()?)).await
     }
 
     async fn apply(&self, batch: Vec<Change>, cursor: Option<&str>) -> Result<(), IndexError> {
         let cursor = cursor.map(str::to_owned);
-        self.write(move |writer| writer.apply(batch, cursor.as_deref())).await
+        self.indexer.write(move |writer| writer.apply(batch, cursor.as_deref())).await
     }
 
     async fn move_cursor(&self, from: Option<&str>, to: &str) -> Result<bool, IndexError> {
         let (from, to) = (from.map(str::to_owned), to.to_owned());
-        self.write(move |writer| Ok(writer.move_cursor(from.as_deref(), &to)?)).await
+        self.indexer.write(move |writer| Ok(writer.move_cursor(from.as_deref(), &to)?)).await
     }
 
     async fn sync(&self) -> Result<(), IndexError> {
-        self.write(|writer| Ok(writer.sync()?)).await
+        self.indexer.write(|writer| Ok(writer.sync()?)).await
     }
 
     async fn clear(&self) -> Result<(), IndexError> {
-        self.write(|writer| Ok(writer.clear()?)).await
+        self.indexer.write(|writer| Ok(writer.clear()?)).await
     }
 
     async fn search(&self, search: Search) -> Result<Found, IndexError> {
@@ -181,11 +173,7 @@ impl SearchIndex for Embedded {
         self.permits.close();
         drop(waited);
         lock(&self.idle).clear();
-        let writer = Arc::clone(&self.writer);
-        let closed = tokio::task::spawn_blocking(move || lock(&writer).take().map(Writer::close)).await;
-        if let Err(error) = closed {
-            tracing::error!(%error, "the search index ended badly");
-        }
+        self.indexer.close().await;
     }
 }
 

@@ -210,10 +210,14 @@ impl SearchIndex for Postgres {
                 }
             }
         }
-        let mut columns = Columns::default();
-        for change in &changes {
-            columns.push(change);
-        }
+        let columns = move || {
+            let mut columns = Columns::default();
+            changes.iter().for_each(|change| columns.push(change));
+            columns
+        };
+        // Thousands of messages take a while: not on a thread that serves others.
+        let columns = tokio::task::spawn_blocking(columns).await;
+        let columns = columns.map_err(|error| IndexError::Refused(format!("the words of it: {error}")))?;
         let Columns { convos, seqs, firsts, ranks, texts } = &columns;
         let applied = self.pool.rows(APPLY, &[convos, seqs, firsts, ranks, texts, &cursor]).await;
         applied.map(drop).map_err(|failure| told(&failure))
@@ -268,9 +272,10 @@ impl Columns {
         let (convo, seq, ts, weight, text) = match change {
             Change::Remove { convo, seq, ts } => (convo, seq, ts, 0, None),
             Change::Put(document) => {
-                let weight = rank(document.ts, document.count);
+                let (words, count) = document.words();
+                let weight = rank(document.ts, count);
                 let mut text = format!("'~c{}' '~u{}'", document.convo, document.sender);
-                for (place, word) in (1_u32..).zip(document.words.split_ascii_whitespace()) {
+                for (place, word) in (1_u32..).zip(words.split_ascii_whitespace()) {
                     // To a text it can always be written.
                     let _ = write!(text, " '{word}':{place}");
                 }

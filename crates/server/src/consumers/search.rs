@@ -22,10 +22,7 @@ impl Consumer for Indexing {
     }
 
     async fn take(&self, entries: Vec<Arc<Entry>>, cursor: Option<&str>) -> Result<(), ConsumeError> {
-        // Thousands of messages take a while: not on a thread that serves others.
-        let changes = move || entries.iter().filter_map(|entry| change(entry)).collect();
-        let changes = tokio::task::spawn_blocking(changes).await;
-        let changes = changes.map_err(|error| ConsumeError::Never(format!("the words of it: {error}")))?;
+        let changes = entries.iter().filter_map(|entry| change(entry)).collect();
         Ok(self.0.apply(changes, cursor).await?)
     }
 
@@ -46,9 +43,8 @@ impl Consumer for Indexing {
 fn change(entry: &Entry) -> Option<Change> {
     match &entry.kind {
         EntryKind::Text { body, .. } => {
-            let document = Document::new(entry.convo_id, entry.seq, entry.sender_id, entry.ts, body);
             // What has no words is found by its sender.
-            Some(Change::Put(document))
+            Some(Change::Put(Document::new(entry.convo_id, entry.seq, entry.sender_id, entry.ts, body)))
         }
         EntryKind::Created { .. }
         | EntryKind::MemberAdded { .. }

@@ -36,7 +36,7 @@ mod newest;
 mod open;
 mod options;
 mod pack;
-mod priority;
+pub mod priority;
 mod readers;
 mod reads;
 mod record;

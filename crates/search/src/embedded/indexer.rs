@@ -1,0 +1,81 @@
+//! The thread that writes the index, after all other work: on a busy machine messages go first, and what came is searchable
+//! later.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use tertulia_store::embedded::priority;
+use tokio::sync::{mpsc, oneshot};
+
+use super::apply::Writer;
+use crate::port::IndexError;
+
+/// What waits for the thread; whoever comes then waits himself.
+const WAITING_MAX: usize = 4;
+
+type Job = Box<dyn FnOnce(&mut Writer) + Send>;
+
+/// Has the thread do things. It ends when this is dropped, or closed.
+pub(super) struct Indexer {
+    /// `None` once it is closed.
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl Indexer {
+    pub(super) fn start(writer: Writer) -> io::Result<Self> {
+        let (jobs, waiting) = mpsc::channel(WAITING_MAX);
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new().name("indexer".into()).spawn(move || {
+            priority::go_last();
+            work(writer, waiting);
+            // Nobody may wait for it.
+            let _ = end.send(());
+        })?;
+        Ok(Self { jobs: Mutex::new(Some(jobs)), ended: Mutex::new(Some(ended)) })
+    }
+
+    /// Does something with the writer.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writer) -> Result<T, IndexError> + Send + 'static,
+    ) -> Result<T, IndexError> {
+        let jobs = lock(&self.jobs).clone().ok_or(IndexError::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |writer| {
+            // Whoever asked may have gone.
+            let _ = answer.send(work(writer));
+        });
+        jobs.send(job).await.map_err(|_| IndexError::Closed)?;
+        // It has panicked, and would again: what was to be written is at fault.
+        answered.await.unwrap_or_else(|_| Err(IndexError::Refused("the index could not take it".into())))
+    }
+
+    /// Does what waits, and brings everything into the file.
+    pub(super) async fn close(&self) {
+        lock(&self.jobs).take();
+        let ended = lock(&self.ended).take();
+        if let Some(ended) = ended
+            && ended.await.is_err()
+        {
+            tracing::error!("the search index ended badly");
+        }
+    }
+}
+
+fn work(mut writer: Writer, mut waiting: mpsc::Receiver<Job>) {
+    while let Some(job) = waiting.blocking_recv() {
+        // A transaction that is left half way is rolled back; whoever asked learns of it.
+        if catch_unwind(AssertUnwindSafe(|| job(&mut writer))).is_err() {
+            tracing::error!("writing the search index went wrong");
+        }
+    }
+    writer.close();
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing under these locks can panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
