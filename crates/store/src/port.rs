@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Outcome, Position};
 use tertulia_protocol::rest::{Conversation, Member, MessageReceipt};
-use tertulia_protocol::{ConvoId, Entry, Seq, Timestamp, UserId};
+use tertulia_protocol::{ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
 
 /// Conversations and their logs.
 ///
@@ -79,6 +79,23 @@ pub trait Store: Send + Sync + 'static {
     /// The entries of a log from `from` on, `limit` at most, whoever may see them: for those who carry a log on, and show
     /// it to nobody who may not.
     async fn entries(&self, convo: ConvoId, from: Seq, limit: usize) -> Result<Vec<Logged>, StoreError>;
+
+    /// The entries that let somebody in or put somebody out, of each of these conversations those from a place on, in the
+    /// order of its log, and whoever may see them: for those who did not hear of it when it came.
+    ///
+    /// Where several nodes append it is one question for all of them, and messages are not read.
+    async fn member_changes(&self, from: &[(ConvoId, Seq)]) -> Result<Vec<Logged>, StoreError> {
+        let mut found = Vec::new();
+        for &(convo, mut next) in from {
+            loop {
+                let page = self.entries(convo, next, ENTRIES_AT_ONCE).await?;
+                let Some((newest, _)) = page.last() else { break };
+                next = newest.seq.next();
+                found.extend(page.into_iter().filter(|(entry, _)| changes_members(&entry.kind)));
+            }
+        }
+        Ok(found)
+    }
 
     /// One conversation as `user` sees it, without `members`; `None` if he is not in it.
     async fn conversation(&self, user: UserId, convo: ConvoId) -> Result<Option<Conversation>, StoreError>;
@@ -176,6 +193,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Finishes what is under way and lets go of the data; later calls fail with [`StoreError::Closed`].
     async fn close(&self);
+}
+
+/// Entries of a log that are looked through at once.
+const ENTRIES_AT_ONCE: usize = 500;
+
+/// Whether an entry lets somebody in, or puts somebody out.
+pub(crate) const fn changes_members(kind: &EntryKind) -> bool {
+    matches!(
+        kind,
+        EntryKind::Created { .. } | EntryKind::MemberAdded { .. } | EntryKind::MemberRemoved { .. }
+    )
 }
 
 /// What an `append` gave.

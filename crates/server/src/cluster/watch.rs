@@ -1,7 +1,7 @@
 //! What a node looks after, now and then: how far everybody has been told, what dead nodes have left untold, and what
 //! it has missed itself.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use tertulia_domain::hub::{Connection, Typing};
 use tertulia_domain::log::{Commit, Position};
 use tertulia_fabric::live::Topic;
-use tertulia_protocol::{ConvoId, EntryKind, Seq, UserId};
-use tertulia_store::{Logged, StoreError, Touched};
+use tertulia_protocol::{ConvoId, Seq, UserId};
+use tertulia_store::{StoreError, Touched};
 use tokio::time::Instant;
 
 use super::letters::{self, Letter};
@@ -35,8 +35,10 @@ const BARRIER_AT_LEAST: Duration = Duration::from_millis(200);
 const WATCHERS_EVERY: Duration = Duration::from_millis(100);
 /// The longest wait, about, while the store does not answer.
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// How many rows of the journal, or entries, are read at a time.
+/// How many rows of the journal are read at a time.
 const PAGE: usize = 500;
+/// Of how many conversations it is asked at once who came in or went out.
+const CONVOS_MAX: usize = 1_000;
 
 /// Waits that grow while something fails.
 struct Pace<'a> {
@@ -102,12 +104,11 @@ async fn tell_leftovers(outgoing: &Outgoing, parts: &Parts) -> Result<(), StoreE
     if leftovers.is_empty() {
         return Ok(());
     }
-    let mut letters = Vec::new();
+    let mut touched = Vec::new();
     for leftover in &leftovers {
-        for touched in &leftover.touched {
-            letters.extend(hints(parts, *touched, leftover.commit).await?);
-        }
+        touched.extend(leftover.touched.iter().map(|touched| (*touched, leftover.commit)));
     }
+    let letters = hints(parts, touched).await?;
     let messages = outgoing.messages(letters.iter().cloned());
     if let Err(error) = parts.live.publish(messages).await {
         tracing::debug!(%error, "what was left untold stays so for now");
@@ -120,40 +121,47 @@ async fn tell_leftovers(outgoing: &Outgoing, parts: &Parts) -> Result<(), StoreE
     parts.store.take_over(&leftovers).await
 }
 
-/// What there is to tell of what a commit touched, without those who did it.
-async fn hints(
-    parts: &Parts,
-    Touched { convo, first, last }: Touched,
-    since: Commit,
-) -> Result<Vec<(Topic, Letter)>, StoreError> {
+/// What there is to tell of what commits touched, without those who did it: of each conversation once, and who came in or
+/// went out. Messages are not read for it, however many there were.
+async fn hints(parts: &Parts, touched: Vec<(Touched, Commit)>) -> Result<Vec<(Topic, Letter)>, StoreError> {
+    let convos = by_conversation(touched);
+    let changed = convos.iter().filter_map(|(convo, touched)| Some((*convo, touched.first?)));
+    let changed: Vec<_> = changed.collect();
     let mut letters = Vec::new();
-    for (entry, _) in entries(parts, convo, first, last).await? {
-        if changes_members(&entry.kind) {
+    for from in changed.chunks(CONVOS_MAX) {
+        for (entry, _) in parts.store.member_changes(from).await? {
             let outcome = tertulia_domain::log::Outcome::Appended { entry, shared: None };
             letters::write(&outcome, true, |topic, letter| letters.push((topic, letter.clone())));
         }
     }
-    let last = if first <= last { last } else { Seq::default() };
-    letters.push((Topic::Conversation(convo), Letter::Hint { convo, last, since: since.get() }));
+    let hint = |(convo, touched): (ConvoId, TouchedBy)| {
+        let TouchedBy { last, since, .. } = touched;
+        (Topic::Conversation(convo), Letter::Hint { convo, last, since: since.get() })
+    };
+    letters.extend(convos.into_iter().map(hint));
     Ok(letters)
 }
 
-const fn changes_members(kind: &EntryKind) -> bool {
-    matches!(
-        kind,
-        EntryKind::Created { .. } | EntryKind::MemberAdded { .. } | EntryKind::MemberRemoved { .. }
-    )
+/// What several commits touched of a conversation.
+struct TouchedBy {
+    /// The first entry; `None`: watermarks and settings alone.
+    first: Option<Seq>,
+    /// The last entry, or zero.
+    last: Seq,
+    /// The first of the commits.
+    since: Commit,
 }
 
-async fn entries(parts: &Parts, convo: ConvoId, first: Seq, last: Seq) -> Result<Vec<Logged>, StoreError> {
-    let (mut next, mut found) = (first, Vec::new());
-    while next <= last {
-        let page = parts.store.entries(convo, next, PAGE).await?;
-        let Some((newest, _)) = page.last() else { break };
-        next = newest.seq.next();
-        found.extend(page.into_iter().filter(|(entry, _)| entry.seq <= last));
+fn by_conversation(touched: impl IntoIterator<Item = (Touched, Commit)>) -> BTreeMap<ConvoId, TouchedBy> {
+    let mut convos = BTreeMap::new();
+    for (Touched { convo, first, last }, commit) in touched {
+        let (first, last) = if first <= last { (Some(first), last) } else { (None, Seq::default()) };
+        let known = convos.entry(convo).or_insert(TouchedBy { first, last, since: commit });
+        known.first = [known.first, first].into_iter().flatten().min();
+        known.last = known.last.max(last);
+        known.since = known.since.min(commit);
     }
-    Ok(found)
+    convos
 }
 
 /// Makes good what was missed, each time that the link stands again.
@@ -194,6 +202,7 @@ async fn read_what_was_missed(parts: &Parts) -> Result<(), StoreError> {
             return Ok(());
         };
         let is_last = rows.len() < PAGE;
+        let mut touched = Vec::new();
         for row in rows {
             since.pass(row.commit);
             let quiet = row.quiet.into_iter().map(|convo| Touched {
@@ -201,11 +210,10 @@ async fn read_what_was_missed(parts: &Parts) -> Result<(), StoreError> {
                 first: Seq::new(1),
                 last: Seq::default(),
             });
-            for touched in row.ranges.into_iter().chain(quiet) {
-                for (_, letter) in hints(parts, touched, row.commit).await? {
-                    letters::read(hub, letter);
-                }
-            }
+            touched.extend(row.ranges.into_iter().chain(quiet).map(|touched| (touched, row.commit)));
+        }
+        for (_, letter) in hints(parts, touched).await? {
+            letters::read(hub, letter);
         }
         // Nothing that was committed before has a number from here on.
         if is_last && ceiling.as_ref().is_ok_and(|ceiling| horizon.covers(ceiling)) {
@@ -323,5 +331,33 @@ fn begin_anew(parts: &Parts) {
     tracing::warn!("the link was broken for so long that those who are here have to come back");
     for connection in parts.hub.connections() {
         connection.close(drain::come_back(&parts.random, Duration::from_millis(500)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_many_commits_touched_of_a_conversation_is_told_once() {
+        let (tea, cake) = (ConvoId::from_bytes([1; 16]), ConvoId::from_bytes([2; 16]));
+        let touched = |convo, first, last, commit| {
+            (Touched { convo, first: Seq::new(first), last: Seq::new(last) }, Commit::new(commit))
+        };
+        let told = by_conversation([
+            touched(tea, 7, 9, 4),
+            // No entry.
+            touched(tea, 1, 0, 3),
+            touched(cake, 10, 9, 5),
+            touched(tea, 10, 10, 6),
+        ]);
+        let told: Vec<_> = told.into_iter().map(|(convo, by)| (convo, by.first, by.last, by.since)).collect();
+        assert_eq!(
+            told,
+            [
+                (tea, Some(Seq::new(7)), Seq::new(10), Commit::new(3)),
+                (cake, None, Seq::default(), Commit::new(5)),
+            ]
+        );
     }
 }

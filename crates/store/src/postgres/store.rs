@@ -196,6 +196,13 @@ impl Store for Postgres {
         Ok(history::entries(&self.pool, convo, from, limit).await?)
     }
 
+    async fn member_changes(&self, from: &[(ConvoId, Seq)]) -> Result<Vec<Logged>, StoreError> {
+        if from.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(history::member_changes(&self.pool, from).await?)
+    }
+
     async fn conversation(&self, user: UserId, convo: ConvoId) -> Result<Option<Conversation>, StoreError> {
         Ok(conversation::read(&self.pool, user, convo).await?)
     }

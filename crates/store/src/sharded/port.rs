@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Outcome, Position};
 use tertulia_protocol::rest::{Conversation, MessageReceipt};
 use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
@@ -128,6 +128,23 @@ impl Store for Sharded {
         let mut found = store.entries(convo, from, limit).await?;
         in_part(&mut found, part);
         Ok(found)
+    }
+
+    async fn member_changes(&self, from: &[(ConvoId, Seq)]) -> Result<Vec<Logged>, StoreError> {
+        let mut asked = vec![Vec::new(); self.parts.len()];
+        from.iter().for_each(|&place| asked[self.part_of(place.0)].push(place));
+        let asked = &asked;
+        // A part that is asked nothing may be away.
+        let ask = async |part: usize, store: &dyn Store| {
+            let mut found = match asked[part].as_slice() {
+                [] => Vec::new(),
+                from => store.member_changes(from).await?,
+            };
+            in_part(&mut found, part);
+            Ok::<_, StoreError>(found)
+        };
+        let parts = self.parts.iter().enumerate().map(|(number, part)| ask(number, &*part.store));
+        Ok(try_join_all(parts).await?.concat())
     }
 
     async fn conversation(&self, user: UserId, convo: ConvoId) -> Result<Option<Conversation>, StoreError> {

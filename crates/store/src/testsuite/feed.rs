@@ -1,6 +1,7 @@
 //! What those are told who follow the logs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tertulia_domain::log::Position;
@@ -159,4 +160,43 @@ pub async fn one_is_told_from_where_one_may_see<S: StoreUnderTest>() {
     assert_eq!(world.store().visible_from(BO, Some(since_joined)).await.unwrap(), [(since_joined, seq(5))]);
     assert_eq!(world.store().visible_from(BO, Some(convo(99))).await.unwrap(), []);
     assert_eq!(world.see_from(CY).await, []);
+}
+
+pub async fn who_did_not_hear_of_it_learns_who_came_in_and_who_went_out<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let (tea, quiet, direct) =
+        (world.group(&[ANA]).await, world.group(&[ANA]).await, world.direct(ANA, BO).await);
+    world.say(tea, ANA, "x").await;
+    world.add(tea, ANA, &[BO, CY]).await; // 3
+    world.entry(rename(tea, ANA, "cake")).await;
+    world.remove(tea, ANA, BO).await; // 5
+    world.add(tea, ANA, &[BO]).await; // 6
+    for _ in 0..3 {
+        world.say(tea, ANA, "x").await;
+        world.say(quiet, ANA, "x").await;
+    }
+    world.entry(rename(quiet, ANA, "cake")).await;
+    for _ in 0..2 {
+        let found = async |from: &[(ConvoId, u64)]| {
+            let from: Vec<_> = from.iter().map(|&(convo, first)| (convo, seq(first))).collect();
+            let found = world.store().member_changes(&from).await.unwrap();
+            let mut places = Vec::new();
+            for (entry, commit) in found {
+                // As the log has it.
+                let logged = world.store().entries(entry.convo_id, entry.seq, 1).await.unwrap();
+                assert_eq!(logged, [(Arc::clone(&entry), commit)]);
+                places.push((entry.convo_id, entry.seq.get()));
+            }
+            places.sort_unstable();
+            places
+        };
+        let mut all = vec![(tea, 1), (tea, 3), (tea, 5), (tea, 6), (quiet, 1), (direct, 1)];
+        all.sort_unstable();
+        assert_eq!(found(&[(quiet, 1), (tea, 1), (direct, 1)]).await, all);
+        assert_eq!(found(&[(tea, 4), (quiet, 2), (direct, 2)]).await, [(tea, 5), (tea, 6)]);
+        assert_eq!(found(&[(tea, 6)]).await, [(tea, 6)]);
+        assert_eq!(found(&[(tea, 7), (convo(99), 1)]).await, []);
+        assert_eq!(found(&[]).await, []);
+        world.crash().await;
+    }
 }

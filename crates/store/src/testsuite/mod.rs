@@ -141,6 +141,7 @@ macro_rules! store_suite {
             what_was_not_passed_is_not_forgotten
             logs_are_all_conversations_by_id
             one_is_told_from_where_one_may_see
+            who_did_not_hear_of_it_learns_who_came_in_and_who_went_out
         }
         $crate::store_suite! { @ $adapter, life:
             commits_rise_and_go_on_after_a_restart

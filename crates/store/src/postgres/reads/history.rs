@@ -3,6 +3,8 @@
 use tertulia_domain::log::HistorySlice;
 use tertulia_protocol::{ConvoId, Seq, UserId};
 
+use crate::codes::CHANGE;
+use crate::port::changes_members;
 use crate::postgres::error::Failure;
 use crate::postgres::pool::Pool;
 use crate::postgres::rows::{self, entry_columns};
@@ -32,6 +34,31 @@ const BEFORE: &str = concat!(
       ) m ON true
       WHERE p.convo = $1 AND p.user_id = $2 AND p.left_commit IS NULL ORDER BY m.seq"
 );
+
+/// Of conversations that have had another entry than a message since then; where there was none, no log is looked at.
+const MEMBER_CHANGES: &str = concat!(
+    "SELECT a.convo, ",
+    entry_columns!(),
+    " FROM unnest($1::uuid[], $2::bigint[]) AS a(convo, first)
+      JOIN conversations c ON c.id = a.convo AND c.last_change_seq >= a.first
+      JOIN messages m ON m.convo = a.convo AND m.seq BETWEEN a.first AND c.last_change_seq AND m.kind = $3
+      ORDER BY a.convo, m.seq"
+);
+
+/// The entries that change members, of each conversation from a place on.
+pub(in super::super) async fn member_changes(
+    pool: &Pool,
+    from: &[(ConvoId, Seq)],
+) -> Result<Vec<Logged>, Failure> {
+    let (convos, firsts): (Vec<Id>, Vec<i64>) =
+        from.iter().map(|&(convo, first)| (Id::from(convo), rows::seq(first))).unzip();
+    let found = pool.rows(MEMBER_CHANGES, &[&convos, &firsts, &CHANGE]).await?;
+    let entries = found.iter().map(|row| rows::entry(row.id(0)?, row, 1));
+    let is_wanted = |entry: &Result<Logged, Failure>| {
+        entry.as_ref().map_or(true, |(entry, _)| changes_members(&entry.kind))
+    };
+    entries.filter(is_wanted).collect()
+}
 
 /// `None`: the user is not in the conversation.
 pub(in super::super) async fn read(
