@@ -6,7 +6,9 @@
 //! - [`presence`]: who is there.
 //! - [`limits`]: how often somebody may do something.
 //! - [`rendezvous`]: which of several places something belongs to.
+//! - [`backoff`]: when to try again.
 
+pub mod backoff;
 pub mod conversation;
 pub mod hub;
 pub mod limits;

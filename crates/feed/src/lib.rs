@@ -10,6 +10,7 @@
 //!
 //! An adapter passes the suite of the port (`testsuite`), so whoever follows does not know which one it has.
 
+mod chance;
 pub mod journal;
 pub mod kafka;
 pub mod port;

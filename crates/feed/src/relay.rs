@@ -14,10 +14,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use tertulia_domain::backoff::Backoff;
 use tertulia_store::leases::{Lease, Leases};
 use tertulia_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
+use crate::chance::roll;
 use crate::journal::Rows;
 use crate::port::{FeedError, News};
 
@@ -31,8 +33,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ROWS_MAX: usize = 256;
 /// How often the journal may forget what is published.
 const FORGET_EVERY: Duration = Duration::from_secs(5);
-/// The first wait after something failed, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// When something that failed is tried again.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Rows that wait in the journal before it is let go of: what they say is then read from the logs. Some gigabytes.
 const WAITING_MAX: u64 = 4_000_000;
 /// How many of them are counted at once.
@@ -175,7 +177,7 @@ impl<P: Publisher> Relay<P> {
                 Ended::Failed(error) => {
                     failures += 1;
                     self.progress.failures.fetch_add(1, Ordering::Relaxed);
-                    let wait = wait_after(failures);
+                    let wait = BACKOFF.wait(failures, roll());
                     tracing::warn!(%error, retry_ms = wait.as_millis(), "cannot relay to the feed; nothing is lost");
                     wait
                 }
@@ -299,12 +301,4 @@ impl Waiting {
         }
         Ok(self.count)
     }
-}
-
-/// Waits double; half of each is chance.
-fn wait_after(failures: u32) -> Duration {
-    let (first, longest) = BACKOFF;
-    let whole = first.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(longest);
-    let share = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
-    whole.mul_f64(0.5 + 0.5 * share)
 }

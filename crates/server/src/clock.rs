@@ -111,6 +111,11 @@ impl Random {
         least + least * part / 256
     }
 
+    /// A number drawn evenly from 0 to 1; 0.5 should the system have none.
+    pub fn roll(&self) -> f64 {
+        self.bytes().map_or(0.5, |bytes| f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
+    }
+
     /// Fills `bytes`.
     ///
     /// # Errors

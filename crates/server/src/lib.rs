@@ -23,6 +23,7 @@ pub mod metrics;
 mod observe;
 pub mod repair;
 pub mod rest;
+pub mod retry;
 mod search;
 mod time;
 mod views;

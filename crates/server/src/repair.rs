@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tertulia_domain::backoff::Backoff;
 use tertulia_domain::hub::{Committed, Hole, Hub};
 use tertulia_domain::log::Outcome;
 use tertulia_fabric::live::Topic;
@@ -14,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Random;
 use crate::cluster::Topics;
+use crate::retry::Retry;
 
 /// How long what comes from another node may be late before it is read.
 const PATIENCE: Duration = Duration::from_millis(25);
 /// How many entries one read takes.
 const PAGE: u64 = 200;
-/// The longest wait, about, before a read that failed is tried again.
-const RETRY_MAX: Duration = Duration::from_secs(5);
+/// When a read that failed is tried again.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// Who repairs a hub.
 pub struct Repairer {
@@ -45,17 +47,24 @@ impl Repairer {
     async fn run_for_ever(self) {
         loop {
             self.wanted.notified().await;
-            let mut failures = 0;
+            let mut retry = Retry::new(BACKOFF, self.random.clone());
             while self.hub.needs_repair() {
-                match self.repair_all().await {
-                    Ok(()) => failures = 0,
-                    Err(error) => {
-                        tracing::warn!(%error, "what did not come here could not be read");
-                        failures += 1;
+                let wait = match self.repair_all().await {
+                    Ok(()) => {
+                        retry.succeeded();
+                        self.random.jitter(PATIENCE)
                     }
-                }
-                let wait = PATIENCE.saturating_mul(1 << failures.min(8)).min(RETRY_MAX);
-                tokio::time::sleep(self.random.jitter(wait)).await;
+                    Err(error) => {
+                        let wait = retry.failed(Duration::ZERO);
+                        if retry.is_first() {
+                            tracing::warn!(%error, "what did not come here could not be read; trying again");
+                        } else {
+                            tracing::debug!(%error, "what did not come here could still not be read");
+                        }
+                        wait
+                    }
+                };
+                tokio::time::sleep(wait).await;
             }
         }
     }

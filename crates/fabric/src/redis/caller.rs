@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::target::{Address, Target};
 use super::wire::{Incoming, Life, Outgoing, SILENCE_MAX, WireError, dial};
 use super::{Command, Reply, Value};
-use crate::backoff::{Backoff, roll};
+use crate::backoff::{SERVER, STEADY, roll};
 
 /// How long a call may take, connecting included.
 const CALL_MAX: Duration = Duration::from_secs(2);
@@ -127,13 +127,13 @@ impl CallerEnd {
                 }
                 Err(error) => error,
             };
-            failures = if begun.elapsed() >= Backoff::STEADY { 1 } else { failures.saturating_add(1) };
+            failures = if begun.elapsed() >= STEADY { 1 } else { failures.saturating_add(1) };
             if failures == 1 {
                 tracing::warn!(server = %self.address, %error, "the connection to Redis is broken");
             } else {
                 tracing::debug!(server = %self.address, %error, failures, "the connection to Redis is still broken");
             }
-            let wait = tokio::time::sleep(Backoff::SERVER.delay(failures, roll()));
+            let wait = tokio::time::sleep(SERVER.wait(failures, roll()));
             tokio::pin!(wait);
             loop {
                 tokio::select! {

@@ -17,7 +17,7 @@ use super::caller::{CallError, Caller};
 use super::target::{Address, Target};
 use super::topology::Topology;
 use super::{Command, Reply};
-use crate::backoff::{Backoff, roll};
+use crate::backoff::{SERVER, roll};
 
 /// How often a cluster is asked what has become of it, if nothing gave cause to.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -240,7 +240,7 @@ impl Servers {
                 }
                 None => {
                     failures += 1;
-                    tokio::time::sleep(Backoff::SERVER.delay(failures, roll())).await;
+                    tokio::time::sleep(SERVER.wait(failures, roll())).await;
                 }
             }
         }

@@ -4,18 +4,20 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tertulia_domain::backoff::Backoff;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::{Member, Shared};
 use super::topic;
+use crate::chance::roll;
 use crate::port::{FeedError, Lag, News, Place, Reader};
 use crate::target::KafkaTarget;
 
 /// How long whoever leaves waits until the group knows.
 const LEAVE_MAX: Duration = Duration::from_secs(10);
-/// The first wait before Kafka is asked again for the topic, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// When Kafka is asked again for the topic.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// Follows for a consumer.
 pub(super) struct KafkaReader {
@@ -79,11 +81,8 @@ impl Joining {
                 }
                 Err(error) => self.shared.state().failed = Some(error),
             }
-            let (first, longest) = BACKOFF;
-            let whole = first.saturating_mul(1 << failures.min(10)).min(longest);
-            let share = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
-            failures += 1;
-            tokio::time::sleep(whole.mul_f64(0.5 + 0.5 * share)).await;
+            failures = failures.saturating_add(1);
+            tokio::time::sleep(BACKOFF.wait(failures, roll())).await;
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tertulia_domain::backoff::Backoff;
 use tertulia_domain::log::{Commit, Outcome, Position};
 use tertulia_fabric::NodeId;
 use tertulia_fabric::live::Topic;
@@ -13,13 +14,14 @@ use tokio::sync::Notify;
 
 use super::Parts;
 use super::letters::{self, AccountLetter, Letter};
+use crate::retry::Retry;
 
 /// What waits for the channel, in bytes; beyond it batches are not told from here any more, but by the journal.
 const WAITING_BYTES_MAX: usize = 32 << 20;
 /// How many changes of accounts wait for the channel; of more than that only is told that there were.
 const ACCOUNTS_MAX: usize = 4_096;
-/// How long to wait, at least, before they are told again.
-const RETRY: Duration = Duration::from_millis(200);
+/// When they are told again, if they could not be.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(400), Duration::from_secs(2));
 /// When a message is this long, the next letter begins another.
 const MESSAGE_BYTES: usize = 256 << 10;
 /// The first byte of a message: how it is written.
@@ -156,6 +158,7 @@ impl Outgoing {
 
     /// Sends what there is, for ever.
     pub(super) async fn send(&self, parts: &Parts) {
+        let mut retry = Retry::new(BACKOFF, parts.random.clone());
         loop {
             let (batches, accounts) = {
                 let mut queue = self.lock();
@@ -177,10 +180,22 @@ impl Outgoing {
             let mut messages = self.messages(to_all);
             messages.extend(batches.into_iter().flat_map(|batch| batch.messages));
             let sent = if messages.is_empty() { Ok(()) } else { parts.live.publish(messages).await };
-            if let Err(error) = &sent {
-                // Not again from here: the journal has it, and whoever finds it there tells it.
-                tracing::warn!(%error, "what was appended is told to the other nodes later");
-            }
+            let wait = match &sent {
+                Ok(()) => {
+                    retry.succeeded();
+                    None
+                }
+                Err(error) => {
+                    // Not again from here: the journal has it, and whoever finds it there tells it.
+                    let wait = retry.failed(Duration::ZERO);
+                    if retry.is_first() {
+                        tracing::warn!(%error, "what was appended is told to the other nodes later");
+                    } else {
+                        tracing::debug!(%error, "what was appended is told to the other nodes later");
+                    }
+                    Some(wait)
+                }
+            };
             {
                 let mut queue = self.lock();
                 for (lane, commit) in newest {
@@ -191,9 +206,9 @@ impl Outgoing {
                     }
                 }
             }
-            if sent.is_err() && !accounts.is_empty() {
+            if let Some(wait) = wait.filter(|_| !accounts.is_empty()) {
                 self.put_accounts(accounts);
-                tokio::time::sleep(parts.random.jitter(RETRY)).await;
+                tokio::time::sleep(wait).await;
             }
         }
     }

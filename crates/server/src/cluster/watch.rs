@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tertulia_domain::backoff::Backoff;
 use tertulia_domain::hub::{Connection, Typing};
 use tertulia_domain::log::{Commit, Position};
 use tertulia_fabric::live::Topic;
@@ -17,7 +18,9 @@ use super::letters::{self, Letter};
 use super::members::Members;
 use super::{Outgoing, Parts, Reaches};
 use crate::accounts::{AccountsService, Identity};
+use crate::clock::Random;
 use crate::drain;
+use crate::retry::Retry;
 
 /// How often the position moves.
 const BARRIER_EVERY: Duration = Duration::from_millis(100);
@@ -33,37 +36,43 @@ const DEVICES_REST: Duration = Duration::from_millis(350);
 const BARRIER_AT_LEAST: Duration = Duration::from_millis(200);
 /// How often it is looked who may watch somebody no longer.
 const WATCHERS_EVERY: Duration = Duration::from_millis(100);
-/// The longest wait, about, while the store does not answer.
+/// The longest wait while the store does not answer.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How many rows of the journal are read at a time.
 const PAGE: usize = 500;
 /// Of how many conversations it is asked at once who came in or went out.
 const CONVOS_MAX: usize = 1_000;
 
-/// Waits that grow while something fails.
+/// The beat of what is done again and again: slower from time to time while it fails.
 struct Pace<'a> {
-    parts: &'a Parts,
+    random: &'a Random,
     every: Duration,
-    failures: u32,
+    retry: Retry,
 }
 
 impl<'a> Pace<'a> {
-    const fn new(parts: &'a Parts, every: Duration) -> Self {
-        Self { parts, every, failures: 0 }
+    fn new(parts: &'a Parts, every: Duration) -> Self {
+        let backoff = Backoff::new(4 * every, RETRY_MAX.max(4 * every));
+        Self { random: &parts.random, every, retry: Retry::new(backoff, parts.random.clone()) }
     }
 
     async fn wait<T>(&mut self, result: &Result<T, StoreError>, what: &str) {
-        match result {
-            Ok(_) => self.failures = 0,
-            Err(error) => {
-                if self.failures == 0 {
-                    tracing::warn!(%error, "cannot {what} now; trying again");
-                }
-                self.failures = (self.failures + 1).min(6);
+        let wait = match result {
+            Ok(_) => {
+                self.retry.succeeded();
+                self.random.jitter(self.every)
             }
-        }
-        let wait = (self.every * (1 << self.failures)).min(RETRY_MAX.max(self.every));
-        tokio::time::sleep(self.parts.random.jitter(wait)).await;
+            Err(error) => {
+                let wait = self.retry.failed(Duration::ZERO);
+                if self.retry.is_first() {
+                    tracing::warn!(%error, "cannot {what} now; trying again");
+                } else {
+                    tracing::debug!(%error, "still cannot {what}");
+                }
+                wait
+            }
+        };
+        tokio::time::sleep(wait).await;
     }
 }
 

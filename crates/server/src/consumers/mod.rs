@@ -15,7 +15,6 @@
 //! - [`search`] is the consumer that feeds the search index.
 
 mod backfill;
-mod backoff;
 mod catch_up;
 mod cursor;
 mod follow;

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tertulia_domain::backoff::Backoff;
 use tertulia_feed::FeedError;
 use tertulia_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
 use super::progress::Progress;
 use super::{ConsumeError, Consumer, Sources};
 use crate::clock::{Clock, Random};
+use crate::retry::Retry;
+
+/// When something that failed is tried again.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
 
 /// Does something until it succeeds; ends the function around it when the process goes down.
 macro_rules! insist {
@@ -62,12 +66,12 @@ impl Parts {
 pub(super) struct Patience<'a> {
     parts: &'a Parts,
     what: &'static str,
-    backoff: Backoff,
+    retry: Retry,
 }
 
 impl<'a> Patience<'a> {
     pub(super) fn new(parts: &'a Parts, what: &'static str) -> Self {
-        Self { parts, what, backoff: Backoff::new(parts.random.clone()) }
+        Self { parts, what, retry: Retry::new(BACKOFF, parts.random.clone()) }
     }
 
     /// Whether there is to be no other try.
@@ -82,14 +86,19 @@ impl<'a> Patience<'a> {
             ConsumeError::Again { why, retry_after } => (why, retry_after),
             ConsumeError::Never(why) => (why, Duration::from_secs(1)),
         };
-        let wait = self.backoff.next(least);
-        tracing::warn!(
-            consumer = self.parts.consumer.name(),
-            why,
-            retry_ms = wait.as_millis(),
-            "could not {}; nothing is lost, it is tried again",
-            self.what
-        );
+        let wait = self.retry.failed(least);
+        let (consumer, retry_ms) = (self.parts.consumer.name(), wait.as_millis());
+        if self.retry.is_first() {
+            tracing::warn!(
+                consumer,
+                why,
+                retry_ms,
+                "could not {}; nothing is lost, it is tried again",
+                self.what
+            );
+        } else {
+            tracing::debug!(consumer, why, retry_ms, "still could not {}", self.what);
+        }
         self.parts.progress.failed();
         self.parts.pause(wait).await
     }

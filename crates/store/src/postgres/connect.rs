@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
+use tertulia_domain::backoff::Backoff;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::types::ToSql;
@@ -22,8 +23,8 @@ const VERSION_MIN: i32 = 150_000;
 const GRACE: Duration = Duration::from_secs(1);
 /// How long nothing may be heard from a machine that is gone before its connection is.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// The first wait after a connection could not be made, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// When a connection is tried again that could not be made: the connections of all nodes do not come at once.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
 /// Plans are made once for each statement, and go by the indexes whatever the statistics say: a plan that is made while
 /// the tables are empty has to do when they are large.
@@ -51,12 +52,12 @@ pub struct Connector {
     tls: Option<Tls>,
     connect_max: Duration,
     statement_max: Duration,
-    backoff: Mutex<Backoff>,
+    lately: Mutex<Lately>,
 }
 
 /// How it went lately: while the server is away, nobody waits for it in vain.
 #[derive(Default)]
-struct Backoff {
+struct Lately {
     failures: u32,
     reason: String,
     next_try: Option<Instant>,
@@ -94,7 +95,7 @@ impl Connector {
         }
         let (connect_max, statement_max) = (options.connect_max, options.statement_max);
         let (hosts, primary) = (each_host(&config), AtomicUsize::new(0));
-        Ok(Self { hosts, primary, tls, connect_max, statement_max, backoff: Mutex::default() })
+        Ok(Self { hosts, primary, tls, connect_max, statement_max, lately: Mutex::default() })
     }
 
     /// Makes a connection, unless it is too early to try again.
@@ -102,14 +103,14 @@ impl Connector {
     /// # Errors
     /// The server does not answer, or it is too early.
     pub async fn connect(&self) -> Result<Session, Failure> {
-        if let Some(down) = self.backoff().is_too_early(Instant::now()) {
+        if let Some(down) = self.lately().is_too_early(Instant::now()) {
             return Err(down);
         }
         let made = self.try_connect().await;
-        let mut backoff = self.backoff();
+        let mut lately = self.lately();
         match &made {
-            Ok(_) => *backoff = Backoff::default(),
-            Err(error) => backoff.failed(error.to_string(), Instant::now()),
+            Ok(_) => *lately = Lately::default(),
+            Err(error) => lately.failed(error.to_string(), Instant::now()),
         }
         made
     }
@@ -158,8 +159,8 @@ impl Connector {
         Ok(session)
     }
 
-    fn backoff(&self) -> MutexGuard<'_, Backoff> {
-        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lately(&self) -> MutexGuard<'_, Lately> {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -239,19 +240,16 @@ where
     });
 }
 
-impl Backoff {
+impl Lately {
     fn is_too_early(&self, now: Instant) -> Option<Failure> {
         let retry_after = self.next_try?.checked_duration_since(now)?;
         Some(Failure::Down { reason: self.reason.clone(), retry_after })
     }
 
     fn failed(&mut self, reason: String, now: Instant) {
-        let (first, longest) = BACKOFF;
-        let wait = first.saturating_mul(1 << self.failures.min(10)).min(longest);
-        // Half of it by chance, so that the connections of all nodes do not come at once.
-        let share = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
-        self.next_try = Some(now + wait.mul_f64(0.5 + 0.5 * share));
-        self.failures += 1;
+        self.failures = self.failures.saturating_add(1);
+        let roll = getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX));
+        self.next_try = Some(now + BACKOFF.wait(self.failures, roll));
         self.reason = reason;
     }
 }
@@ -381,17 +379,18 @@ mod tests {
 
     #[test]
     fn after_a_failure_nobody_tries_for_a_while_that_grows_up_to_a_bound() {
-        let (mut backoff, mut now) = (Backoff::default(), Instant::now());
+        let (mut lately, mut now) = (Lately::default(), Instant::now());
         let mut waits = Vec::new();
         for _ in 0..12 {
-            assert!(backoff.is_too_early(now).is_none());
-            backoff.failed("away".into(), now);
-            let Some(Failure::Down { retry_after, .. }) = backoff.is_too_early(now) else { panic!() };
+            assert!(lately.is_too_early(now).is_none());
+            lately.failed("away".into(), now);
+            let Some(Failure::Down { retry_after, .. }) = lately.is_too_early(now) else { panic!() };
             waits.push(retry_after);
             now += retry_after + Duration::from_nanos(1);
         }
-        let (first, longest) = BACKOFF;
-        assert!(waits[0] <= first && waits[0] >= first / 2, "{waits:?}");
-        assert!(waits[11] <= longest && waits[11] >= longest / 2, "{waits:?}");
+        for (number, wait) in (1..).zip(waits) {
+            let (least, most) = (BACKOFF.wait(number, 0.0), BACKOFF.wait(number, 1.0));
+            assert!((least..=most).contains(&wait), "{number}: {wait:?}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Shared;
-use crate::backoff::{Backoff, roll};
+use crate::backoff::{SERVER, STEADY, roll};
 use crate::live::Topic;
 use crate::redis::{Address, Command, Incoming, Life, Outgoing, Value, WireError, dial};
 
@@ -57,14 +57,14 @@ impl Link {
                 Ok((incoming, outgoing)) => self.serve(incoming, outgoing).await,
                 Err(error) => error,
             };
-            failures = if begun.elapsed() >= Backoff::STEADY { 1 } else { failures.saturating_add(1) };
+            failures = if begun.elapsed() >= STEADY { 1 } else { failures.saturating_add(1) };
             if failures == 1 {
                 tracing::warn!(server = %self.server, %error, "the live channel is broken");
             } else {
                 tracing::debug!(server = %self.server, %error, failures, "the live channel is still broken");
             }
             self.shared.servers.doubt();
-            tokio::time::sleep(Backoff::SERVER.delay(failures, roll())).await;
+            tokio::time::sleep(SERVER.wait(failures, roll())).await;
         }
     }
 

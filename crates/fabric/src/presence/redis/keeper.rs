@@ -10,7 +10,7 @@ use super::Shared;
 use super::layout::{Commands, Lease};
 use super::view::SHARDS;
 use crate::ClusterError;
-use crate::backoff::{Backoff, roll};
+use crate::backoff::{SERVER, STEADY, roll};
 use crate::nodes::NodeInfo;
 use crate::redis::{CallError, Reply};
 
@@ -41,14 +41,14 @@ impl Keeper {
             let begun = Instant::now();
             let leaving = self.shared.leaving.clone();
             let Some(reason) = leaving.run_until_cancelled(self.hold()).await else { break };
-            failures = if begun.elapsed() >= Backoff::STEADY { 1 } else { failures.saturating_add(1) };
+            failures = if begun.elapsed() >= STEADY { 1 } else { failures.saturating_add(1) };
             if failures == 1 {
                 tracing::warn!(%reason, "what this node announced is announced anew");
             } else {
                 tracing::debug!(%reason, failures, "what this node announced is still to be announced anew");
             }
             self.shared.failed();
-            let wait = tokio::time::sleep(Backoff::SERVER.delay(failures, roll()));
+            let wait = tokio::time::sleep(SERVER.wait(failures, roll()));
             if leaving.run_until_cancelled(wait).await.is_none() {
                 break;
             }
