@@ -23,6 +23,8 @@ use crate::consumers::Progresses;
 use crate::lane::Lanes;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::outage::Outage;
+use crate::rest::problem::{ApiError, Refused};
 
 /// The node; cheap to clone.
 #[derive(Clone)]
@@ -36,6 +38,8 @@ pub struct Parts {
     pub accounts: AccountsService,
     /// Conversations and their logs: for reads; writes go through the lanes.
     pub store: Arc<dyn Store>,
+    /// Whether it refuses what it is asked.
+    pub store_outage: Arc<Outage>,
     /// Where messages are found by their words.
     pub search: Arc<dyn SearchIndex>,
     /// How far those have come who follow the logs.
@@ -81,6 +85,13 @@ impl Parts {
     /// The time for heartbeats and presence: it does not jump when the machine's clock is set.
     pub fn steady_now(&self) -> Timestamp {
         self.started.plus(self.clock.monotonic())
+    }
+
+    /// Notes that a call was refused, if that is because the store could not do it.
+    pub fn note_refused(&self, problem: &ApiError) {
+        if let Some(Refused(why)) = problem.refused() {
+            self.store_outage.refused(1, why);
+        }
     }
 
     /// Notes in the accounts when somebody was last here.

@@ -21,6 +21,7 @@ pub mod limits;
 pub mod messages;
 pub mod metrics;
 mod observe;
+pub mod outage;
 pub mod repair;
 pub mod rest;
 pub mod retry;
@@ -54,6 +55,7 @@ use crate::data::Data;
 use crate::feed::Feeding;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::outage::Outage;
 use crate::repair::Repairer;
 
 /// The version that runs.
@@ -152,12 +154,15 @@ impl Node {
             passwords: PasswordConfig::default(),
         })
         .map_err(|error| StartError::System(error.to_string()))?;
-        let (lanes, lane_ends) = lane::lanes(&store, &hub, &repairs, outgoing, &metrics, &clock);
+        let store_outage = Arc::new(Outage::new(Arc::clone(&metrics), clock.clone()));
+        let (lanes, lane_ends) =
+            lane::lanes(&store, &hub, &repairs, outgoing, (&metrics, &store_outage), &clock);
         let started = clock.now();
         let app = App::new(Parts {
             config,
             accounts,
             store,
+            store_outage,
             search,
             followers,
             relay,
@@ -197,6 +202,9 @@ impl Node {
             random: app.random.clone(),
         };
         app.tasks.spawn(repairer.run(app.draining.clone()));
+        let outage = Arc::clone(&app.store_outage);
+        let (watched, random, stop) = (Arc::clone(&store), app.random.clone(), app.draining.clone());
+        app.tasks.spawn(async move { outage.watch(watched, random, stop).await });
         let cluster = app.cluster.clone();
         // Longer than the sockets: what their last sends append is told, too.
         let (cluster_tasks, cluster_stop) = (TaskTracker::new(), CancellationToken::new());

@@ -34,6 +34,7 @@ pub struct Metrics {
     append_seconds: Histogram,
     batch_intents: Histogram,
     append_failures: Counter,
+    store_refusals: Counter,
     connects: Family<ConnectLabel, Counter>,
     closes: Family<CloseLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
@@ -112,6 +113,7 @@ impl Metrics {
             append_seconds: latency(),
             batch_intents: Histogram::new(BATCH_BUCKETS),
             append_failures: Counter::default(),
+            store_refusals: Counter::default(),
             connects: Family::default(),
             closes: Family::default(),
             requests: Family::default(),
@@ -147,6 +149,11 @@ impl Metrics {
             "append_failures",
             "Batches that could not be stored",
             self.append_failures.clone(),
+        );
+        registry.register(
+            "store_refusals",
+            "Calls that were refused because the store could not do what they needed",
+            self.store_refusals.clone(),
         );
         registry.register(
             "lane_waiting_intents",
@@ -264,6 +271,11 @@ impl Metrics {
     /// The store could not commit a batch.
     pub fn append_failed(&self) {
         self.append_failures.inc();
+    }
+
+    /// So many calls were refused because the store could not do what they needed.
+    pub fn store_refused(&self, calls: u64) {
+        self.store_refusals.inc_by(calls);
     }
 
     /// A socket became ready.

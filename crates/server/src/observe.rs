@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::gateway::upgrade::check_origin;
-use crate::rest::problem::ApiError;
+use crate::rest::problem::{ApiError, Refused};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken over from a client or proxy.
@@ -36,6 +36,9 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     app.metrics.answered(method, &route, status, took);
     if let Some(code) = response.extensions().get::<Code>() {
         app.metrics.problem(*code);
+    }
+    if let Some(Refused(why)) = response.extensions().get() {
+        span.in_scope(|| app.store_outage.refused(1, why));
     }
     span.in_scope(|| tracing::debug!(status, micros = took.as_micros(), "answered"));
     response

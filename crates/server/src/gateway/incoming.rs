@@ -147,6 +147,7 @@ pub async fn handle(
         Err(Failure::Close(reason)) => Err(reason),
         Err(Failure::Problem(problem)) => {
             app.metrics.problem(problem.code());
+            app.note_refused(&problem);
             connection.push(encode(&error_event(&problem, convo, client_seq)));
             Ok(())
         }

@@ -27,7 +27,7 @@ use super::joining;
 use crate::accounts::{AuthError, Identity};
 use crate::app::App;
 use crate::drain;
-use crate::rest::problem::ApiError;
+use crate::rest::problem::{ApiError, Refused};
 
 /// How much one read takes; one buffer of this size a thread.
 const SCRATCH_BYTES: usize = 64 * 1_024;
@@ -76,7 +76,7 @@ enum End {
     /// The client broke the rules of RFC 6455.
     Broken(ProtocolError),
     /// The node cannot serve it now.
-    TryLater,
+    TryLater(Option<Refused>),
 }
 
 impl End {
@@ -88,7 +88,7 @@ impl End {
         match self {
             Self::Close(close) => Some(close.reason),
             Self::Broken(_) => Some(CloseReason::Protocol),
-            Self::Gone | Self::Answer(_) | Self::TryLater => None,
+            Self::Gone | Self::Answer(_) | Self::TryLater(_) => None,
         }
     }
 
@@ -100,7 +100,9 @@ impl End {
                 Frame::close(CloseCode::new(close.reason.code()).unwrap_or(CloseCode::NORMAL), &close.text)
             }
             Self::Broken(error) => Frame::close(error.close_code(), &error.to_string()),
-            Self::TryLater => Frame::close(CloseCode::TRY_LATER, "the server cannot do this now; try again"),
+            Self::TryLater(_) => {
+                Frame::close(CloseCode::TRY_LATER, "the server cannot do this now; try again")
+            }
         })
     }
 }
@@ -116,7 +118,7 @@ impl From<ApiError> for End {
     fn from(error: ApiError) -> Self {
         match error.code() {
             Code::Unauthenticated => Self::close(CloseReason::Unauthenticated, error.detail()),
-            _ => Self::TryLater,
+            _ => Self::TryLater(error.refused().cloned()),
         }
     }
 }
@@ -134,6 +136,9 @@ async fn begin(app: &App, wire: &mut Wire) -> Result<Arc<Connection>, End> {
     let turn = joining::turn(app).await;
     let joined = join(app, first).await;
     drop(turn);
+    if let Err(End::TryLater(Some(Refused(why)))) = &joined {
+        app.store_outage.refused(1, why);
+    }
     if !app.draining.is_cancelled() {
         return joined;
     }
@@ -322,7 +327,8 @@ impl Ready {
     async fn catch_up(&mut self, step: Box<Step>) {
         if let Err(error) = joining::catch_up_step(&self.app, &self.connection, *step).await {
             self.app.hub.put_off(&self.connection, *step);
-            tracing::warn!(detail = error.detail(), "a reader could not catch up; trying again");
+            self.app.note_refused(&error);
+            tracing::debug!(detail = error.detail(), "a reader could not catch up; trying again");
             self.retry = Some(Box::pin(tokio::time::sleep(self.app.random.jitter(RETRY_MIN))));
         }
     }

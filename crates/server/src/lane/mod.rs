@@ -24,6 +24,7 @@ use self::queue::{Gathered, Queue};
 use crate::clock::Clock;
 use crate::cluster::Outgoing;
 use crate::metrics::Metrics;
+use crate::outage::Outage;
 
 enum Reply {
     /// The connection that sent it; the hub tells it.
@@ -62,6 +63,7 @@ pub struct LaneEnd {
     outgoing: Option<Arc<Outgoing>>,
     number: usize,
     metrics: Arc<Metrics>,
+    outage: Arc<Outage>,
     clock: Clock,
 }
 
@@ -71,7 +73,7 @@ pub fn lanes(
     hub: &Arc<Hub>,
     repairs: &Arc<Notify>,
     outgoing: Option<&Arc<Outgoing>>,
-    metrics: &Arc<Metrics>,
+    (metrics, outage): (&Arc<Metrics>, &Arc<Outage>),
     clock: &Clock,
 ) -> (Lanes, Vec<LaneEnd>) {
     let queues: Vec<_> = (0..store.lanes().get()).map(|_| Arc::new(Queue::new())).collect();
@@ -83,6 +85,7 @@ pub fn lanes(
         outgoing: outgoing.cloned(),
         number,
         metrics: Arc::clone(metrics),
+        outage: Arc::clone(outage),
         clock: clock.clone(),
     });
     let ends = ends.collect();
@@ -195,7 +198,13 @@ impl LaneEnd {
     }
 
     fn hand_over_failure(&self, error: &StoreError, waiting: Vec<Waiting>) {
-        tracing::error!(%error, intents = waiting.len(), "a batch could not be appended");
+        if let StoreError::Unavailable { reason, .. } = error {
+            // Who called is answered elsewhere, and counted there.
+            let told_here = |waiting: &&Waiting| matches!(waiting.reply, Reply::Connection { .. });
+            self.outage.refused(waiting.iter().filter(told_here).count() as u64, reason);
+        } else {
+            tracing::error!(%error, intents = waiting.len(), "a batch could not be appended");
+        }
         self.metrics.append_failed();
         for waiting in waiting {
             match waiting.reply {

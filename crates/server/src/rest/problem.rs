@@ -1,9 +1,10 @@
 //! What a refusal looks like from outside: RFC 9457 problem documents with a stable `code`.
 //!
 //! Every typed error becomes an [`ApiError`] here, case by case. What it says is for the client; causes inside
-//! go to the log.
+//! go to the log: that the store is away, once ([`outage`](crate::outage)).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -32,12 +33,18 @@ pub struct ApiError {
     retry_after: Option<Duration>,
     /// Where HTTP has a status of its own; else that of the code.
     status: Option<StatusCode>,
+    /// Why the store could not do it; not told outside.
+    refused: Option<Refused>,
 }
+
+/// Why the store could not do what a call needed: goes with the answer to those who count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused(pub Arc<str>);
 
 impl ApiError {
     /// A refusal with a text that says what is wrong and what to do.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), retry_after: None, status: None }
+        Self { code, detail: detail.into(), retry_after: None, status: None, refused: None }
     }
 
     /// Too much too fast; when to come back.
@@ -77,6 +84,11 @@ impl ApiError {
         self.retry_after
     }
 
+    /// Why the store could not do it, if that is what is the matter.
+    pub const fn refused(&self) -> Option<&Refused> {
+        self.refused.as_ref()
+    }
+
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         let of_code =
@@ -109,6 +121,9 @@ impl IntoResponse for ApiError {
         }
         // For those who count.
         response.extensions_mut().insert(self.code);
+        if let Some(refused) = self.refused {
+            response.extensions_mut().insert(refused);
+        }
         response
     }
 }
@@ -151,8 +166,8 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable { reason, retry_after } => {
-                tracing::warn!(reason, "the store cannot do it now");
-                Self::unavailable("the store does not answer; try again", retry_after)
+                let refused = Some(Refused(reason.into()));
+                Self { refused, ..Self::unavailable("the store does not answer; try again", retry_after) }
             }
             StoreError::InvalidCursor => Self::new(Code::Invalid, StoreError::InvalidCursor.to_string()),
             StoreError::Damaged(what) => {
@@ -286,6 +301,7 @@ mod tests {
             let problem = ApiError::from(error);
             assert_eq!(problem.code(), Code::Unavailable);
             assert!(!problem.detail().contains("secret") && problem.retry_after().is_some());
+            assert!(!serde_json::to_string(&problem.problem()).unwrap().contains("secret"));
         }
     }
 }
