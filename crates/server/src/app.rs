@@ -20,6 +20,7 @@ use crate::cluster::letters::AccountLetter;
 use crate::cluster::{Cluster, Outgoing};
 use crate::config::Config;
 use crate::consumers::Progresses;
+use crate::gateway::turned_away::TurnedAway;
 use crate::lane::Lanes;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -64,6 +65,8 @@ pub struct Parts {
     pub started: Timestamp,
     /// The turns of those who come in: see [`joining`](crate::gateway::joining).
     pub arrivals: Semaphore,
+    /// Those who cannot be served now.
+    pub turned_away: TurnedAway,
     /// Cancelled when the node is about to go: it says so, and serves on.
     pub leaving: CancellationToken,
     /// Cancelled when the node begins to go: it takes nothing new.

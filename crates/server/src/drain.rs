@@ -63,6 +63,10 @@ pub(crate) fn farewell(app: &App) -> Close {
 
 /// The close of a socket whose client is to come back, after `least` to twice that.
 pub(crate) fn come_back(random: &Random, least: Duration) -> Close {
-    let text = format!(r#"{{"retryAfterMs":{}}}"#, random.jitter(least).as_millis());
-    Close { reason: CloseReason::Draining, text }
+    Close { reason: CloseReason::Draining, text: retry_after(random.jitter(least)) }
+}
+
+/// What a close says of when to come back.
+pub(crate) fn retry_after(wait: Duration) -> String {
+    format!(r#"{{"retryAfterMs":{}}}"#, wait.as_millis())
 }

@@ -175,6 +175,7 @@ impl Node {
             random,
             started,
             arrivals: tokio::sync::Semaphore::new(gateway::joining::ARRIVALS_MAX),
+            turned_away: gateway::turned_away::TurnedAway::default(),
             leaving: CancellationToken::new(),
             draining: CancellationToken::new(),
             repairs,

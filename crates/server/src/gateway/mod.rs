@@ -7,4 +7,5 @@ pub mod joining;
 pub mod listener;
 pub mod long_poll;
 pub mod socket;
+pub mod turned_away;
 pub mod upgrade;

@@ -54,6 +54,10 @@ pub async fn serve(app: App, stream: TcpStream, first: Bytes) {
             let tasks = app.tasks.clone();
             tasks.spawn(Ready { app, wire, connection, pace: None, retry: None }.serve());
         }
+        Err(End::TryLater(least, refused)) => {
+            let wait = app.turned_away.wait(app.clock.monotonic(), least, &app.random);
+            finish(app, wire, Box::new(End::TryLater(wait, refused))).await;
+        }
         Err(end) => finish(app, wire, Box::new(end)).await,
     }
 }
@@ -75,8 +79,9 @@ enum End {
     Close(Close),
     /// The client broke the rules of RFC 6455.
     Broken(ProtocolError),
-    /// The node cannot serve it now.
-    TryLater(Option<Refused>),
+    /// The node cannot serve it now; how soon it may be able to, and then how soon the client is to come back; and why, where
+    /// it is the store that is away.
+    TryLater(Duration, Option<Refused>),
 }
 
 impl End {
@@ -88,7 +93,7 @@ impl End {
         match self {
             Self::Close(close) => Some(close.reason),
             Self::Broken(_) => Some(CloseReason::Protocol),
-            Self::Gone | Self::Answer(_) | Self::TryLater(_) => None,
+            Self::Gone | Self::Answer(_) | Self::TryLater(..) => None,
         }
     }
 
@@ -100,9 +105,7 @@ impl End {
                 Frame::close(CloseCode::new(close.reason.code()).unwrap_or(CloseCode::NORMAL), &close.text)
             }
             Self::Broken(error) => Frame::close(error.close_code(), &error.to_string()),
-            Self::TryLater(_) => {
-                Frame::close(CloseCode::TRY_LATER, "the server cannot do this now; try again")
-            }
+            Self::TryLater(wait, _) => Frame::close(CloseCode::TRY_LATER, &drain::retry_after(*wait)),
         })
     }
 }
@@ -118,7 +121,7 @@ impl From<ApiError> for End {
     fn from(error: ApiError) -> Self {
         match error.code() {
             Code::Unauthenticated => Self::close(CloseReason::Unauthenticated, error.detail()),
-            _ => Self::TryLater(error.refused().cloned()),
+            _ => Self::TryLater(error.retry_after().unwrap_or_default(), error.refused().cloned()),
         }
     }
 }
@@ -136,7 +139,7 @@ async fn begin(app: &App, wire: &mut Wire) -> Result<Arc<Connection>, End> {
     let turn = joining::turn(app).await;
     let joined = join(app, first).await;
     drop(turn);
-    if let Err(End::TryLater(Some(Refused(why)))) = &joined {
+    if let Err(End::TryLater(_, Some(Refused(why)))) = &joined {
         app.store_outage.refused(1, why);
     }
     if !app.draining.is_cancelled() {

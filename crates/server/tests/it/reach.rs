@@ -104,6 +104,12 @@ async fn nodes_that_are_all_cut_off_from_the_store_say_so_and_go_on_by_themselve
         let refused = refused.expect_problem(503, "unavailable");
         assert!(refused.headers.contains_key("retry-after"));
     }
+    // Her socket is let in, and told when to come back.
+    let mut socket = cluster.nodes[0].socket().await;
+    socket.say(serde_json::json!({ "type": "connect", "token": ana.token })).await;
+    let (code, reason) = socket.closed().await;
+    let reason: Value = serde_json::from_str(&reason).unwrap();
+    assert!(code == 1013 && reason["retryAfterMs"].as_u64().is_some_and(|wait| wait >= 500), "{reason}");
     for way in &cluster.to_store {
         way.set(Fault::None);
     }

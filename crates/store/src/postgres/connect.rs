@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long nothing may be heard from a machine that is gone before its connection is.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// When a connection is tried again that could not be made: the connections of all nodes do not come at once.
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// Plans are made once for each statement, and go by the indexes whatever the statistics say: a plan that is made while
 /// the tables are empty has to do when they are large.
