@@ -2,19 +2,21 @@
 //!
 //! Whoever follows stores his place himself, together with what he has taken. The journal is one partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tertulia_domain::log::Position;
-use tertulia_store::Store;
+use tertulia_protocol::ConvoId;
+use tertulia_store::{Store, Touched};
 
 use crate::port::{Came, Feed, FeedError, Lag, News, Place, Reader};
 
 /// The one partition.
 pub const PARTITION: i32 = 0;
-/// Rows of the journal that are read at once: some seconds of it.
-const ROWS_MAX: usize = 64;
+/// Rows of the journal that are read at once: some seconds of it, where a row holds what was settled together, and where
+/// each append of a node is one.
+const ROWS_MAX: (usize, usize) = (64, 256);
 
 /// Those who follow the journal of a store. It may forget what all of them have let go of.
 pub struct JournalFeed {
@@ -54,7 +56,9 @@ struct JournalReader {
 #[async_trait]
 impl Reader for JournalReader {
     async fn next(&mut self) -> Result<News, FeedError> {
-        self.rows.next(ROWS_MAX).await
+        let (settled, appended) = ROWS_MAX;
+        let rows_max = if self.rows.store.is_sole_writer() { settled } else { appended };
+        self.rows.next(rows_max).await
     }
 
     async fn taken(&mut self, _place: &Place) -> Result<(), FeedError> {
@@ -110,8 +114,8 @@ impl Rows {
         for row in &rows {
             self.since.pass(row.commit);
         }
-        let ranges = rows.into_iter().flat_map(|row| row.ranges);
-        let came = ranges.map(|range| Came { partition: PARTITION, range }).collect();
+        let ranges = joined(rows.into_iter().flat_map(|row| row.ranges));
+        let came = ranges.into_iter().map(|range| Came { partition: PARTITION, range }).collect();
         Ok(self.news(came, false, more))
     }
 
@@ -157,6 +161,23 @@ impl Rows {
     }
 }
 
+/// Ranges, and where one goes on where that conversation's last has ended, both as one.
+fn joined(ranges: impl Iterator<Item = Touched>) -> Vec<Touched> {
+    let mut joined = Vec::<Touched>::new();
+    let mut newest = HashMap::<ConvoId, usize>::new();
+    for range in ranges {
+        if let Some(known) = newest.get(&range.convo).and_then(|&at| joined.get_mut(at))
+            && known.last.next() == range.first
+        {
+            known.last = range.last;
+            continue;
+        }
+        newest.insert(range.convo, joined.len());
+        joined.push(range);
+    }
+    joined
+}
+
 /// How far all consumers are.
 struct Passed(Mutex<BTreeMap<&'static str, Position>>);
 
@@ -177,6 +198,7 @@ impl Passed {
 #[cfg(test)]
 mod tests {
     use tertulia_domain::log::Commit;
+    use tertulia_protocol::Seq;
     use tertulia_store::embedded::{Embedded, OpenOptions};
     use tertulia_store::postgres::{Postgres, PostgresOptions};
 
@@ -261,6 +283,27 @@ mod tests {
 
     mod in_database {
         crate::feed_suite!(super::InDatabase);
+    }
+
+    #[test]
+    fn what_goes_on_where_the_last_has_ended_is_one_range_and_nothing_else_is() {
+        let range = |convo, first, last| Touched {
+            convo: ConvoId::from_bytes([convo; 16]),
+            first: Seq::new(first),
+            last: Seq::new(last),
+        };
+        let ranges = [
+            range(1, 1, 2),
+            range(2, 7, 7),
+            range(1, 3, 3),
+            range(2, 9, 9),
+            range(1, 4, 8),
+            range(2, 10, 10),
+            range(2, 7, 8),
+            range(1, 9, 9),
+        ];
+        let expected = [range(1, 1, 9), range(2, 7, 7), range(2, 9, 10), range(2, 7, 8)];
+        assert_eq!(joined(ranges.into_iter()), expected);
     }
 
     #[test]

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Outcome, Position};
 use tertulia_protocol::rest::{Conversation, Member, MessageReceipt};
 use tertulia_protocol::{ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
+
+/// Ranges that are read beside each other where each is a read of its own: there are others who want to read.
+const RANGES_AT_ONCE: usize = 16;
 
 /// Conversations and their logs.
 ///
@@ -93,6 +97,17 @@ pub trait Store: Send + Sync + 'static {
                 next = newest.seq.next();
                 found.extend(page.into_iter().filter(|(entry, _)| changes_members(&entry.kind)));
             }
+        }
+        Ok(found)
+    }
+
+    /// The entries of several ranges, a list each in their order, as [`entries`](Self::entries) gives them: one statement
+    /// where each by itself would be one.
+    async fn ranges(&self, ranges: &[Touched]) -> Result<Vec<Vec<Logged>>, StoreError> {
+        let mut found = Vec::with_capacity(ranges.len());
+        for ranges in ranges.chunks(RANGES_AT_ONCE) {
+            let reads = ranges.iter().map(|range| self.entries(range.convo, range.first, range.count()));
+            found.extend(try_join_all(reads).await?);
         }
         Ok(found)
     }
@@ -246,6 +261,14 @@ pub struct Touched {
     pub first: Seq,
     /// The last of them.
     pub last: Seq,
+}
+
+impl Touched {
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        let count = (self.last.get() + 1).saturating_sub(self.first.get());
+        usize::try_from(count).unwrap_or(usize::MAX)
+    }
 }
 
 /// What a commit touched that was not told to the other nodes.

@@ -13,7 +13,7 @@ use super::backfill::Logs;
 use super::cursor::{Backfill, Cursor};
 use super::follow::Follower;
 use super::parts::{Stopped, insist};
-use super::read::{Batch, READS_AT_ONCE};
+use super::read::{Batch, WHOLE_AT_ONCE};
 
 /// How long a node reads the logs for all without saying that it still does.
 const LEASE: Duration = Duration::from_secs(30);
@@ -178,7 +178,7 @@ impl Follower {
         let mut batch = Batch::default();
         while !batch.is_full(self.is_together()) {
             let store = self.parts.sources.store.as_ref();
-            let pages = insist!(self.parts, "read the logs", logs.next(store, READS_AT_ONCE).await);
+            let pages = insist!(self.parts, "read the logs", logs.next(store, WHOLE_AT_ONCE).await);
             if pages.is_empty() {
                 break;
             }

@@ -12,7 +12,7 @@ use super::catch_up::NEW_MAX;
 use super::cursor::Cursor;
 use super::parts::{Parts, Stopped, insist};
 use super::progress::Waiting;
-use super::read::{Batch, READS_AT_ONCE, pages};
+use super::read::{self, Batch, pages};
 
 /// How often to look whether something has come; what came meanwhile is taken at once, for a large batch costs less.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(400);
@@ -117,10 +117,10 @@ impl Follower {
             waiting.came(*partition, range.last.get() + 1 - range.first.get());
         }
         self.parts.progress.waits(&waiting);
-        let mut pages = news.came.iter().flat_map(pages);
+        let mut pages = news.came.iter().flat_map(pages).peekable();
         let mut batch = Batch::default();
         loop {
-            let some: Vec<_> = pages.by_ref().take(READS_AT_ONCE).collect();
+            let some = read::some(&mut pages);
             if some.is_empty() {
                 break;
             }

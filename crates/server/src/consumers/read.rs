@@ -1,5 +1,6 @@
 //! Reads what is to be told, as it is now.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -10,8 +11,11 @@ use tertulia_store::{Store, StoreError, Touched};
 use super::follow::Follower;
 use super::parts::{Stopped, insist};
 
-/// Logs that are read at one time; the store takes together what waits together.
-pub(super) const READS_AT_ONCE: usize = 16;
+/// Pages that are read at one time, and the entries of them: of what comes little at a time many, and few whole ones.
+const PAGES_AT_ONCE: usize = 256;
+const ENTRIES_AT_ONCE: usize = WHOLE_AT_ONCE * PAGE_ENTRIES;
+/// Whole pages that are read at one time.
+pub(super) const WHOLE_AT_ONCE: usize = 16;
 /// The most entries of a batch, and the most bytes of it, about; alone, and where others wait meanwhile, as they do for one
 /// statement of a database.
 const ALONE_MAX: (usize, usize) = (20_000, 16 << 20);
@@ -29,6 +33,13 @@ pub(super) struct Page {
     pub(super) count: usize,
 }
 
+impl Page {
+    fn range(&self) -> Touched {
+        let last = Seq::new(self.first.get() + self.count as u64).previous();
+        Touched { convo: self.convo, first: self.first, last }
+    }
+}
+
 /// A stretch as pages.
 pub(super) fn pages(came: &Came) -> impl Iterator<Item = Page> + use<> {
     let Came { partition, range: Touched { convo, first, last } } = *came;
@@ -38,9 +49,33 @@ pub(super) fn pages(came: &Came) -> impl Iterator<Item = Page> + use<> {
     })
 }
 
+/// The next pages that are read together; none: there are no more.
+pub(super) fn some(pages: &mut Peekable<impl Iterator<Item = Page>>) -> Vec<Page> {
+    let (mut some, mut entries) = (Vec::new(), 0);
+    while some.len() < PAGES_AT_ONCE
+        && let Some(page) = pages.next_if(|page| entries + page.count <= ENTRIES_AT_ONCE)
+    {
+        entries += page.count;
+        some.push(page);
+    }
+    some
+}
+
 impl Follower {
     /// Reads pages of logs, in their order, each with where it came from.
     pub(super) async fn read(&self, pages: Vec<Page>) -> Result<Vec<(i32, Vec<Arc<Entry>>)>, Stopped> {
+        let read = insist!(
+            self.parts,
+            "read what came",
+            match ranges(self.parts.sources.store.as_ref(), &pages).await {
+                // Whatever it is, the others are read without it.
+                Err(StoreError::Damaged(_)) => Ok(None),
+                read => read.map(Some),
+            }
+        );
+        if let Some(read) = read {
+            return Ok(pages.iter().map(|page| page.partition).zip(read).collect());
+        }
         let reads = pages.into_iter().map(async |page| Ok((page.partition, self.read_page(page).await?)));
         join_all(reads).await.into_iter().collect()
     }
@@ -69,6 +104,12 @@ impl Follower {
         }
         Ok(read)
     }
+}
+
+async fn ranges(store: &dyn Store, pages: &[Page]) -> Result<Vec<Vec<Arc<Entry>>>, StoreError> {
+    let ranges: Vec<_> = pages.iter().map(Page::range).collect();
+    let lists = store.ranges(&ranges).await?;
+    Ok(lists.into_iter().map(|list| list.into_iter().map(|(entry, _)| entry).collect()).collect())
 }
 
 async fn entries(store: &dyn Store, page: Page) -> Result<Vec<Arc<Entry>>, StoreError> {
@@ -107,6 +148,23 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_short_pages_are_read_together_and_few_long_ones() {
+        let page =
+            |count| Page { partition: 0, convo: ConvoId::from_bytes([1; 16]), first: Seq::new(1), count };
+        for (counts, expected) in [
+            (vec![1; 600], vec![256, 256, 88]),
+            (vec![100; 40], vec![16, 16, 8]),
+            ([vec![100; 15], vec![99], vec![2; 3]].concat(), vec![16, 3]),
+            (vec![], vec![]),
+        ] {
+            let mut pages = counts.into_iter().map(page).peekable();
+            let read: Vec<_> =
+                std::iter::from_fn(|| Some(some(&mut pages).len()).filter(|&read| read > 0)).collect();
+            assert_eq!(read, expected);
+        }
+    }
 
     #[test]
     fn pages_of_a_stretch_are_dense() {

@@ -23,7 +23,7 @@ use super::pool::Pool;
 use super::reads::{changes, conversation, feed, history, leftovers, members};
 use super::types::RowExt as _;
 use crate::queue::{Call, Queue};
-use crate::{Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError};
+use crate::{Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError, Touched};
 
 /// A node's way to the conversations that all nodes share: see the [module](super).
 ///
@@ -201,6 +201,10 @@ impl Store for Postgres {
             return Ok(Vec::new());
         }
         Ok(history::member_changes(&self.pool, from).await?)
+    }
+
+    async fn ranges(&self, ranges: &[Touched]) -> Result<Vec<Vec<Logged>>, StoreError> {
+        Ok(history::ranges(&self.pool, ranges).await?)
     }
 
     async fn conversation(&self, user: UserId, convo: ConvoId) -> Result<Option<Conversation>, StoreError> {

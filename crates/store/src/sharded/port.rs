@@ -10,7 +10,7 @@ use tertulia_protocol::rest::{Conversation, MessageReceipt};
 use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 
 use super::{Sharded, in_its_words, merge, place};
-use crate::{Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError};
+use crate::{Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError, Touched};
 
 /// What separates the numbers in a position, and the two halves of each.
 const SEPARATOR: char = '.';
@@ -145,6 +145,28 @@ impl Store for Sharded {
         };
         let parts = self.parts.iter().enumerate().map(|(number, part)| ask(number, &*part.store));
         Ok(try_join_all(parts).await?.concat())
+    }
+
+    async fn ranges(&self, ranges: &[Touched]) -> Result<Vec<Vec<Logged>>, StoreError> {
+        let mut split = vec![(Vec::new(), Vec::new()); self.parts.len()];
+        for (place, range) in ranges.iter().enumerate() {
+            let (places, ranges) = &mut split[self.part_of(range.convo)];
+            places.push(place);
+            ranges.push(*range);
+        }
+        let parts = split.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty());
+        let reads = parts.map(async |(part, (places, ranges))| {
+            let found = self.parts[part].store.ranges(&ranges).await?;
+            Ok::<_, StoreError>((part, places, found))
+        });
+        let mut lists = vec![Vec::new(); ranges.len()];
+        for (part, places, found) in try_join_all(reads).await? {
+            for (place, mut entries) in places.into_iter().zip(found) {
+                in_part(&mut entries, part);
+                lists[place] = entries;
+            }
+        }
+        Ok(lists)
     }
 
     async fn conversation(&self, user: UserId, convo: ConvoId) -> Result<Option<Conversation>, StoreError> {

@@ -10,7 +10,7 @@ use tertulia_protocol::entry::HistoryPolicy;
 
 use super::StoreUnderTest;
 use super::world::*;
-use crate::JournalRow;
+use crate::{JournalRow, Touched};
 
 /// Longer than it may take until what was committed is told.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -80,6 +80,34 @@ pub async fn who_follows_is_told_of_every_entry<S: StoreUnderTest>() {
             _ => {}
         }
     }
+}
+
+pub async fn several_ranges_are_read_as_each_of_them<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    // More than are read beside each other.
+    let mut wanted = Vec::new();
+    for number in 0..20 {
+        let convo = world.group(&[ANA, BO]).await;
+        for _ in 0..number % 4 {
+            world.say(convo, BO, "x").await;
+        }
+        wanted.push(range(convo, 1, 1 + number % 4));
+        wanted.push(range(convo, 2, 3));
+    }
+    // Once more, a stretch that is empty, and one of nothing that there is.
+    wanted.extend([wanted[1], range(wanted[0].convo, 2, 1), range(convo(99), 1, 5)]);
+    let found = world.store().ranges(&wanted).await.unwrap();
+    assert_eq!(found.len(), wanted.len());
+    for (found, Touched { convo, first, last }) in found.into_iter().zip(wanted) {
+        let alone = world.store().entries(convo, first, 100).await.unwrap();
+        let alone: Vec<_> = alone.into_iter().filter(|(entry, _)| entry.seq <= last).collect();
+        assert_eq!(found, alone, "{convo} {first} {last}");
+    }
+    assert_eq!(world.store().ranges(&[]).await.unwrap(), Vec::<Vec<_>>::new());
+}
+
+fn range(convo: ConvoId, first: u64, last: u64) -> Touched {
+    Touched { convo, first: seq(first), last: seq(last) }
 }
 
 pub async fn who_comes_back_goes_on_where_he_was<S: StoreUnderTest>() {

@@ -137,6 +137,7 @@ macro_rules! store_suite {
         }
         $crate::store_suite! { @ $adapter, feed:
             who_follows_is_told_of_every_entry
+            several_ranges_are_read_as_each_of_them
             who_comes_back_goes_on_where_he_was
             what_was_not_passed_is_not_forgotten
             logs_are_all_conversations_by_id

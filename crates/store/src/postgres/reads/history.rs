@@ -9,7 +9,7 @@ use crate::postgres::error::Failure;
 use crate::postgres::pool::Pool;
 use crate::postgres::rows::{self, entry_columns};
 use crate::postgres::types::{Id, RowExt as _, integer};
-use crate::{Logged, Slice};
+use crate::{Logged, Slice, Touched};
 
 /// From the entry $3 on.
 const AFTER: &str = concat!(
@@ -102,4 +102,29 @@ pub(in super::super) async fn entries(
     );
     let found = pool.rows(sql, &[&Id::from(convo), &rows::seq(from), &integer(limit)]).await?;
     found.iter().map(|row| rows::entry(convo, row, 0)).collect()
+}
+
+/// The entries of several ranges, in one statement.
+pub(in super::super) async fn ranges(pool: &Pool, ranges: &[Touched]) -> Result<Vec<Vec<Logged>>, Failure> {
+    let sql = concat!(
+        "SELECT w.at, ",
+        entry_columns!(),
+        " FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS w(convo, first, last, at)
+          JOIN messages m ON m.convo = w.convo AND m.seq BETWEEN w.first AND w.last ORDER BY w.at, m.seq"
+    );
+    let mut lists = vec![Vec::new(); ranges.len()];
+    if ranges.is_empty() {
+        return Ok(lists);
+    }
+    let convos: Vec<Id> = ranges.iter().map(|range| range.convo.into()).collect();
+    let firsts: Vec<i64> = ranges.iter().map(|range| rows::seq(range.first)).collect();
+    let lasts: Vec<i64> = ranges.iter().map(|range| rows::seq(range.last)).collect();
+    for row in pool.rows(sql, &[&convos, &firsts, &lasts]).await? {
+        let place = usize::try_from(row.count(0)?).unwrap_or(0).wrapping_sub(1);
+        let (Some(range), Some(list)) = (ranges.get(place), lists.get_mut(place)) else {
+            return Err(Failure::Row("an entry of no range".into()));
+        };
+        list.push(rows::entry(range.convo, &row, 1)?);
+    }
+    Ok(lists)
 }

@@ -9,7 +9,7 @@ use super::database::{Database, connect, options};
 use crate::postgres::Postgres;
 use crate::postgres::types::RowExt as _;
 use crate::testsuite::world::*;
-use crate::{Slice, Store};
+use crate::{Slice, Store, Touched};
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_563_466_000);
 
@@ -43,6 +43,8 @@ async fn everything(store: &Postgres) {
         store.visible_from(user, None).await.unwrap();
     }
     store.entries(tea, seq(2), 10).await.unwrap();
+    let range = |convo, first, last| Touched { convo, first: seq(first), last: seq(last) };
+    store.ranges(&[range(tea, 2, 9), range(talk, 1, 3)]).await.unwrap();
     store.journal(Position::default(), 100).await.unwrap();
     store.logs(None, 10).await.unwrap();
     store.barrier_horizon().await.unwrap();
