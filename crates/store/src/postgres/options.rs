@@ -9,6 +9,9 @@ use crate::AppendObserver;
 #[derive(Clone)]
 pub struct PostgresOptions {
     /// How many appends are under way beside each other: each lane has a connection of its own.
+    ///
+    /// With one, what follows waits while an append is synced; with more, what comes in a time is in more transactions, and
+    /// each costs the server as much as some fifty messages.
     pub lanes: NonZeroUsize,
     /// The most intents that wait in a lane to be appended; further calls of `append` wait at the door.
     pub queue_intents_max: usize,
@@ -31,7 +34,7 @@ pub struct PostgresOptions {
 impl Default for PostgresOptions {
     fn default() -> Self {
         Self {
-            lanes: const { NonZeroUsize::new(4).unwrap() },
+            lanes: const { NonZeroUsize::new(2).unwrap() },
             queue_intents_max: 4_096,
             queue_bytes_max: 16 << 20,
             conversations_weight_max: 1_000_000,
