@@ -199,11 +199,11 @@ impl Passed {
 mod tests {
     use tertulia_domain::log::Commit;
     use tertulia_protocol::Seq;
+    use tertulia_services::Database;
     use tertulia_store::embedded::{Embedded, OpenOptions};
     use tertulia_store::postgres::{Postgres, PostgresOptions};
 
     use super::*;
-    use crate::testing::Database;
     use crate::testsuite::{CONSUMERS, FeedUnderTest};
 
     /// In a folder.
@@ -260,7 +260,7 @@ mod tests {
 
     impl FeedUnderTest for InDatabase {
         async fn open() -> Self {
-            Self::at(Database::new().await).await
+            Self::at(Database::new("feed").unwrap()).await
         }
 
         async fn reopen(self) -> Self {

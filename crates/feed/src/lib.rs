@@ -16,8 +16,6 @@ pub mod kafka;
 pub mod port;
 pub mod relay;
 pub mod target;
-#[cfg(test)]
-mod testing;
 #[cfg(any(test, feature = "testsuite"))]
 pub mod testsuite;
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::geteuid;
 
 use crate::process::{Process, Start, User, in_path};
-use crate::server::Life;
+use crate::server::{Kind, Life};
 
 /// The oldest that the store works with.
 const VERSION_MIN: u32 = 15;
@@ -85,9 +85,14 @@ pub(crate) fn copy(port: u16, folder: &Path) -> Result<()> {
 
 /// Has a server do what it says in SQL, one statement each.
 pub(crate) fn tell(port: u16, statements: &[&str]) -> Result<()> {
+    tell_at(&Kind::Postgres.url(port), statements)
+}
+
+/// Has the server of a database do what it says there.
+pub(crate) fn tell_at(url: &str, statements: &[&str]) -> Result<()> {
     let mut command = Command::new(programs()?.join("psql"));
     command.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]);
-    command.arg(format!("postgres://postgres@127.0.0.1:{port}/postgres"));
+    command.arg(url);
     command.args(statements.iter().flat_map(|statement| ["-c", statement]));
     ended_well("psql", &mut command)
 }
