@@ -46,6 +46,8 @@ pub(crate) struct Cast {
     pub(crate) convos: Vec<ConvoPlan>,
     /// Which of them is the speakers' own, if there are any.
     pub(crate) of_speakers: Option<usize>,
+    /// A user without a device, who has a direct conversation with the first one and no other.
+    pub(crate) ghost: Option<usize>,
 }
 
 /// Devices of a user, on the average: enough that a device is told what another of the same user has sent.
@@ -72,7 +74,7 @@ impl Cast {
                 DevicePlan { user: number % users, driver, by_cutter }
             })
             .collect();
-        Self { users, devices, convos: convos(users, &mut chance), of_speakers: None }
+        Self { users, devices, convos: convos(users, &mut chance), of_speakers: None, ghost: None }
     }
 
     /// With a speaker at each of so many nodes, each a user of his own, and a group of all of them.
@@ -85,6 +87,14 @@ impl Cast {
         self.of_speakers = Some(self.convos.len());
         let members = (first..self.users).collect();
         self.convos.push(ConvoPlan { members, group: Some(HistoryPolicy::SinceJoined) });
+        self
+    }
+
+    /// With somebody who is there only to vanish.
+    pub(crate) fn with_a_ghost(mut self) -> Self {
+        self.ghost = Some(self.users);
+        self.convos.push(ConvoPlan { members: vec![0, self.users], group: None });
+        self.users += 1;
         self
     }
 }

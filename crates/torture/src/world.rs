@@ -14,12 +14,12 @@ use tertulia_client::session::Session;
 use tertulia_history::Recorder;
 use tertulia_history::event::{Before, Device};
 use tertulia_protocol::entry::ConversationType;
-use tertulia_protocol::rest::{DeviceInfo, NewConversation, Register};
+use tertulia_protocol::rest::{self, DeviceInfo, NewConversation, Register};
 use tertulia_protocol::{ConvoId, DeviceId, UserId};
 use tokio::sync::watch;
 
 use crate::board::Board;
-use crate::cast::{Cast, DevicePlan};
+use crate::cast::{Cast, DevicePlan, Driver};
 use crate::cutter::Cutter;
 use crate::error::Error;
 use crate::harm::ALONE;
@@ -111,6 +111,8 @@ pub(crate) struct World {
     pub(crate) keepers: HashMap<ConvoId, UserId>,
     /// The group of those who speak at the nodes.
     pub(crate) of_speakers: Option<ConvoId>,
+    /// Who is there only to vanish.
+    pub(crate) ghost: Option<usize>,
     /// By the numbers of devices.
     logins: Vec<Mutex<Option<Arc<Login>>>>,
 }
@@ -170,6 +172,7 @@ impl World {
             devices: cast.devices,
             keepers,
             of_speakers,
+            ghost: cast.ghost,
             logins,
         })
     }
@@ -220,6 +223,24 @@ impl World {
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&login));
         }
         Ok(login)
+    }
+
+    /// How many users there are who are neither speakers nor ghosts; they are the first.
+    pub(crate) fn crowd(&self) -> usize {
+        let in_crowd = |plan: &&DevicePlan| !matches!(plan.driver, Driver::Speaker { .. });
+        self.devices.iter().filter(in_crowd).map(|plan| plan.user + 1).max().unwrap_or(0)
+    }
+
+    /// Logs a user in once more, on a device that is none of the crowd's.
+    pub(crate) async fn log_in_to_watch(&self, user: usize) -> Result<rest::Session, ClientError> {
+        let username = self.people.get(user).map_or("", |person| &person.username);
+        self.routes.to_set_up().server.login(username, PASSWORD, device("watcher")).await
+    }
+
+    /// Whether any device of a user is known to have a connection.
+    pub(crate) fn is_connected(&self, user: usize) -> bool {
+        let mut devices = self.devices.iter().enumerate();
+        devices.any(|(number, plan)| plan.user == user && self.board.is_connected(number))
     }
 
     /// The present login of a device.

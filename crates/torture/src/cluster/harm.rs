@@ -12,12 +12,14 @@ use tokio::time::Instant;
 use super::doors::Doors;
 use super::nodes::{Backends, Node};
 use super::plan::{Backend, Break, Fault, FaultKind, Outage};
+use super::sights;
 use crate::board::Board;
 use crate::chance::Chance;
 use crate::cutter::Cutter;
 use crate::error::Error;
-use crate::recovery::{Recoveries, Recovering};
+use crate::recovery::{AbortOnDrop, Recoveries, Recovering};
 use crate::server::NotReady;
+use crate::world::World;
 
 /// How often it is looked whether all nodes still run.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -49,6 +51,9 @@ pub(crate) struct Harm {
     recovering: Recovering<FaultKind>,
     /// The end of the last fault.
     healed: Instant,
+    world: Arc<World>,
+    /// Whoever looks whether the ghost is still shown.
+    haunted: Option<AbortOnDrop>,
 }
 
 impl Harm {
@@ -57,20 +62,21 @@ impl Harm {
         backends: Backends,
         doors: Arc<Doors>,
         fronts: Vec<Arc<Cutter>>,
-        board: &Arc<Board>,
-        recorder: &Recorder,
-        seed: u64,
+        world: &Arc<World>,
     ) -> Self {
+        let board = &world.board;
         Self {
             nodes,
             backends,
             doors,
             fronts,
             board: Arc::clone(board),
-            recorder: recorder.clone(),
-            chance: Chance::stream(seed, "harm", 0),
+            recorder: world.recorder.clone(),
+            chance: Chance::stream(world.seed, "harm", 0),
             recovering: Recovering::new(Arc::clone(board)),
             healed: Instant::now(),
+            world: Arc::clone(world),
+            haunted: None,
         }
     }
 
@@ -79,7 +85,16 @@ impl Harm {
         self.recovering.begin(kind);
         match fault {
             Fault::Kill { node, down } => {
+                // One ghost at a time: he is nowhere else.
+                self.haunted = None;
+                let ghost = sights::haunt(&self.world, &self.doors, node).await;
                 self.kill(node).await?;
+                self.haunted = ghost.map(|ghost| {
+                    let (world, doors) = (Arc::clone(&self.world), Arc::clone(&self.doors));
+                    let elsewhere = (node + 1) % self.nodes.len();
+                    let looking = async move { sights::exorcise(&world, &doors, ghost, elsewhere).await };
+                    AbortOnDrop(tokio::spawn(looking))
+                });
                 self.recovering.count(kind);
                 self.wait(down).await?;
                 self.start(node).await?;

@@ -9,6 +9,7 @@ pub(crate) mod doors;
 mod harm;
 mod nodes;
 mod plan;
+mod sights;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use self::harm::Harm;
 use self::nodes::{Backends, Node};
 use self::plan::Deck;
 pub use self::plan::FaultKind;
+use self::sights::Who;
 use crate::actors;
 use crate::board::{Board, Phase};
 use crate::cast::{Cast, Driver};
@@ -91,7 +93,7 @@ pub async fn run_cluster(options: &ClusterOptions, shutdown: CancellationToken) 
     let doors = Arc::new(Doors::new(nodes.iter().map(|node| node.address)));
     let watching: Vec<AbortOnDrop> =
         (0..options.nodes).map(|node| AbortOnDrop(tokio::spawn(Arc::clone(&doors).watch(node)))).collect();
-    let cast = Cast::new(options.seed, options.clients, true).with_speakers(options.nodes);
+    let cast = Cast::new(options.seed, options.clients, true).with_speakers(options.nodes).with_a_ghost();
     let (routes, fronts) = routes(options.seed, &cast, &doors).await?;
 
     let (devices, users) = (cast.devices.len(), cast.users);
@@ -106,7 +108,7 @@ pub async fn run_cluster(options: &ClusterOptions, shutdown: CancellationToken) 
     };
 
     let logs: Vec<PathBuf> = nodes.iter().map(|node| node.log.clone()).collect();
-    let mut harm = Harm::new(nodes, backends, doors, fronts, &board, &recorder, options.seed);
+    let mut harm = Harm::new(nodes, backends, Arc::clone(&doors), fronts, &world);
     let mut actors = JoinSet::new();
     for number in 0..devices {
         actors.spawn(actors::run(Arc::clone(&world), number));
@@ -117,13 +119,18 @@ pub async fn run_cluster(options: &ClusterOptions, shutdown: CancellationToken) 
     let load = begun.elapsed();
     let outcome = match loaded {
         Ok(()) => {
+            progress.begin("who is here");
+            sights::judge(&world, &doors, options.nodes, Who::Connected).await;
             settle(&board, &recorder, &mut actors, load, &progress).await;
             harm.look_after().await
         }
         Err(error) => Err(error),
     };
     board.enter(Phase::Over);
-    actors.abort_all();
+    actors.shutdown().await;
+    if outcome.is_ok() {
+        sights::judge(&world, &doors, options.nodes, Who::Nobody).await;
+    }
     drop((world, watching));
     let recoveries =
         harm.recoveries().iter().map(|(kind, recoveries)| Recovery::of(kind.as_str(), recoveries)).collect();
