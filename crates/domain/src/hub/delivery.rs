@@ -380,9 +380,30 @@ impl<'h> Delivery<'h> {
             if (is_own || to_all) && !but.is_some_and(|but| Arc::ptr_eq(but, connection)) {
                 let shows_read = is_own || (owner_shows_read && reader.shows_read());
                 let frame = frames.get(shows_read);
-                self.push_news(connection, convo.id, convo.next, frame);
+                if !self.push_watermark(connection, convo.id, frame) {
+                    self.push_news(connection, convo.id, convo.next, frame);
+                }
             }
         }
+    }
+
+    /// Pushes a watermark to a reader who lags here, if he may be told now: it stands by itself, and where others append
+    /// none below it is told later, whoever has read it and whenever. If he read the store for each, those who come back in
+    /// a storm would do so again and again: whoever does is ahead of the hub, and tells the others.
+    fn push_watermark(&mut self, connection: &Connection, convo: ConvoId, frame: &Frame) -> bool {
+        let mut state = connection.state();
+        let may_be_told = |lag: &Lag| {
+            let knows = |lagging: &Lagging| !lagging.whole && !lagging.is_barred();
+            !lag.resuming && lag.convos.get(&convo).is_none_or(knows)
+        };
+        let is_told = self.hub.settings.others_append
+            && connection.mode != Mode::Poll
+            && state.lag.as_deref().is_some_and(may_be_told)
+            && state.has_room(&self.hub.settings.outbox, frame.len());
+        if is_told {
+            self.wakers.extend(state.push(frame));
+        }
+        is_told
     }
 
     fn own(&mut self, convo: ConvoId, user: UserId, settings: MemberSettings) {

@@ -550,8 +550,8 @@ fn a_watermark_that_somebody_has_read_is_told_to_all_and_none_below_it_to_anybod
     assert!(matches!(world.hub.next_step(&bo), Some(Step::News { .. })));
     world.hub.give_news(&bo, CONVO, None, Some(change), &HashSet::new());
     world.catch_up(&bo);
-    // Who lacks the same reads it himself; then both are live.
-    assert_eq!((got(&bo), got(&cy)), (vec!["receipt 3 3".to_owned()], Vec::new()));
+    // Who lags too is told it at once; when he has read it himself, both are live.
+    assert_eq!((got(&bo), got(&cy)), (vec!["receipt 3 3".to_owned()], vec!["receipt 3 3".to_owned()]));
     world.catch_up_with_news(&cy);
     let later = world.connect(CY);
     for upto in [2, 3, 4] {
@@ -561,6 +561,37 @@ fn a_watermark_that_somebody_has_read_is_told_to_all_and_none_below_it_to_anybod
     for reader in [&bo, &cy, &later] {
         assert_eq!(got(reader), ["receipt 4 4"]);
     }
+}
+
+#[test]
+fn who_lags_is_told_a_watermark_at_once_and_reads_nothing_more_for_it() {
+    let mut world = World::of_many();
+    let cy = world.connect(CY);
+    let marked = |world: &World, upto| {
+        let outcome = Outcome::Marked(mark(ANA, upto));
+        world.hub.deliver([Committed { outcome: &outcome, origin: None, shows_read: true }]);
+    };
+    world.hub.lacks_news(CONVO, Some(Commit::new(1)));
+    assert!(matches!(world.hub.next_step(&cy), Some(Step::News { .. })));
+    marked(&world, 3);
+    assert_eq!(got(&cy), ["receipt 3 3"]);
+    // What he was reading meanwhile is older.
+    let change = Change::In {
+        convo: CONVO,
+        joined: false,
+        first_missed: None,
+        last_seq: Seq::new(0),
+        shared: None,
+        own: None,
+        receipts: vec![mark(ANA, 2)],
+    };
+    world.hub.give_news(&cy, CONVO, None, Some(change), &HashSet::new());
+    assert_eq!(got(&cy), ["receipt 3 3"]);
+    assert!(matches!(world.hub.next_step(&cy), Some(Step::Page { .. })));
+    marked(&world, 4);
+    assert_eq!(got(&cy), ["receipt 4 4"]);
+    world.catch_up(&cy);
+    assert_eq!((world.hub.next_step(&cy), cy.is_lagging(), got(&cy)), (None, false, vec![]));
 }
 
 #[test]
