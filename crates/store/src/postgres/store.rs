@@ -33,6 +33,8 @@ pub struct Postgres {
     /// Empty once it is closed.
     tasks: Mutex<Vec<JoinHandle<()>>>,
     pool: Pool,
+    /// For what all who are here wait for together: it stands behind no reads of those who come back by the thousand.
+    urgent: Pool,
     numbering: Arc<Numbering>,
     counts: Arc<Counts>,
 }
@@ -40,6 +42,9 @@ pub struct Postgres {
 /// How many locks the server has room for, of all connections together.
 const LOCKS: &str = "SELECT current_setting('max_locks_per_transaction')::bigint
     * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint)";
+
+/// Urgent reads at a time: how far the nodes are, and what did not come to this one.
+const URGENT: usize = 2;
 
 /// What a lane is reached by.
 struct LaneDoor {
@@ -55,6 +60,7 @@ impl Postgres {
     pub async fn open(url: &str, options: &PostgresOptions) -> Result<Arc<Self>, OpenError> {
         let connector = Arc::new(Connector::new(url, options)?);
         let pool = Pool::new(Arc::clone(&connector), options.readers, options.wait_max);
+        let urgent = Pool::new(Arc::clone(&connector), URGENT, options.wait_max);
         let session = pool.lend().await?;
         session.check().await?;
         say_if_few_locks(&session, options.lanes).await?;
@@ -80,7 +86,7 @@ impl Postgres {
             lanes.push(LaneDoor { queue, told });
             tasks.push(tokio::spawn(lane.run()));
         }
-        Ok(Arc::new(Self { lanes, tasks: Mutex::new(tasks), pool, numbering, counts }))
+        Ok(Arc::new(Self { lanes, tasks: Mutex::new(tasks), pool, urgent, numbering, counts }))
     }
 
     fn take_tasks(&self) -> Vec<JoinHandle<()>> {
@@ -171,7 +177,7 @@ impl Store for Postgres {
     }
 
     async fn horizon(&self) -> Result<Position, StoreError> {
-        Ok(Position::before(self.numbering.horizon(&self.pool).await?))
+        Ok(Position::before(self.numbering.horizon(&self.urgent).await?))
     }
 
     fn position(&self, position: Position) -> String {
@@ -193,7 +199,7 @@ impl Store for Postgres {
     }
 
     async fn entries(&self, convo: ConvoId, from: Seq, limit: usize) -> Result<Vec<Logged>, StoreError> {
-        Ok(history::entries(&self.pool, convo, from, limit).await?)
+        Ok(history::entries(&self.urgent, convo, from, limit).await?)
     }
 
     async fn member_changes(&self, from: &[(ConvoId, Seq)]) -> Result<Vec<Logged>, StoreError> {
@@ -282,19 +288,19 @@ impl Store for Postgres {
     }
 
     async fn ceiling(&self) -> Result<Position, StoreError> {
-        Ok(Position::before(self.numbering.ceiling(&self.pool).await?))
+        Ok(Position::before(self.numbering.ceiling(&self.urgent).await?))
     }
 
     async fn barrier_horizon(&self) -> Result<Position, StoreError> {
-        Ok(Position::before(self.numbering.barrier(&self.pool).await?))
+        Ok(Position::before(self.numbering.barrier(&self.urgent).await?))
     }
 
     async fn unpublished(&self, longer_than: Duration, limit: usize) -> Result<Vec<Leftover>, StoreError> {
-        Ok(leftovers::read(&self.pool, longer_than, limit).await?)
+        Ok(leftovers::read(&self.urgent, longer_than, limit).await?)
     }
 
     async fn take_over(&self, leftovers: &[Leftover]) -> Result<(), StoreError> {
-        Ok(leftovers::take_over(&self.pool, leftovers).await?)
+        Ok(leftovers::take_over(&self.urgent, leftovers).await?)
     }
 
     fn figures(&self) -> Vec<(&'static str, f64)> {
@@ -318,5 +324,6 @@ impl Store for Postgres {
             }
         }
         self.pool.close().await;
+        self.urgent.close().await;
     }
 }
