@@ -84,18 +84,20 @@ pub trait Store: Send + Sync + 'static {
     /// it to nobody who may not.
     async fn entries(&self, convo: ConvoId, from: Seq, limit: usize) -> Result<Vec<Logged>, StoreError>;
 
-    /// The entries that let somebody in or put somebody out, of each of these conversations those from a place on, in the
-    /// order of its log, and whoever may see them: for those who did not hear of it when it came.
+    /// Of these stretches the entries that let somebody in or put somebody out, of each conversation in the order of its
+    /// log, and whoever may see them: for those who did not hear of it when it came.
     ///
-    /// Where several nodes append it is one question for all of them, and messages are not read.
-    async fn member_changes(&self, from: &[(ConvoId, Seq)]) -> Result<Vec<Logged>, StoreError> {
+    /// Where several nodes append it is one question for all stretches, and messages are not given out for it.
+    async fn member_changes(&self, among: &[Touched]) -> Result<Vec<Logged>, StoreError> {
         let mut found = Vec::new();
-        for &(convo, mut next) in from {
-            loop {
+        for &Touched { convo, first, last } in among {
+            let mut next = first;
+            while next <= last {
                 let page = self.entries(convo, next, ENTRIES_AT_ONCE).await?;
                 let Some((newest, _)) = page.last() else { break };
                 next = newest.seq.next();
-                found.extend(page.into_iter().filter(|(entry, _)| changes_members(&entry.kind)));
+                let is_wanted = |(entry, _): &Logged| entry.seq <= last && changes_members(&entry.kind);
+                found.extend(page.into_iter().filter(is_wanted));
             }
         }
         Ok(found)

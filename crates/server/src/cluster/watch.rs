@@ -134,11 +134,12 @@ async fn tell_leftovers(outgoing: &Outgoing, parts: &Parts) -> Result<(), StoreE
 /// went out. Messages are not read for it, however many there were.
 async fn hints(parts: &Parts, touched: Vec<(Touched, Commit)>) -> Result<Vec<(Topic, Letter)>, StoreError> {
     let convos = by_conversation(touched);
-    let changed = convos.iter().filter_map(|(convo, touched)| Some((*convo, touched.first?)));
-    let changed: Vec<_> = changed.collect();
+    let entries =
+        |(&convo, by): (&ConvoId, &TouchedBy)| Some(Touched { convo, first: by.first?, last: by.last });
+    let entries: Vec<_> = convos.iter().filter_map(entries).collect();
     let mut letters = Vec::new();
-    for from in changed.chunks(CONVOS_MAX) {
-        for (entry, _) in parts.store.member_changes(from).await? {
+    for among in entries.chunks(CONVOS_MAX) {
+        for (entry, _) in parts.store.member_changes(among).await? {
             let outcome = tertulia_domain::log::Outcome::Appended { entry, shared: None };
             letters::write(&outcome, true, |topic, letter| letters.push((topic, letter.clone())));
         }

@@ -202,11 +202,11 @@ impl Store for Postgres {
         Ok(history::entries(&self.urgent, convo, from, limit).await?)
     }
 
-    async fn member_changes(&self, from: &[(ConvoId, Seq)]) -> Result<Vec<Logged>, StoreError> {
-        if from.is_empty() {
+    async fn member_changes(&self, among: &[Touched]) -> Result<Vec<Logged>, StoreError> {
+        if among.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(history::member_changes(&self.pool, from).await?)
+        Ok(history::member_changes(&self.pool, among).await?)
     }
 
     async fn ranges(&self, ranges: &[Touched]) -> Result<Vec<Vec<Logged>>, StoreError> {

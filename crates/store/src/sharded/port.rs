@@ -130,15 +130,15 @@ impl Store for Sharded {
         Ok(found)
     }
 
-    async fn member_changes(&self, from: &[(ConvoId, Seq)]) -> Result<Vec<Logged>, StoreError> {
+    async fn member_changes(&self, among: &[Touched]) -> Result<Vec<Logged>, StoreError> {
         let mut asked = vec![Vec::new(); self.parts.len()];
-        from.iter().for_each(|&place| asked[self.part_of(place.0)].push(place));
+        among.iter().for_each(|touched| asked[self.part_of(touched.convo)].push(*touched));
         let asked = &asked;
         // A part that is asked nothing may be away.
         let ask = async |part: usize, store: &dyn Store| {
             let mut found = match asked[part].as_slice() {
                 [] => Vec::new(),
-                from => store.member_changes(from).await?,
+                among => store.member_changes(among).await?,
             };
             in_part(&mut found, part);
             Ok::<_, StoreError>(found)

@@ -205,9 +205,10 @@ pub async fn who_did_not_hear_of_it_learns_who_came_in_and_who_went_out<S: Store
     }
     world.entry(rename(quiet, ANA, "cake")).await;
     for _ in 0..2 {
-        let found = async |from: &[(ConvoId, u64)]| {
-            let from: Vec<_> = from.iter().map(|&(convo, first)| (convo, seq(first))).collect();
-            let found = world.store().member_changes(&from).await.unwrap();
+        let found = async |among: &[(ConvoId, u64, u64)]| {
+            let touched = |&(convo, first, last)| Touched { convo, first: seq(first), last: seq(last) };
+            let among: Vec<_> = among.iter().map(touched).collect();
+            let found = world.store().member_changes(&among).await.unwrap();
             let mut places = Vec::new();
             for (entry, commit) in found {
                 // As the log has it.
@@ -220,10 +221,13 @@ pub async fn who_did_not_hear_of_it_learns_who_came_in_and_who_went_out<S: Store
         };
         let mut all = vec![(tea, 1), (tea, 3), (tea, 5), (tea, 6), (quiet, 1), (direct, 1)];
         all.sort_unstable();
-        assert_eq!(found(&[(quiet, 1), (tea, 1), (direct, 1)]).await, all);
-        assert_eq!(found(&[(tea, 4), (quiet, 2), (direct, 2)]).await, [(tea, 5), (tea, 6)]);
-        assert_eq!(found(&[(tea, 6)]).await, [(tea, 6)]);
-        assert_eq!(found(&[(tea, 7), (convo(99), 1)]).await, []);
+        assert_eq!(found(&[(quiet, 1, 5), (tea, 1, 9), (direct, 1, 1)]).await, all);
+        assert_eq!(found(&[(tea, 4, 9), (quiet, 2, 5), (direct, 2, 2)]).await, [(tea, 5), (tea, 6)]);
+        assert_eq!(found(&[(tea, 2, 5)]).await, [(tea, 3), (tea, 5)]);
+        assert_eq!(found(&[(tea, 6, 6)]).await, [(tea, 6)]);
+        // In another order, in parts, and where there is nothing.
+        assert_eq!(found(&[(tea, 6, 9), (tea, 3, 4)]).await, [(tea, 3), (tea, 6)]);
+        assert_eq!(found(&[(tea, 7, 99), (convo(99), 1, 9)]).await, []);
         assert_eq!(found(&[]).await, []);
         world.crash().await;
     }

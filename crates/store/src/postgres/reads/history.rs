@@ -35,24 +35,26 @@ const BEFORE: &str = concat!(
       WHERE p.convo = $1 AND p.user_id = $2 AND p.left_commit IS NULL ORDER BY m.seq"
 );
 
-/// Of conversations that have had another entry than a message since then; where there was none, no log is looked at.
+/// Of conversations that have had another entry than a message since then; where there was none, no log is looked into.
 const MEMBER_CHANGES: &str = concat!(
     "SELECT a.convo, ",
     entry_columns!(),
-    " FROM unnest($1::uuid[], $2::bigint[]) AS a(convo, first)
+    " FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS a(convo, first, last)
       JOIN conversations c ON c.id = a.convo AND c.last_change_seq >= a.first
-      JOIN messages m ON m.convo = a.convo AND m.seq BETWEEN a.first AND c.last_change_seq AND m.kind = $3
+      JOIN LATERAL (
+        SELECT * FROM messages n WHERE n.convo = a.convo AND n.seq >= a.first
+            AND n.seq <= least(a.last, c.last_change_seq) AND n.kind = $4
+        OFFSET 0 -- Else the log is read from its beginning.
+      ) m ON true
       ORDER BY a.convo, m.seq"
 );
 
-/// The entries that change members, of each conversation from a place on.
-pub(in super::super) async fn member_changes(
-    pool: &Pool,
-    from: &[(ConvoId, Seq)],
-) -> Result<Vec<Logged>, Failure> {
-    let (convos, firsts): (Vec<Id>, Vec<i64>) =
-        from.iter().map(|&(convo, first)| (Id::from(convo), rows::seq(first))).unzip();
-    let found = pool.rows(MEMBER_CHANGES, &[&convos, &firsts, &CHANGE]).await?;
+/// The entries that change members, of each of these stretches.
+pub(in super::super) async fn member_changes(pool: &Pool, among: &[Touched]) -> Result<Vec<Logged>, Failure> {
+    let convos: Vec<_> = among.iter().map(|touched| Id::from(touched.convo)).collect();
+    let firsts: Vec<_> = among.iter().map(|touched| rows::seq(touched.first)).collect();
+    let lasts: Vec<_> = among.iter().map(|touched| rows::seq(touched.last)).collect();
+    let found = pool.rows(MEMBER_CHANGES, &[&convos, &firsts, &lasts, &CHANGE]).await?;
     let entries = found.iter().map(|row| rows::entry(row.id(0)?, row, 1));
     let is_wanted = |entry: &Result<Logged, Failure>| {
         entry.as_ref().map_or(true, |(entry, _)| changes_members(&entry.kind))

@@ -45,6 +45,7 @@ async fn everything(store: &Postgres) {
     store.entries(tea, seq(2), 10).await.unwrap();
     let range = |convo, first, last| Touched { convo, first: seq(first), last: seq(last) };
     store.ranges(&[range(tea, 2, 9), range(talk, 1, 3)]).await.unwrap();
+    store.member_changes(&[range(tea, 1, 30), range(talk, 1, 3)]).await.unwrap();
     store.journal(Position::default(), 100).await.unwrap();
     store.logs(None, 10).await.unwrap();
     store.barrier_horizon().await.unwrap();
