@@ -206,7 +206,7 @@ impl Store for Postgres {
         if among.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(history::member_changes(&self.pool, among).await?)
+        Ok(history::member_changes(&self.urgent, among).await?)
     }
 
     async fn ranges(&self, ranges: &[Touched]) -> Result<Vec<Vec<Logged>>, StoreError> {
