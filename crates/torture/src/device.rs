@@ -16,6 +16,7 @@ use tertulia_history::event::{
 };
 use tertulia_history::{Recorder, Seen};
 use tertulia_protocol::entry::{ConversationType, Role};
+use tertulia_protocol::event::ClientEvent;
 use tertulia_protocol::rest::{self, Conversation, SendMessage};
 use tertulia_protocol::{ClientSeq, Code, ConvoId, Seq};
 use tokio::time::Instant;
@@ -50,6 +51,16 @@ impl Message {
             body: self.body.as_ref().to_owned(),
             reply_to: None,
             media_ids: Vec::new(),
+        }
+    }
+
+    pub(crate) fn to_event(&self) -> ClientEvent {
+        ClientEvent::SendMessage {
+            convo_id: self.convo,
+            client_seq: self.n,
+            body: self.body.as_ref().to_owned(),
+            media_ids: Vec::new(),
+            reply_to: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tertulia_client::api::From;
 use tertulia_client::error::Error as ClientError;
 use tertulia_protocol::Seq;
+use tokio::sync::mpsc;
 
 use crate::board::Phase;
 use crate::cast::Driver;
@@ -124,6 +125,23 @@ async fn be_quiet(device: &mut Device) -> Result<(), LoggedOut> {
     // The board lives as long as the device.
     drop(device.board().phase().wait_for(|phase| *phase >= Phase::Read).await);
     Ok(())
+}
+
+/// The same for a device with sockets; what comes on them meanwhile is kept.
+async fn be_quiet_and_keep<T>(
+    device: &mut Device,
+    news: &mut mpsc::Receiver<T>,
+) -> (Vec<T>, Result<(), LoggedOut>) {
+    let mut kept = Vec::new();
+    let quiet = be_quiet(device);
+    tokio::pin!(quiet);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut quiet => break outcome,
+            Some(told) = news.recv() => kept.push(told),
+        }
+    };
+    (kept, outcome)
 }
 
 /// Reads everything that this device may see, from its beginning to its end.

@@ -12,7 +12,7 @@ use tertulia_protocol::event::{ClientEvent, OwnPresence, ServerEvent};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{be_quiet, call, is_over, pause, read_everything};
+use super::{be_quiet_and_keep, call, is_over, pause, read_everything};
 use crate::device::{Device, LoggedOut, Message};
 use crate::wire::{News, NoWire, Wire};
 
@@ -303,14 +303,7 @@ impl Raw {
         let Some(wire) = self.wires.get_mut(place) else { return };
         self.device.attempted(message, Some(wire.c));
         self.device.count("sends by socket");
-        let event = ClientEvent::SendMessage {
-            convo_id: message.convo,
-            client_seq: message.n,
-            body: message.body.as_ref().to_owned(),
-            media_ids: Vec::new(),
-            reply_to: None,
-        };
-        if !wire.send(&event).await {
+        if !wire.send(&message.to_event()).await {
             self.wires.swap_remove(place).cut().await;
         }
     }
@@ -490,17 +483,7 @@ async fn be_quiet_and_listen(raw: &mut Raw) -> Result<(), LoggedOut> {
         message.due = Instant::now();
     }
     let Raw { device, news, .. } = raw;
-    let mut kept = Vec::new();
-    let outcome = {
-        let quiet = be_quiet(device);
-        tokio::pin!(quiet);
-        loop {
-            tokio::select! {
-                outcome = &mut quiet => break outcome,
-                Some(told) = news.recv() => kept.push(told),
-            }
-        }
-    };
+    let (kept, outcome) = be_quiet_and_keep(device, news).await;
     for (c, news) in kept {
         raw.hear(c, news)?;
     }

@@ -10,7 +10,7 @@ use tertulia_protocol::{ClientSeq, ConvoId, UserId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{be_quiet, is_over, read_everything};
+use super::{be_quiet_and_keep, is_over, read_everything};
 use crate::cast::Driver;
 use crate::device::{Device, LoggedOut};
 use crate::wire::{News, Wire};
@@ -104,14 +104,7 @@ impl Speaker {
     async fn say(&mut self, message: &crate::device::Message) {
         let Some(wire) = &mut self.wire else { return };
         self.device.attempted(message, Some(wire.c));
-        let said = ClientEvent::SendMessage {
-            convo_id: message.convo,
-            client_seq: message.n,
-            body: message.body.as_ref().to_owned(),
-            media_ids: Vec::new(),
-            reply_to: None,
-        };
-        if !wire.send(&said).await {
+        if !wire.send(&message.to_event()).await {
             self.leave().await;
         }
     }
@@ -171,17 +164,7 @@ impl Speaker {
             message.due = Instant::now();
         }
         let Self { device, news, .. } = self;
-        let mut kept = Vec::new();
-        let outcome = {
-            let quiet = be_quiet(device);
-            tokio::pin!(quiet);
-            loop {
-                tokio::select! {
-                    outcome = &mut quiet => break outcome,
-                    Some(told) = news.recv() => kept.push(told),
-                }
-            }
-        };
+        let (kept, outcome) = be_quiet_and_keep(device, news).await;
         for (c, news) in kept {
             self.hear(c, news)?;
         }
