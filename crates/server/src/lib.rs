@@ -199,6 +199,7 @@ impl Node {
             hub: Arc::clone(&app.hub),
             store: Arc::clone(&app.store),
             wanted: Arc::clone(&app.repairs),
+            own: app.lanes.batches(),
             topics: app.cluster.as_ref().map(|cluster| cluster.topics.clone()),
             random: app.random.clone(),
         };

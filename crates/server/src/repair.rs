@@ -15,10 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Random;
 use crate::cluster::Topics;
+use crate::lane::Batches;
 use crate::retry::Retry;
 
 /// How long what comes from another node may be late before it is read.
 const PATIENCE: Duration = Duration::from_millis(25);
+/// How long to wait for what this node itself has at the store: mostly it fills the hole, and whoever sent it has his ack for
+/// it, not the message.
+const OWN_MAX: Duration = Duration::from_secs(1);
 /// How many entries one read takes.
 const PAGE: u64 = 200;
 /// When a read that failed is tried again.
@@ -32,6 +36,8 @@ pub struct Repairer {
     pub store: Arc<dyn Store>,
     /// Told when there is a hole.
     pub wanted: Arc<Notify>,
+    /// What this node itself is about to hand to the hub.
+    pub own: Arc<Batches>,
     /// What the node hears of, where other nodes append.
     pub topics: Option<Topics>,
     /// Chance.
@@ -74,6 +80,8 @@ impl Repairer {
         let mut done = self.hear().await;
         // Of a part that does not answer nothing more is asked in this round.
         let mut away = HashSet::new();
+        // An append that hangs is not waited for: what others have sent behind it is due.
+        let _ = tokio::time::timeout(OWN_MAX, self.own.all_that_began()).await;
         for hole in self.hub.overdue() {
             let part = self.store.part_of(hole.convo);
             if !away.contains(&part)

@@ -7,6 +7,7 @@
 //! one is being synced: group commit without a timer.
 
 mod queue;
+mod under_way;
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -21,6 +22,7 @@ use tertulia_store::{Batch, Store, StoreError};
 use tokio::sync::{Notify, oneshot};
 
 use self::queue::{Gathered, Queue};
+pub use self::under_way::Batches;
 use crate::clock::Clock;
 use crate::cluster::Outgoing;
 use crate::metrics::Metrics;
@@ -39,6 +41,7 @@ pub struct Lanes {
     door: Arc<Door>,
     store: Arc<dyn Store>,
     clock: Clock,
+    batches: Arc<Batches>,
 }
 
 /// Closes the queues when the last [`Lanes`] are gone.
@@ -65,6 +68,7 @@ pub struct LaneEnd {
     metrics: Arc<Metrics>,
     outage: Arc<Outage>,
     clock: Clock,
+    batches: Arc<Batches>,
 }
 
 /// Makes the lanes into a store and out to a hub.
@@ -77,6 +81,7 @@ pub fn lanes(
     clock: &Clock,
 ) -> (Lanes, Vec<LaneEnd>) {
     let queues: Vec<_> = (0..store.lanes().get()).map(|_| Arc::new(Queue::new())).collect();
+    let batches = Arc::new(Batches::new(queues.len()));
     let ends = queues.iter().enumerate().map(|(number, queue)| LaneEnd {
         queue: Arc::clone(queue),
         store: Arc::clone(store),
@@ -87,9 +92,11 @@ pub fn lanes(
         metrics: Arc::clone(metrics),
         outage: Arc::clone(outage),
         clock: clock.clone(),
+        batches: Arc::clone(&batches),
     });
     let ends = ends.collect();
-    (Lanes { door: Arc::new(Door(queues)), store: Arc::clone(store), clock: clock.clone() }, ends)
+    let door = Arc::new(Door(queues));
+    (Lanes { door, store: Arc::clone(store), clock: clock.clone(), batches }, ends)
 }
 
 impl Lanes {
@@ -122,6 +129,11 @@ impl Lanes {
         self.door.0[lane].push(intent, Waiting { reply, shows_read, at }).await;
     }
 
+    /// What the lanes have at the store.
+    pub fn batches(&self) -> Arc<Batches> {
+        Arc::clone(&self.batches)
+    }
+
     /// How many intents wait.
     pub fn depth(&self) -> usize {
         self.door.0.iter().map(|queue| queue.len()).sum()
@@ -146,6 +158,7 @@ impl LaneEnd {
                 under_way = Some(self.begin(store.as_ref(), gathered).await);
             }
             self.hand_over(result, waiting);
+            self.batches.is_handed_over(self.number);
             if under_way.is_none()
                 && store.is_sole_writer()
                 && let Ok(horizon) = store.horizon().await
@@ -159,6 +172,7 @@ impl LaneEnd {
     /// Hands a batch to the store, and does not wait for it.
     async fn begin<'s>(&self, store: &'s dyn Store, gathered: Gathered<Waiting>) -> UnderWay<'s> {
         let Gathered { intents, waiting } = gathered;
+        self.batches.begins(self.number);
         let mut append = store.append(intents, self.clock.now());
         // The first poll is what hands it over, and fixes its place in the order.
         match futures_util::poll!(&mut append) {
