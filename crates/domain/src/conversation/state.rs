@@ -1,12 +1,11 @@
 //! A conversation as it is: the fold over its log.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
 use tertulia_protocol::event::SharedSettings;
 use tertulia_protocol::rest::MemberSettings;
-use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq, Timestamp, UserId};
+use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, IdMap, Seq, Timestamp, UserId};
 
 use super::decide::Proposal;
 use super::record::{Effect, Passed, Record};
@@ -16,10 +15,10 @@ use crate::log::Outcome;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
     pub(super) summary: Summary,
-    pub(super) members: HashMap<UserId, Membership>,
+    pub(super) members: IdMap<UserId, Membership>,
     /// The highest number that each device has sent here; a device is in it once somebody has looked it up.
     /// A filter: above it is new, at or below it must be looked up.
-    pub(super) highest_sent: HashMap<DeviceId, ClientSeq>,
+    pub(super) highest_sent: IdMap<DeviceId, ClientSeq>,
 }
 
 /// What there is to know of a conversation but its members.
@@ -76,8 +75,8 @@ pub struct Membership {
 
 impl Conversation {
     /// A conversation from what was stored of it.
-    pub fn restored(summary: Summary, members: HashMap<UserId, Membership>) -> Self {
-        Self { summary, members, highest_sent: HashMap::new() }
+    pub fn restored(summary: Summary, members: IdMap<UserId, Membership>) -> Self {
+        Self { summary, members, highest_sent: IdMap::default() }
     }
 
     /// What the entry `created` makes; `None` of any other.
@@ -97,7 +96,7 @@ impl Conversation {
             last_change_seq: Seq::default(),
             last_joined_no: 0,
         };
-        let mut begun = Self { summary, members: HashMap::new(), highest_sent: HashMap::new() };
+        let mut begun = Self { summary, members: IdMap::default(), highest_sent: IdMap::default() };
         begun.fold(entry);
         Some(begun)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use slab::Slab;
 use tertulia_protocol::event::{CloseReason, Presence};
 use tertulia_protocol::rest::{Audience, Privacy};
-use tertulia_protocol::{ConvoId, DeviceId, Seq, Timestamp, UserId};
+use tertulia_protocol::{ConvoId, DeviceId, IdMap, Seq, Timestamp, UserId};
 
 use super::connection::{Lag, Mode};
 use super::holes::Beyond;
@@ -21,8 +21,8 @@ use crate::log::{Head, Position};
 pub(super) struct Routes {
     pub(super) convos: Slab<Convo>,
     pub(super) users: Slab<User>,
-    convo_slots: HashMap<ConvoId, u32>,
-    user_slots: HashMap<UserId, u32>,
+    convo_slots: IdMap<ConvoId, u32>,
+    user_slots: IdMap<UserId, u32>,
     /// Who watches whom.
     pub(super) watchers: HashMap<UserId, Vec<Arc<Connection>>>,
     /// Those of the watched whom other nodes see, and as what.

@@ -1,12 +1,11 @@
 //! Conversations in the writer's memory: loaded when first needed, forgotten when there are too many.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 use tertulia_domain::conversation::{Conversation, Membership, Summary};
-use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, Seq, UserId};
+use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, IdMap, Seq, UserId};
 
 use super::OpenError;
 use super::log;
@@ -158,7 +157,7 @@ fn load(db: &Connection, id: ConvoId) -> Result<Option<Conversation>, ReadError>
     Ok(Some(Conversation::restored(summary, load_members(&tx, key)?)))
 }
 
-fn load_members(db: &Connection, convo: rows::Key) -> Result<HashMap<UserId, Membership>, ReadError> {
+fn load_members(db: &Connection, convo: rows::Key) -> Result<IdMap<UserId, Membership>, ReadError> {
     let mut statement = db.prepare_cached(
         "SELECT u.id, role, joined_no, joined_seq, visible_from, delivered_seq, read_seq, read_no, muted,
             muted_until, pinned, archived, blocks
@@ -166,7 +165,7 @@ fn load_members(db: &Connection, convo: rows::Key) -> Result<HashMap<UserId, Mem
          WHERE p.convo = ?1 AND p.left_commit IS NULL",
     )?;
     let mut found = statement.query([convo])?;
-    let mut members = HashMap::new();
+    let mut members = IdMap::default();
     while let Some(row) = found.next()? {
         let member = Membership {
             role: rows::get_code(row, 1)?,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tertulia_domain::conversation::{Conversation, Membership, Question, Summary};
 use tertulia_protocol::rest::MemberSettings;
-use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Seq, UserId};
+use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, IdMap, Seq, UserId};
 use tokio_postgres::Row;
 
 use super::group::SentKey;
@@ -59,7 +59,7 @@ pub(super) struct Answers {
     /// Those that exist of all that were to be loaded or followed, with their versions.
     pub(super) summaries: HashMap<ConvoId, (Summary, i64)>,
     /// Of those that were to be loaded.
-    pub(super) members: HashMap<ConvoId, HashMap<UserId, Membership>>,
+    pub(super) members: HashMap<ConvoId, IdMap<UserId, Membership>>,
     /// Of those that were to be followed.
     pub(super) entries: HashMap<ConvoId, Vec<(Logged, Option<DeviceId>)>>,
     pub(super) settings: Vec<(ConvoId, UserId, MemberSettings)>,
