@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tertulia_store::embedded::priority;
 use tokio::sync::{mpsc, oneshot};
@@ -67,12 +68,32 @@ impl Indexer {
 
 fn work(mut writer: Writer, mut waiting: mpsc::Receiver<Job>) {
     while let Some(job) = waiting.blocking_recv() {
+        let (begun, cpu) = (Instant::now(), cpu_time());
         // A transaction that is left half way is rolled back; whoever asked learns of it.
         if catch_unwind(AssertUnwindSafe(|| job(&mut writer))).is_err() {
             tracing::error!("writing the search index went wrong");
         }
+        rest(begun.elapsed(), cpu_time().saturating_sub(cpu));
     }
     writer.close();
+}
+
+/// The priority of a thread says nothing to the disk, which others sync to. So the thread rests after a work for which it had
+/// to wait, be it for a core or for the disk: there are others who need them.
+fn rest(took: Duration, worked: Duration) {
+    const RESTS: u32 = 3;
+    const REST_MAX: Duration = Duration::from_millis(500);
+    /// Of what is done sooner nobody notices anything.
+    const LITTLE: Duration = Duration::from_millis(20);
+    if worked >= LITTLE {
+        thread::sleep((took.saturating_sub(worked) * RESTS).min(REST_MAX));
+    }
+}
+
+/// For how long this thread had a core.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 
 use crate::StoreError;
 
-/// How many batches the settler takes out under one lock; the writer and all reads wait for it.
-const POPPED_AT_ONCE: usize = 256;
+/// About how many records the settler takes out under one lock; the writer and all reads wait for it.
+const POPPED_AT_ONCE: usize = 1_000;
 
 /// A batch that is in the journal.
 pub(super) struct Committed {
@@ -346,7 +346,8 @@ impl Tail {
             let mut inner = self.lock();
             inner.settled = settled;
             inner.stuck = None;
-            for _ in 0..POPPED_AT_ONCE {
+            let mut popped = 0;
+            while popped < POPPED_AT_ONCE {
                 let Some(batch) = inner.batches.pop_front_if(|batch| batch.commit <= settled) else {
                     inner.since = (!inner.batches.is_empty()).then(Instant::now);
                     drop(inner);
@@ -354,6 +355,7 @@ impl Tail {
                     return;
                 };
                 inner.forget(&batch);
+                popped += batch.records.len();
             }
         }
     }
