@@ -1,6 +1,7 @@
 //! Apache Kafka in KRaft mode: one process that is broker and controller.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -52,13 +53,21 @@ pub(crate) fn start(folder: &Path, port: u16, life: Life, ways: &[String]) -> Re
 
 /// The same over restarts: it stands in what the broker has stored.
 fn controller(folder: &Path) -> Result<u16> {
-    let file = folder.join(CONTROLLER);
-    if let Some(port) = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()) {
+    if let Some(port) = remembered(folder) {
         return Ok(port);
     }
     let port = ports::free()?;
-    fs::write(&file, port.to_string())?;
+    fs::write(folder.join(CONTROLLER), port.to_string())?;
     Ok(port)
+}
+
+fn remembered(folder: &Path) -> Option<u16> {
+    fs::read_to_string(folder.join(CONTROLLER)).ok()?.trim().parse().ok()
+}
+
+/// Whether somebody else has the port that this one needs: then what it has stored is of no use.
+pub(crate) fn is_displaced(folder: &Path) -> bool {
+    remembered(folder).is_some_and(|port| TcpListener::bind(("127.0.0.1", port)).is_err())
 }
 
 fn settings(folder: &Path, port: u16, controller: u16, ways: &[String]) -> String {
@@ -121,4 +130,19 @@ fn libraries() -> Result<PathBuf> {
         Some((version, path))
     });
     versions.max().map(|(_, path)| path).context("Kafka is not installed; run scripts/setup test")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_whose_port_somebody_else_has_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_displaced(folder.path()), "it has none yet");
+        let port = controller(folder.path()).unwrap();
+        assert_eq!((controller(folder.path()).unwrap(), is_displaced(folder.path())), (port, false));
+        let _other = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        assert!(is_displaced(folder.path()));
+    }
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::postgres;
 use crate::process::Process;
 use crate::server::{Kind, Life, Server};
+use crate::{kafka, postgres};
 
 /// In the folder of the services: a line a server, `kind process port folder`.
 const STATE: &str = "state";
@@ -47,6 +47,10 @@ pub fn start(root: &Path) -> Result<Vec<(Kind, String)>> {
     for kind in Kind::ALL {
         if known.iter().all(|known| known.kind != kind) {
             let home = home(&folder, kind);
+            if kind == Kind::Kafka && kafka::is_displaced(&home) {
+                // What it keeps is for tests, and made again by them.
+                remove(&home)?;
+            }
             let server = Server::start(kind, &home, Life::ByItself)?;
             let pid = server.process_id().context("it was started")?;
             known.push(State { kind, pid, port: server.address().port(), home });
