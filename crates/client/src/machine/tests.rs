@@ -1,9 +1,12 @@
 //! The machine's rules: scripts of inputs, and what it does about each.
 
-use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
-use tertulia_protocol::rest::MemberSettings;
+use tertulia_protocol::entry::{ConversationType, EntryKind, HistoryPolicy, Posting, Role};
+use tertulia_protocol::event::{ConversationNews, ServerEvent};
+use tertulia_protocol::rest::{Conversation, HistoryPage, MemberSettings, Page};
+use tertulia_protocol::{ClientSeq, Code, Entry, Seq, Timestamp};
 
 use super::*;
+use crate::outbox::Outgoing;
 
 const CONVO: ConvoId = ConvoId::from_bytes([1; 16]);
 const ME: UserId = UserId::from_bytes([2; 16]);
