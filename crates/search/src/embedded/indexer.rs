@@ -3,8 +3,8 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tertulia_store::embedded::priority;
@@ -18,24 +18,21 @@ const WAITING_MAX: usize = 4;
 
 type Job = Box<dyn FnOnce(&mut Writer) + Send>;
 
-/// Has the thread do things. It ends when this is dropped, or closed.
+/// Has the thread do things. It has ended when this is closed, or dropped: only then may another open the folder.
 pub(super) struct Indexer {
     /// `None` once it is closed.
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
-    ended: Mutex<Option<oneshot::Receiver<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Indexer {
     pub(super) fn start(writer: Writer) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
-        let (end, ended) = oneshot::channel();
-        thread::Builder::new().name("indexer".into()).spawn(move || {
+        let thread = thread::Builder::new().name("indexer".into()).spawn(move || {
             priority::go_last();
             work(writer, waiting);
-            // Nobody may wait for it.
-            let _ = end.send(());
         })?;
-        Ok(Self { jobs: Mutex::new(Some(jobs)), ended: Mutex::new(Some(ended)) })
+        Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
     }
 
     /// Does something with the writer.
@@ -56,13 +53,30 @@ impl Indexer {
 
     /// Does what waits, and brings everything into the file.
     pub(super) async fn close(&self) {
-        lock(&self.jobs).take();
-        let ended = lock(&self.ended).take();
-        if let Some(ended) = ended
-            && ended.await.is_err()
-        {
-            tracing::error!("the search index ended badly");
+        if let Some(thread) = self.end() {
+            let ended = tokio::task::spawn_blocking(move || thread.join()).await;
+            say_if_badly(matches!(ended, Ok(Ok(()))));
         }
+    }
+
+    /// Has the thread end when it has done what waits; `None`: somebody waits for that already.
+    fn end(&self) -> Option<JoinHandle<()>> {
+        lock(&self.jobs).take();
+        lock(&self.thread).take()
+    }
+}
+
+impl Drop for Indexer {
+    fn drop(&mut self) {
+        if let Some(thread) = self.end() {
+            say_if_badly(thread.join().is_ok());
+        }
+    }
+}
+
+fn say_if_badly(well: bool) {
+    if !well {
+        tracing::error!("the search index ended badly");
     }
 }
 
@@ -96,7 +110,7 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing under these locks can panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
