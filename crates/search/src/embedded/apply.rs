@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
+use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior};
 use tertulia_protocol::{ConvoId, IdMap, Seq, Timestamp};
 
-use super::Durability;
+use tertulia_store::embedded::paced::{Paced, PacedError};
+
 use crate::port::{Change, Document, IndexError, NUMBER_BITS, first_id};
 
 /// How many names are remembered; then all are forgotten and looked up again.
@@ -20,17 +21,17 @@ type Known = HashMap<(Key, i64), i64>;
 
 /// The one who writes.
 pub(super) struct Writer {
-    db: Connection,
+    db: Paced,
     names: IdMap<[u8; 16], Key>,
 }
 
 impl Writer {
-    pub(super) fn new(db: Connection) -> Self {
+    pub(super) fn new(db: Paced) -> Self {
         Self { db, names: IdMap::default() }
     }
 
     pub(super) fn cursor(&self) -> rusqlite::Result<Option<String>> {
-        self.db.query_row("SELECT cursor FROM meta", (), |row| row.get(0))
+        self.db.db().query_row("SELECT cursor FROM meta", (), |row| row.get(0))
     }
 
     pub(super) fn apply(&mut self, batch: Vec<Change>, cursor: Option<&str>) -> Result<(), IndexError> {
@@ -45,7 +46,7 @@ impl Writer {
     fn try_apply(&mut self, mut batch: Vec<Change>, cursor: Option<&str>) -> Result<(), IndexError> {
         // By time: the ids go up, and so the words of a batch become one segment.
         batch.sort_by_key(place);
-        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let tx = self.db.db_to_write()?.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let newest: i64 = tx.query_row("SELECT coalesce(max(id), 0) FROM documents", (), |row| row.get(0))?;
         let mut work = Work { tx: &tx, names: &mut self.names, text: String::new() };
         for moment in batch.chunk_by(|one, next| place(one).0 == place(next).0) {
@@ -55,38 +56,35 @@ impl Writer {
             tx.prepare_cached("UPDATE meta SET cursor = ?1")?.execute([cursor])?;
         }
         tx.commit()?;
-        Ok(())
+        Ok(self.db.tidy()?)
     }
 
-    pub(super) fn move_cursor(&self, from: Option<&str>, to: &str) -> rusqlite::Result<bool> {
-        let moved = self.db.execute("UPDATE meta SET cursor = ?2 WHERE cursor IS ?1", (from, to))?;
+    pub(super) fn move_cursor(&mut self, from: Option<&str>, to: &str) -> Result<bool, PacedError> {
+        let db = self.db.db_to_write()?;
+        let moved = db.execute("UPDATE meta SET cursor = ?2 WHERE cursor IS ?1", (from, to))?;
         Ok(moved > 0)
     }
 
-    /// A synced commit syncs all of the WAL, and so all commits before it.
-    pub(super) fn sync(&self) -> rusqlite::Result<()> {
-        Durability::Full.apply(&self.db)?;
-        // A commit that writes nothing syncs nothing: the same cursor again is a write.
-        let synced = self.db.execute("UPDATE meta SET cursor = cursor", ());
-        Durability::Normal.apply(&self.db)?;
-        synced.map(drop)
+    pub(super) fn sync(&mut self) -> Result<(), PacedError> {
+        self.db.sync()
     }
 
-    pub(super) fn clear(&mut self) -> rusqlite::Result<()> {
+    pub(super) fn clear(&mut self) -> Result<(), PacedError> {
         self.names.clear();
-        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let tx = self.db.db_to_write()?.transaction_with_behavior(TransactionBehavior::Immediate)?;
         tx.execute_batch(
             "INSERT INTO texts (texts) VALUES ('delete-all');
              DELETE FROM documents;
              DELETE FROM names;
              UPDATE meta SET cursor = NULL;",
         )?;
-        tx.commit()
+        tx.commit()?;
+        self.db.tidy()
     }
 
     /// Brings the WAL into the file, so that a closed index is one file.
     pub(super) fn close(self) {
-        if let Err(error) = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())) {
+        if let Err(error) = self.db.close() {
             tracing::warn!(%error, "the WAL of the search index stays; the next start reads it");
         }
     }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode};
 use tertulia_store::embedded::OpenError;
+use tertulia_store::embedded::paced::{Paced, PacedError};
 use tertulia_store::embedded::sqlite::{self, Durability, Schema};
 use tokio::sync::Semaphore;
 
@@ -35,7 +36,7 @@ const READERS: usize = 2;
 /// How long a search may take: one that takes longer asks for what nearly every message has, in all ways at once.
 const SEARCH_MAX: Duration = Duration::from_secs(5);
 /// Pages in the WAL at which it is brought into the file; batches are large.
-const CHECKPOINT_PAGES: u32 = 4_000;
+const WAL_PAGES_MAX: u32 = 4_000;
 /// The cache of the writer, in KiB: merging reads what was written lately.
 const CACHE_KIB: i64 = 32_768;
 
@@ -76,13 +77,12 @@ impl Embedded {
     }
 }
 
-fn open_writer(dir: &Path) -> Result<Connection, OpenError> {
+fn open_writer(dir: &Path) -> Result<Paced, OpenError> {
     // What a power loss takes is indexed again: its cursor goes with it.
     let db = sqlite::open_writer(dir, &SCHEMA, Durability::Normal)?;
     let failed = |source| OpenError::Sqlite { file: dir.join(SCHEMA.file), source };
-    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(failed)?;
     db.pragma_update(None, "cache_size", -CACHE_KIB).map_err(failed)?;
-    Ok(db)
+    Paced::new(db, dir, SCHEMA.file, WAL_PAGES_MAX)
 }
 
 fn is_damaged(error: &rusqlite::Error) -> bool {
@@ -184,6 +184,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn unavailable(reason: String) -> IndexError {
     IndexError::Unavailable { reason, retry_after: Duration::from_secs(1) }
+}
+
+impl From<PacedError> for IndexError {
+    fn from(error: PacedError) -> Self {
+        match error {
+            PacedError::Sqlite(error) => error.into(),
+            error => unavailable(error.to_string()),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for IndexError {

@@ -22,7 +22,7 @@
 //!
 //! Where to look: `queue` (the door), `writer` (decide, journal, answer), `conversations` (what the writer
 //! knows), `record` (a batch as bytes), `journal`, `tail`, `settler` and `settle` (folding), `log` and `block` (neighbours in a row; `pack`: as they were not yet), `positions`,
-//! `priority`, `readers` and `reads` (one file a question), `touched` (what came, for those who follow), `newest` (what many ask for), `open` (replay), `store`
+//! `paced` (how it comes to the disk), `priority`, `readers` and `reads` (one file a question), `touched` (what came, for those who follow), `newest` (what many ask for), `open` (replay), `store`
 //! (the port), `sqlite` (all files).
 
 mod block;
@@ -31,10 +31,13 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod journal;
+#[cfg(target_os = "linux")]
+mod linux;
 mod log;
 mod newest;
 mod open;
 mod options;
+pub mod paced;
 mod pack;
 pub mod priority;
 mod readers;

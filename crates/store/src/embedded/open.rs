@@ -52,7 +52,7 @@ impl Embedded {
             tracing::info!(commits, "settled what was left in the journal");
         }
         let [a, b, c, d, ..] = random(dir)?;
-        let epochs = settled::begin_epoch(db, u32::from_be_bytes([a, b, c, d]), settled.next())?;
+        let epochs = settled::begin_epoch(db, dir, u32::from_be_bytes([a, b, c, d]), settled.next())?;
         let readers = Readers::open(dir, options.readers)?;
         let conversations = Conversations::open(dir, options.conversations_weight_max)?;
         journal::sync_folder(dir).map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })?;

@@ -117,16 +117,17 @@ mod tests {
         tx.commit().unwrap();
         drop(old);
 
-        let db = settled::open(dir.path(), [1; 16]).unwrap().db;
+        let opened = settled::open(dir.path(), [1; 16]).unwrap();
+        let db = opened.db.db();
         for (key, entry, commit, message_no) in &expected {
             let mut read = Vec::new();
-            log::read(&db, entry.convo_id, *key, &(entry.seq..=entry.seq), &mut read).unwrap();
+            log::read(db, entry.convo_id, *key, &(entry.seq..=entry.seq), &mut read).unwrap();
             assert_eq!(read, [(std::sync::Arc::new(entry.clone()), *commit)]);
-            let number = log::look(&db, *key, entry.seq, |line| Ok(line.message_no)).unwrap();
+            let number = log::look(db, *key, entry.seq, |line| Ok(line.message_no)).unwrap();
             assert_eq!(number, Some(*message_no));
         }
         let mut all = Vec::new();
-        log::read(&db, convo(4), 4, &(Seq::new(9)..=Seq::new(90)), &mut all).unwrap();
+        log::read(db, convo(4), 4, &(Seq::new(9)..=Seq::new(90)), &mut all).unwrap();
         assert_eq!(all.len(), 82);
         let gone =
             db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'messages'", (), |row| row.get(0));

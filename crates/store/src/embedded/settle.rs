@@ -13,8 +13,10 @@ use tertulia_protocol::{ConvoId, Entry, EntryKind, IdMap, Seq, Timestamp, UserId
 
 use super::block::{EncodeError, Packer};
 use super::log;
+use super::paced::PacedError;
 use super::readers::ReadError;
 use super::rows::{self, Key, sql};
+use super::sqlite::is_disk_full;
 use super::tail::Committed;
 use super::touched;
 use crate::codes::Code;
@@ -27,6 +29,8 @@ const KEYS_REMEMBERED: usize = 500_000;
 pub(super) enum SettleError {
     #[error("tertulia.db: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    #[error("tertulia.db: {0}")]
+    Paced(#[from] PacedError),
     #[error("write an entry: {0}")]
     Entry(#[from] EncodeError),
     #[error("write which entries came: {0}")]
@@ -35,6 +39,17 @@ pub(super) enum SettleError {
     Damaged(String),
     #[error("a record of {0}, which was never created")]
     NeverCreated(ConvoId),
+}
+
+impl SettleError {
+    /// Whether the disk is full.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => is_disk_full(error),
+            Self::Paced(error) => error.is_full(),
+            _ => false,
+        }
+    }
 }
 
 impl From<ReadError> for SettleError {

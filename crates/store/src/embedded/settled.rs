@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{OptionalExtension, TransactionBehavior};
 use tertulia_domain::log::Commit;
 
 use super::OpenError;
+use super::paced::{Paced, PacedError};
 use super::pack;
 use super::rows::{get_commit, sql};
 use super::sqlite::{self, Durability, Schema};
@@ -21,13 +22,13 @@ pub(super) const SCHEMA: Schema = Schema {
     functions: pack::register,
 };
 
-/// Pages in the WAL at which it is brought into the file, by the settler's own commit. That takes a moment, but
-/// nobody waits for it: it is behind the journal. 8,000 pages share more writes than the default of 1,000.
-const CHECKPOINT_PAGES: u32 = 8_000;
+/// Pages in the WAL at which it is brought into the file, by the settler. That takes a moment, but nobody waits for it: it
+/// is behind the journal. 8,000 pages share more writes than SQLite's default of 1,000.
+const WAL_PAGES_MAX: u32 = 8_000;
 
 /// `tertulia.db` as it was opened.
 pub(super) struct Opened {
-    pub(super) db: Connection,
+    pub(super) db: Paced,
     /// The data folder's tag.
     pub(super) folder: [u8; 16],
     /// The newest commit that is in it.
@@ -38,7 +39,6 @@ pub(super) struct Opened {
 pub(super) fn open(dir: &Path, folder: [u8; 16]) -> Result<Opened, OpenError> {
     let db = sqlite::open_writer(dir, &SCHEMA, Durability::Full)?;
     let failed = |source| OpenError::Sqlite { file: dir.join(SCHEMA.file), source };
-    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(failed)?;
     db.pragma_update(None, "cache_size", -131_072).map_err(failed)?;
     // `OR IGNORE`: there is one row, and the first to write it wins.
     db.execute("INSERT OR IGNORE INTO meta (one, folder, settled) VALUES (1, ?1, 0)", [folder])
@@ -46,30 +46,33 @@ pub(super) fn open(dir: &Path, folder: [u8; 16]) -> Result<Opened, OpenError> {
     let (folder, settled) = db
         .query_row("SELECT folder, settled FROM meta", (), |row| Ok((row.get(0)?, get_commit(row, 1)?)))
         .map_err(failed)?;
+    let db = Paced::new(db, dir, SCHEMA.file, WAL_PAGES_MAX)?;
     Ok(Opened { db, folder, settled })
 }
 
 /// Begins an epoch at `first`, and gives all there are. It is synced before anybody is told a position of it.
-pub(super) fn begin_epoch(db: &mut Connection, tag: u32, first: Commit) -> Result<Epochs, OpenError> {
-    let begun = (|| {
-        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let taken =
-            tx.query_row("SELECT 1 FROM epochs WHERE tag = ?1", [tag], |_| Ok(())).optional()?.is_some();
-        if taken {
-            return Ok(None);
-        }
-        tx.execute("INSERT INTO epochs (tag, first_commit) VALUES (?1, ?2)", (tag, sql(first)))?;
-        let epochs = tx
-            .prepare("SELECT tag, first_commit FROM epochs ORDER BY number")?
-            .query_map((), |row| Ok(Epoch { tag: row.get(0)?, first: get_commit(row, 1)? }))?
-            .collect::<Result<Vec<_>, _>>()?;
-        tx.commit()?;
-        Ok(Some(epochs))
-    })();
-    let epochs = begun.map_err(|source| OpenError::Sqlite { file: SCHEMA.file.into(), source })?;
+pub(super) fn begin_epoch(db: &mut Paced, dir: &Path, tag: u32, first: Commit) -> Result<Epochs, OpenError> {
+    let epochs = try_begin_epoch(db, tag, first).map_err(|error| error.opening(dir, SCHEMA.file))?;
     epochs
         .map(Epochs::new)
         .ok_or_else(|| OpenError::Damaged("the tag of this opening was there already; start again".into()))
+}
+
+/// `None`: the tag was there already.
+fn try_begin_epoch(db: &mut Paced, tag: u32, first: Commit) -> Result<Option<Vec<Epoch>>, PacedError> {
+    let tx = db.db_to_write()?.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let taken = tx.query_row("SELECT 1 FROM epochs WHERE tag = ?1", [tag], |_| Ok(())).optional()?.is_some();
+    if taken {
+        return Ok(None);
+    }
+    tx.execute("INSERT INTO epochs (tag, first_commit) VALUES (?1, ?2)", (tag, sql(first)))?;
+    let epochs = tx
+        .prepare("SELECT tag, first_commit FROM epochs ORDER BY number")?
+        .query_map((), |row| Ok(Epoch { tag: row.get(0)?, first: get_commit(row, 1)? }))?
+        .collect::<Result<_, _>>()?;
+    tx.commit()?;
+    db.sync()?;
+    Ok(Some(epochs))
 }
 
 #[cfg(test)]
@@ -80,9 +83,9 @@ mod tests {
     fn an_epoch_is_remembered_and_its_tag_is_never_used_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut opened = open(dir.path(), [1; 16]).unwrap();
-        begin_epoch(&mut opened.db, 7, Commit::new(1)).unwrap();
-        assert!(begin_epoch(&mut opened.db, 7, Commit::new(2)).is_err());
-        let epochs = begin_epoch(&mut opened.db, 8, Commit::new(4)).unwrap();
+        begin_epoch(&mut opened.db, dir.path(), 7, Commit::new(1)).unwrap();
+        assert!(begin_epoch(&mut opened.db, dir.path(), 7, Commit::new(2)).is_err());
+        let epochs = begin_epoch(&mut opened.db, dir.path(), 8, Commit::new(4)).unwrap();
         let horizon = Commit::new(9);
         for number in [4, 9] {
             let position = epochs.position(Commit::new(number));

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
 use tertulia_domain::log::Commit;
 use tertulia_protocol::EntryKind;
 
-use super::rows::sql;
+use super::paced::{Paced, PacedError};
 use super::settle::{self, Keys, SettleError};
-use super::sqlite::Durability;
 use super::tail::{Bite, Committed, Tail, Work};
 use super::{Faults, OpenError};
 
@@ -78,21 +76,21 @@ impl Progress {
 
 /// The settler's state; [`Settler::run`] is its thread.
 pub(super) struct Settler {
-    db: Connection,
+    db: Paced,
     dir: PathBuf,
     keys: Keys,
     tail: Arc<Tail>,
     progress: Arc<Progress>,
     faults: Faults,
     settled: Commit,
-    /// The last commit was synced then.
+    /// What was settled was synced then.
     synced_at: Instant,
     bytes_since: usize,
 }
 
 impl Settler {
     pub(super) fn new(
-        db: Connection,
+        db: Paced,
         dir: PathBuf,
         tail: Arc<Tail>,
         progress: Arc<Progress>,
@@ -127,7 +125,8 @@ impl Settler {
             };
             match self.tail.next_bite(&bite) {
                 Work::Settle(batches) => {
-                    if !self.insist(|settler| settler.settle(&batches)) {
+                    // Not one after the other under one roof: what is settled is not to be settled again if the sync fails.
+                    if !self.insist(|settler| settler.settle(&batches)) || !self.insist(Self::sync_if_due) {
                         return;
                     }
                 }
@@ -154,8 +153,12 @@ impl Settler {
             let Err(error) = work(self) else { return true };
             // What was interned in a transaction that is rolled back is not there.
             self.keys.clear();
-            let is_full = matches!(&error, SettleError::Sqlite(e) if e.sqlite_error_code() == Some(ErrorCode::DiskFull));
-            if is_full {
+            if let SettleError::Paced(PacedError::Failed(_)) = &error {
+                tracing::error!(%error, "settling has ended; nothing is lost, it is in the journal");
+                self.tail.stuck(error.to_string());
+                return false;
+            }
+            if error.is_full() {
                 tracing::warn!(%error, retry_ms = retry.as_millis(), "cannot settle: the disk is full; it goes on when there is room");
             } else {
                 tracing::error!(%error, retry_ms = retry.as_millis(), "cannot settle; nothing is lost, it is in the journal");
@@ -175,29 +178,25 @@ impl Settler {
     fn settle(&mut self, batches: &[Arc<Committed>]) -> Result<(), SettleError> {
         Faults::check(&self.faults.settled_full)?;
         let begun = Instant::now();
-        let is_due = self.bytes_since >= SYNC_BYTES || self.synced_at.elapsed() >= SYNC_INTERVAL;
-        let durability = if is_due { Durability::Full } else { Durability::Normal };
-        durability.apply(&self.db)?;
         let passed = self.progress.passed();
-        self.settled = settle::settle(&mut self.db, &mut self.keys, batches, passed)?;
-        if is_due {
-            self.is_synced();
-        } else {
-            self.bytes_since += batches.iter().map(|batch| size(batch)).sum::<usize>();
-        }
+        self.settled = settle::settle(self.db.db_to_write()?, &mut self.keys, batches, passed)?;
+        self.bytes_since += batches.iter().map(|batch| size(batch)).sum::<usize>();
         self.progress.observe(batches.iter().map(|batch| batch.records.len()).sum(), begun.elapsed());
         self.tail.pop(self.settled);
         Ok(())
     }
 
-    /// A synced commit syncs all of the WAL, and so all commits before it.
+    fn sync_if_due(&mut self) -> Result<(), SettleError> {
+        let is_due = self.bytes_since >= SYNC_BYTES || self.synced_at.elapsed() >= SYNC_INTERVAL;
+        if is_due { self.sync() } else { Ok(()) }
+    }
+
     fn sync(&mut self) -> Result<(), SettleError> {
         if self.settled > self.progress.synced() {
             Faults::check(&self.faults.settled_full)?;
-            Durability::Full.apply(&self.db)?;
-            // A commit that writes nothing syncs nothing: the same number again is a write.
-            self.db.prepare_cached("UPDATE meta SET settled = ?1")?.execute([sql(self.settled)])?;
+            self.db.sync()?;
             self.is_synced();
+            self.db.tidy()?;
         }
         Ok(())
     }
@@ -208,33 +207,36 @@ impl Settler {
     }
 
     /// Brings the WAL into the file, so that a closed folder is one file a database.
-    fn finish(&self) {
-        if let Err(error) = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())) {
+    fn finish(self) {
+        if let Err(error) = self.db.close() {
             tracing::warn!(%error, file = %self.dir.join(super::settled::SCHEMA.file).display(), "the WAL stays; the next start reads it");
         }
     }
 
     /// Syncs what [`Settler::replay`] has settled, and gives its end and the file.
-    pub(super) fn replayed(&mut self) -> Result<(Commit, &mut Connection), OpenError> {
-        let file = self.dir.join(super::settled::SCHEMA.file);
-        match self.sync() {
-            Ok(()) => Ok((self.settled, &mut self.db)),
-            Err(SettleError::Sqlite(source)) => Err(OpenError::Sqlite { file, source }),
-            Err(error) => Err(OpenError::Damaged(error.to_string())),
+    pub(super) fn replayed(&mut self) -> Result<(Commit, &mut Paced), OpenError> {
+        let synced = self.sync();
+        synced.map_err(|error| self.opening(error))?;
+        Ok((self.settled, &mut self.db))
+    }
+
+    fn opening(&self, error: SettleError) -> OpenError {
+        let file = super::settled::SCHEMA.file;
+        match error {
+            SettleError::Sqlite(source) => PacedError::Sqlite(source).opening(&self.dir, file),
+            SettleError::Paced(error) => error.opening(&self.dir, file),
+            error => OpenError::Damaged(error.to_string()),
         }
     }
 
     /// Settles what an earlier process left in the journal.
     pub(super) fn replay(&mut self, batches: &[Arc<Committed>]) -> Result<(), OpenError> {
-        let file = || self.dir.join(super::settled::SCHEMA.file);
-        match settle::settle(&mut self.db, &mut self.keys, batches, Commit::default()) {
-            Ok(settled) => {
-                self.settled = settled;
-                Ok(())
-            }
-            Err(SettleError::Sqlite(source)) => Err(OpenError::Sqlite { file: file(), source }),
-            Err(error) => Err(OpenError::Damaged(error.to_string())),
-        }
+        self.try_replay(batches).map_err(|error| self.opening(error))
+    }
+
+    fn try_replay(&mut self, batches: &[Arc<Committed>]) -> Result<(), SettleError> {
+        self.settled = settle::settle(self.db.db_to_write()?, &mut self.keys, batches, Commit::default())?;
+        Ok(self.db.tidy()?)
     }
 }
 

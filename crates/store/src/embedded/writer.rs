@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 
 use super::conversations::Conversations;
 use super::journal::{Journal, JournalError};
-use super::priority;
 use super::settler::Progress;
 use super::tail::Tail;
 use crate::queue::{Call, Queue, Taken};
@@ -54,8 +53,6 @@ struct Decided {
 impl Writer {
     /// Appends until the queue is closed and empty; gives the journal back, to be tidied up.
     pub(super) fn run(mut self) -> Journal {
-        // All who sent something wait for it.
-        priority::go_first();
         loop {
             // What may go goes with a later commit, or when none comes for a while.
             let patience = self.journal.is_untidy().then_some(self.journal_patience);
