@@ -3,7 +3,8 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,16 +24,20 @@ pub(super) struct Indexer {
     /// `None` once it is closed.
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The thread rests no more: whoever closes the index waits for it.
+    is_closing: Arc<AtomicBool>,
 }
 
 impl Indexer {
     pub(super) fn start(writer: Writer) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&is_closing);
         let thread = thread::Builder::new().name("indexer".into()).spawn(move || {
             priority::go_last();
-            work(writer, waiting);
+            work(writer, waiting, &told);
         })?;
-        Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
+        Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)), is_closing })
     }
 
     /// Does something with the writer.
@@ -62,7 +67,10 @@ impl Indexer {
     /// Has the thread end when it has done what waits; `None`: somebody waits for that already.
     fn end(&self) -> Option<JoinHandle<()>> {
         lock(&self.jobs).take();
-        lock(&self.thread).take()
+        let thread = lock(&self.thread).take()?;
+        self.is_closing.store(true, Ordering::Release);
+        thread.thread().unpark();
+        Some(thread)
     }
 }
 
@@ -80,27 +88,37 @@ fn say_if_badly(well: bool) {
     }
 }
 
-fn work(mut writer: Writer, mut waiting: mpsc::Receiver<Job>) {
+fn work(mut writer: Writer, mut waiting: mpsc::Receiver<Job>, is_closing: &AtomicBool) {
     while let Some(job) = waiting.blocking_recv() {
         let (begun, cpu) = (Instant::now(), cpu_time());
         // A transaction that is left half way is rolled back; whoever asked learns of it.
         if catch_unwind(AssertUnwindSafe(|| job(&mut writer))).is_err() {
             tracing::error!("writing the search index went wrong");
         }
-        rest(begun.elapsed(), cpu_time().saturating_sub(cpu));
+        rest(begun.elapsed(), cpu_time().saturating_sub(cpu), is_closing);
     }
     writer.close();
 }
 
-/// The priority of a thread says nothing to the disk, which others sync to. So the thread rests after a work for which it had
-/// to wait, be it for a core or for the disk: there are others who need them.
-fn rest(took: Duration, worked: Duration) {
-    const RESTS: u32 = 3;
-    const REST_MAX: Duration = Duration::from_millis(500);
+/// The policy of a thread says nothing to the disk, which others sync to, nor to the caches. So the thread rests after a work
+/// for which it had to wait, be it for a core or for the disk: there are others who need them. What is left is a twentieth
+/// of its time, which is thousands of messages a second.
+fn rest(took: Duration, worked: Duration, is_closing: &AtomicBool) {
+    const RESTS: u32 = 20;
+    const REST_MAX: Duration = Duration::from_secs(5);
     /// Of what is done sooner nobody notices anything.
     const LITTLE: Duration = Duration::from_millis(20);
-    if worked >= LITTLE {
-        thread::sleep((took.saturating_sub(worked) * RESTS).min(REST_MAX));
+    if worked < LITTLE {
+        return;
+    }
+    let until = Instant::now() + (took.saturating_sub(worked) * RESTS).min(REST_MAX);
+    while !is_closing.load(Ordering::Acquire) {
+        // It may wake up for no reason.
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        thread::park_timeout(left);
     }
 }
 
@@ -113,4 +131,33 @@ fn cpu_time() -> Duration {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing under these locks can panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_closes_the_index_does_not_wait_for_its_rest() {
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&is_closing);
+        let (done, is_done) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            rest(Duration::from_secs(60), Duration::from_secs(1), &told);
+            done.send(()).unwrap();
+        });
+        let soon = Duration::from_millis(100);
+        is_done.recv_timeout(soon).expect_err("it had to wait, and did not rest");
+        is_closing.store(true, Ordering::Release);
+        thread.thread().unpark();
+        is_done.recv_timeout(Duration::from_secs(2)).unwrap();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn what_is_little_or_did_not_wait_needs_no_rest() {
+        let is_closing = AtomicBool::new(false);
+        rest(Duration::from_secs(60), Duration::from_millis(19), &is_closing);
+        rest(Duration::from_secs(60), Duration::from_secs(60), &is_closing);
+    }
 }
