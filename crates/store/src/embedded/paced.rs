@@ -227,7 +227,9 @@ impl Paced {
     /// The WAL stays, and is read by whoever opens the file next.
     pub fn close(mut self) -> Result<(), PacedError> {
         let db = self.db_to_write()?;
+        // From here on SQLite syncs by itself; whoever closes the file last removes the WAL.
         Durability::Full.apply(db)?;
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?)
     }
 }
