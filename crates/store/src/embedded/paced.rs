@@ -256,7 +256,38 @@ fn sync_in_pieces(file: &File, pieces: impl Iterator<Item = (u64, u64)>) -> io::
     }
     #[cfg(not(target_os = "linux"))]
     drop(pieces);
-    file.sync_data()
+    #[cfg(test)]
+    watched::tell(file, false);
+    file.sync_data()?;
+    #[cfg(test)]
+    watched::tell(file, true);
+    Ok(())
+}
+
+/// The syncs of a thread, for tests that cut the power between them.
+#[cfg(test)]
+pub(super) mod watched {
+    use std::cell::RefCell;
+    use std::fs::File;
+
+    type Watcher = Box<dyn FnMut(&File, bool)>;
+
+    thread_local! {
+        static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
+    }
+
+    /// Has this told of every sync of this thread: which file, and whether it is done.
+    pub(in crate::embedded) fn watch(watcher: impl FnMut(&File, bool) + 'static) {
+        WATCHER.with_borrow_mut(|place| *place = Some(Box::new(watcher)));
+    }
+
+    pub(super) fn tell(file: &File, is_done: bool) {
+        WATCHER.with_borrow_mut(|watcher| {
+            if let Some(watcher) = watcher {
+                watcher(file, is_done);
+            }
+        });
+    }
 }
 
 #[cfg(test)]

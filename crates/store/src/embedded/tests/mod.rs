@@ -5,6 +5,8 @@ mod feed;
 mod full;
 mod kill;
 mod open;
+#[cfg(unix)]
+mod power;
 mod support;
 
 use support::{Tiny, UnderTest};

@@ -1,0 +1,183 @@
+//! Power cuts: whatever of the unsynced sectors has reached the disk, the file is whole and has all that was synced.
+//!
+//! A cut is made from what a file was at its last sync and what it is now: each sector that differs is one or the other.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rusqlite::Connection;
+
+use super::super::paced::{Paced, watched};
+use super::super::sqlite::{self, Durability, Schema};
+
+const SCHEMA: Schema = Schema {
+    file: "t.db",
+    migrations: &[("rows", "CREATE TABLE rows (id INTEGER PRIMARY KEY, value INTEGER, text TEXT)")],
+    functions: sqlite::no_functions,
+};
+const FILES: [&str; 2] = ["t.db", "t.db-wal"];
+const WAL_PAGES_MAX: u32 = 24;
+const WAL_HEADER_BYTES: usize = 32;
+const SECTOR_BYTES: usize = 512;
+const COMMITS: usize = 60;
+
+/// SplitMix64: the same cuts in every run of a seed.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+type Rows = BTreeMap<i64, i64>;
+
+/// A folder, what of its files is known to be on the disk, and what its table was after each commit.
+struct Machine {
+    dir: PathBuf,
+    durable: [Vec<u8>; 2],
+    history: Vec<Rows>,
+    /// So many commits are synced.
+    synced: usize,
+    chance: Chance,
+    cuts: usize,
+    /// How many cuts lost a commit, so that it is known that cuts cut.
+    lossy: usize,
+}
+
+impl Machine {
+    fn now(&self, file: usize) -> Vec<u8> {
+        fs::read(self.dir.join(FILES[file])).unwrap()
+    }
+
+    fn note_sync(&mut self, file: &File) {
+        let inode = file.metadata().unwrap().ino();
+        let synced = FILES.iter().position(|name| fs::metadata(self.dir.join(name)).unwrap().ino() == inode);
+        let synced = synced.unwrap();
+        self.durable[synced] = self.now(synced);
+        // All that was committed is in the WAL, and what is copied is in it, too.
+        self.synced = self.history.len() - 1;
+    }
+
+    /// What the disk has after a cut, for a file.
+    fn left(&mut self, file: usize) -> Vec<u8> {
+        let (old, new) = (self.durable[file].clone(), self.now(file));
+        let odds = [0, 1, 8, 15, 16][self.chance.below(5) as usize];
+        let length = if self.chance.below(2) == 0 { old.len() } else { new.len() };
+        let mut left = vec![0; length];
+        for (number, sector) in left.chunks_mut(SECTOR_BYTES).enumerate() {
+            let at = number * SECTOR_BYTES;
+            let from = if self.chance.below(16) < odds { &new } else { &old };
+            let bytes = from.get(at..from.len().min(at + sector.len())).unwrap_or_default();
+            sector[..bytes.len()].copy_from_slice(bytes);
+        }
+        if file == 1 && left.len() >= WAL_HEADER_BYTES && new.len() >= WAL_HEADER_BYTES {
+            // SQLite syncs the header of a WAL that it begins anew before any frame of it.
+            left[..WAL_HEADER_BYTES].copy_from_slice(&new[..WAL_HEADER_BYTES]);
+        }
+        left
+    }
+
+    fn cut(&mut self) {
+        let after = tempfile::tempdir().unwrap();
+        for (number, name) in FILES.iter().enumerate() {
+            fs::write(after.path().join(name), self.left(number)).unwrap();
+        }
+        let db = Connection::open(after.path().join(SCHEMA.file)).unwrap();
+        let whole: String = db.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
+        assert_eq!(whole, "ok", "after cut {}", self.cuts);
+        let found = rows(&db);
+        let possible = &self.history[self.synced..];
+        let place = possible.iter().position(|rows| *rows == found);
+        assert!(
+            place.is_some(),
+            "cut {}: not what any commit from {} to {} has left",
+            self.cuts,
+            self.synced,
+            self.history.len() - 1
+        );
+        self.cuts += 1;
+        self.lossy += usize::from(place != Some(possible.len() - 1));
+    }
+}
+
+fn rows(db: &Connection) -> Rows {
+    let mut statement = db.prepare("SELECT id, value FROM rows").unwrap();
+    statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+fn open(dir: &Path) -> Paced {
+    let db = sqlite::open_writer(dir, &SCHEMA, Durability::Full).unwrap();
+    Paced::new(db, dir, SCHEMA.file, WAL_PAGES_MAX).unwrap()
+}
+
+/// Commits rows, new ones and some that are there, so that pages are written again and again.
+fn commit(paced: &mut Paced, number: usize, chance: &mut Chance, rows: &mut Rows) {
+    let tx = paced.db_to_write().unwrap().transaction().unwrap();
+    for _ in 0..=chance.below(12) {
+        let (id, value) = (chance.below(400).cast_signed(), number as i64);
+        let text = "x".repeat(500 + chance.below(1_500) as usize);
+        tx.execute("INSERT OR REPLACE INTO rows VALUES (?1, ?2, ?3)", (id, value, text)).unwrap();
+        rows.insert(id, value);
+    }
+    tx.commit().unwrap();
+}
+
+fn run(seed: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut paced = open(dir.path());
+    let mut chance = Chance(seed);
+    let machine = Rc::new(RefCell::new(Machine {
+        dir: dir.path().to_owned(),
+        durable: FILES.map(|name| fs::read(dir.path().join(name)).unwrap()),
+        history: vec![Rows::new()],
+        synced: 0,
+        chance: Chance(!seed),
+        cuts: 0,
+        lossy: 0,
+    }));
+    let told = Rc::clone(&machine);
+    watched::watch(move |file, is_done| {
+        let mut machine = told.borrow_mut();
+        if is_done {
+            machine.note_sync(file);
+        }
+        for _ in 0..3 {
+            machine.cut();
+        }
+    });
+    let mut state = Rows::new();
+    for number in 1..=COMMITS {
+        // SQLite may begin the WAL anew in here: there is no moment in it that could be watched.
+        commit(&mut paced, number, &mut chance, &mut state);
+        machine.borrow_mut().history.push(state.clone());
+        machine.borrow_mut().cut();
+        match chance.below(4) {
+            0 => paced.sync().unwrap(),
+            1 | 2 => paced.tidy().unwrap(),
+            _ => {}
+        }
+        machine.borrow_mut().cut();
+    }
+    let machine = machine.borrow();
+    assert!(machine.cuts > 200 && machine.lossy > 20, "{} cuts, {} lossy", machine.cuts, machine.lossy);
+}
+
+#[test]
+fn a_cut_takes_no_synced_commit_and_no_part_of_one() {
+    for seed in 0..4 {
+        run(seed);
+    }
+}
