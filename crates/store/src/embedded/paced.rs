@@ -55,9 +55,9 @@ pub enum PacedError {
     /// SQLite could not do it.
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// There is no room. It may be tried again.
-    #[error("sync: {0}")]
-    Full(io::Error),
+    /// There is no room, or the WAL could not be read. It may be tried again.
+    #[error("bring it to the disk: {0}")]
+    Io(io::Error),
     /// The disk did not take it, and what it has is not known: the system says so once, and believes it written then. Only
     /// opening the file again helps.
     #[error("sync: {0}; nothing more is written here: look after the disk, and start the service again")]
@@ -70,7 +70,7 @@ impl PacedError {
     pub fn is_full(&self) -> bool {
         match self {
             Self::Sqlite(error) => is_disk_full(error),
-            Self::Full(_) => true,
+            Self::Io(error) => is_no_room(error),
             Self::Failed(_) => false,
         }
     }
@@ -79,10 +79,14 @@ impl PacedError {
     pub(super) fn opening(self, dir: &Path, file: &str) -> OpenError {
         match self {
             Self::Sqlite(source) => OpenError::Sqlite { file: dir.join(file), source },
-            Self::Full(source) => OpenError::Folder { dir: dir.join(file), source },
+            Self::Io(source) => OpenError::Folder { dir: dir.join(file), source },
             Self::Failed(why) => OpenError::Folder { dir: dir.join(file), source: io::Error::other(why) },
         }
     }
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Paced {
@@ -157,7 +161,7 @@ impl Paced {
             return Ok(());
         }
         self.sync()?;
-        let pages = self.pages_in_wal().map_err(PacedError::Full)?;
+        let pages = self.pages_in_wal().map_err(PacedError::Io)?;
         self.is_owing = true;
         self.copy()?;
         self.sync_copied(&pages)
@@ -214,10 +218,12 @@ impl Paced {
     }
 
     fn note(&mut self, synced: io::Result<()>) -> Result<(), PacedError> {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        synced.map_err(|error| match error.kind() {
-            StorageFull | QuotaExceeded => PacedError::Full(error),
-            _ => PacedError::Failed(self.failed.insert(error.to_string()).clone()),
+        synced.map_err(|error| {
+            if is_no_room(&error) {
+                PacedError::Io(error)
+            } else {
+                PacedError::Failed(self.failed.insert(error.to_string()).clone())
+            }
         })
     }
 
