@@ -9,6 +9,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use proptest::prelude::RngExt as _;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 use rusqlite::Connection;
 
 use super::super::paced::{Paced, watched};
@@ -25,21 +27,9 @@ const WAL_HEADER_BYTES: usize = 32;
 const SECTOR_BYTES: usize = 512;
 const COMMITS: usize = 60;
 
-/// SplitMix64: the same cuts in every run of a seed.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
+/// The same cuts in every run of a seed.
+fn chance(seed: u8) -> TestRng {
+    TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32])
 }
 
 type Rows = BTreeMap<i64, i64>;
@@ -51,7 +41,7 @@ struct Machine {
     history: Vec<Rows>,
     /// So many commits are synced.
     synced: usize,
-    chance: Chance,
+    chance: TestRng,
     cuts: usize,
     /// How many cuts lost a commit, so that it is known that cuts cut.
     lossy: usize,
@@ -74,12 +64,12 @@ impl Machine {
     /// What the disk has after a cut, for a file.
     fn left(&mut self, file: usize) -> Vec<u8> {
         let (old, new) = (self.durable[file].clone(), self.now(file));
-        let odds = [0, 1, 8, 15, 16][self.chance.below(5) as usize];
-        let length = if self.chance.below(2) == 0 { old.len() } else { new.len() };
+        let odds = [0, 1, 8, 15, 16][self.chance.random_range(0..5)];
+        let length = if self.chance.random() { old.len() } else { new.len() };
         let mut left = vec![0; length];
         for (number, sector) in left.chunks_mut(SECTOR_BYTES).enumerate() {
             let at = number * SECTOR_BYTES;
-            let from = if self.chance.below(16) < odds { &new } else { &old };
+            let from = if self.chance.random_range(0..16) < odds { &new } else { &old };
             let bytes = from.get(at..from.len().min(at + sector.len())).unwrap_or_default();
             sector[..bytes.len()].copy_from_slice(bytes);
         }
@@ -124,27 +114,27 @@ fn open(dir: &Path) -> Paced {
 }
 
 /// Commits rows, new ones and some that are there, so that pages are written again and again.
-fn commit(paced: &mut Paced, number: usize, chance: &mut Chance, rows: &mut Rows) {
+fn commit(paced: &mut Paced, number: usize, chance: &mut TestRng, rows: &mut Rows) {
     let tx = paced.db_to_write().unwrap().transaction().unwrap();
-    for _ in 0..=chance.below(12) {
-        let (id, value) = (chance.below(400).cast_signed(), number as i64);
-        let text = "x".repeat(500 + chance.below(1_500) as usize);
+    for _ in 0..chance.random_range(1..=12) {
+        let (id, value) = (chance.random_range(0..400), number as i64);
+        let text = "x".repeat(chance.random_range(500..2_000));
         tx.execute("INSERT OR REPLACE INTO rows VALUES (?1, ?2, ?3)", (id, value, text)).unwrap();
         rows.insert(id, value);
     }
     tx.commit().unwrap();
 }
 
-fn run(seed: u64) {
+fn run(seed: u8) {
     let dir = tempfile::tempdir().unwrap();
     let mut paced = open(dir.path());
-    let mut chance = Chance(seed);
+    let mut load = chance(seed);
     let machine = Rc::new(RefCell::new(Machine {
         dir: dir.path().to_owned(),
         durable: FILES.map(|name| fs::read(dir.path().join(name)).unwrap()),
         history: vec![Rows::new()],
         synced: 0,
-        chance: Chance(!seed),
+        chance: chance(!seed),
         cuts: 0,
         lossy: 0,
     }));
@@ -161,10 +151,10 @@ fn run(seed: u64) {
     let mut state = Rows::new();
     for number in 1..=COMMITS {
         // SQLite may begin the WAL anew in here: there is no moment in it that could be watched.
-        commit(&mut paced, number, &mut chance, &mut state);
+        commit(&mut paced, number, &mut load, &mut state);
         machine.borrow_mut().history.push(state.clone());
         machine.borrow_mut().cut();
-        match chance.below(4) {
+        match load.random_range(0..4) {
             0 => paced.sync().unwrap(),
             1 | 2 => paced.tidy().unwrap(),
             _ => {}
