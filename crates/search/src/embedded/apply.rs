@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 
 use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior};
 use tertulia_protocol::{ConvoId, IdMap, Seq, Timestamp};
-
 use tertulia_store::embedded::paced::{Paced, PacedError};
 
 use crate::port::{Change, Document, IndexError, NUMBER_BITS, first_id};
