@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context as _, Result};
 
-/// Below those that the system gives to outgoing connections: one of these could else take the port of a server while
-/// that is being restarted.
-const FIRST: u16 = 20_000;
+/// Below those that the system gives to outgoing connections, as is the second port that a Redis Cluster's server takes
+/// ([`BUS`]): one of these could else take the port of a server while that is being restarted.
+const FIRST: u16 = 14_000;
 const COUNT: u16 = 8_000;
+/// How far above its port a server of a Redis Cluster talks to the others (the default of its `cluster-port`).
+const BUS: u16 = 10_000;
+const _: () = assert!(BUS >= COUNT, "the one's bus is the other's port");
 /// How far from each other processes begin that were started one after the other: nobody takes the port of a server that
 /// another one is just restarting.
 const APART: u32 = 80;
@@ -28,4 +31,16 @@ pub fn free() -> Result<u16> {
         .map(|_| FIRST + begin.wrapping_add(ASKED.fetch_add(1, Ordering::Relaxed)) % COUNT)
         .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
         .with_context(|| format!("all ports from {FIRST} to {} are in use", FIRST + COUNT - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_outgoing_connection_is_given_the_port_of_a_server_or_of_its_cluster() {
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let first: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
+        assert!(FIRST + COUNT + BUS <= first, "outgoing connections begin at {first}");
+    }
 }
