@@ -10,9 +10,12 @@
 //! - **P2** A page is copied from the WAL into the file only after the WAL is synced.
 //! - **P3** The WAL is begun anew only after all that was copied is synced: until then nothing is written. SQLite syncs its
 //!   new header by itself.
+//! - **P4** What an earlier process left in the WAL is written once more before it counts as synced: if a sync failed, the
+//!   system has it in memory and takes it for written, though it may not be on the disk.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -55,11 +58,11 @@ pub enum PacedError {
     /// SQLite could not do it.
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// There is no room, or the WAL could not be read. It may be tried again.
-    #[error("bring it to the disk: {0}")]
+    /// The WAL could not be read. It may be tried again.
+    #[error("read the WAL: {0}")]
     Io(io::Error),
     /// The disk did not take it, and what it has is not known: the system says so once, and believes it written then. Only
-    /// opening the file again helps.
+    /// opening the file again helps. Also when a sync finds no room, which is rare: a write finds none before.
     #[error("sync: {0}; nothing more is written here: look after the disk, and start the service again")]
     Failed(String),
 }
@@ -70,8 +73,7 @@ impl PacedError {
     pub fn is_full(&self) -> bool {
         match self {
             Self::Sqlite(error) => is_disk_full(error),
-            Self::Io(error) => is_no_room(error),
-            Self::Failed(_) => false,
+            Self::Io(_) | Self::Failed(_) => false,
         }
     }
 
@@ -83,10 +85,6 @@ impl PacedError {
             Self::Failed(why) => OpenError::Folder { dir: dir.join(file), source: io::Error::other(why) },
         }
     }
-}
-
-fn is_no_room(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Paced {
@@ -102,6 +100,7 @@ impl Paced {
         let opened = || {
             let (main, wal) = (open(file)?, open(&format!("{file}-wal"))?);
             // What an earlier process has committed, and what the file is called.
+            write_once_more(&wal)?;
             wal.sync_data()?;
             sync_folder(dir)?;
             Ok((main, wal))
@@ -198,9 +197,8 @@ impl Paced {
     fn pages_in_wal(&self) -> io::Result<Vec<u32>> {
         let mut pages = Vec::new();
         for number in 0..self.frames.load(Ordering::Relaxed) {
-            let (mut wal, mut page) = (&self.wal, [0; 4]);
-            wal.seek(io::SeekFrom::Start(self.frame(number)))?;
-            wal.read_exact(&mut page)?;
+            let mut page = [0; 4];
+            self.wal.read_exact_at(&mut page, self.frame(number))?;
             pages.push(u32::from_be_bytes(page).max(1));
         }
         pages.sort_unstable();
@@ -218,13 +216,7 @@ impl Paced {
     }
 
     fn note(&mut self, synced: io::Result<()>) -> Result<(), PacedError> {
-        synced.map_err(|error| {
-            if is_no_room(&error) {
-                PacedError::Io(error)
-            } else {
-                PacedError::Failed(self.failed.insert(error.to_string()).clone())
-            }
-        })
+        synced.map_err(|error| PacedError::Failed(self.failed.insert(error.to_string()).clone()))
     }
 
     /// Brings all of the WAL into the file and closes it, so that it is one file.
@@ -252,6 +244,20 @@ fn take(db: &mut Connection, frames: &Arc<AtomicU32>) -> rusqlite::Result<u64> {
         Ok(())
     }))?;
     db.query_row("PRAGMA page_size", (), |row| row.get::<_, u32>(0)).map(u64::from)
+}
+
+/// Writes what a file has over itself, so that the next sync brings it to the disk whatever became of those before.
+fn write_once_more(file: &File) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES as usize];
+    let mut at = 0;
+    loop {
+        let length = file.read_at(&mut piece, at)?;
+        if length == 0 {
+            return Ok(());
+        }
+        file.write_all_at(&piece[..length], at)?;
+        at += length as u64;
+    }
 }
 
 /// Writes these stretches, one after the other, and syncs.
@@ -431,6 +437,24 @@ mod tests {
         let mut again = open(dir.path());
         add(&mut again, 1).unwrap();
         assert_eq!(count(again.db()), 101);
+    }
+
+    /// P4.
+    #[test]
+    fn what_an_earlier_process_left_is_written_once_more_and_stays_what_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut paced = open(dir.path());
+        // Of several pieces, the last of them not whole.
+        add(&mut paced, 300).unwrap();
+        drop(paced);
+        let before = wal(dir.path());
+        assert!(before.len() as u64 > 2 * PIECE_BYTES && before.len() as u64 % PIECE_BYTES > 0);
+        let file = File::options().write(true).open(dir.path().join("t.db-wal")).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        let paced = open(dir.path());
+        assert!(file.metadata().unwrap().modified().unwrap() > std::time::UNIX_EPOCH, "it was not written");
+        assert!(wal(dir.path()) == before);
+        assert_eq!(count(paced.db()), 300);
     }
 
     #[test]
