@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,13 +24,16 @@ const HEARTBEAT: RangeInclusive<u64> = 1..=600;
 /// How long a drain may take, in seconds.
 const DRAIN: RangeInclusive<u64> = 0..=3_600;
 
+/// How many threads may serve connections.
+const THREADS: RangeInclusive<i64> = 1..=1_024;
+
 /// Runs a server: everything in this one process, with its data in one folder.
 ///
 /// It prints one line when it is ready. On SIGTERM or Ctrl-C it drains: sockets are told when to come back,
 /// what was taken is stored and answered, and it exits with 0.
 ///
 /// Each option can also stand in the environment (TERTULIA_LISTEN, …) or, with the same name, in the file of
-/// --config; an option wins over the environment, and the environment over the file.
+/// --config (not --threads and those of the log); an option wins over the environment, and the environment over the file.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// A TOML file with any of these options and the rate limits.
@@ -84,6 +88,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "TERTULIA_HEARTBEAT", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(HEARTBEAT))]
     heartbeat: Option<u64>,
 
+    /// How many threads serve connections; what is stored, settled and indexed has threads of its own
+    /// [default: one fewer than there are cores, and at least one]
+    #[arg(long, env = "TERTULIA_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(THREADS))]
+    threads: Option<u16>,
+
     /// What to log: error, warn, info, debug or trace, also by module, as in tertulia_server=debug
     #[arg(long, env = "TERTULIA_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
@@ -95,6 +104,17 @@ pub(crate) struct ServeArgs {
     /// How many seconds are added to the machine's clock: for tests of clocks that are wrong
     #[arg(long, value_name = "SECONDS", default_value_t = 0, hide = true, allow_negative_numbers = true)]
     clock_off_by: i32,
+}
+
+impl ServeArgs {
+    /// How many threads serve connections.
+    ///
+    /// A core is left to those that store, settle and index: with a thread for each core, those who serve went on waking
+    /// each other and waited for cores (two cores, measured: a group had two thirds of the deliveries; `docs/performance.md`).
+    pub(crate) fn threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        self.threads.map_or(cores.saturating_sub(1).max(1), usize::from)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -415,6 +435,25 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(quotas(&rates), quotas(&LimitsConfig::default()));
+    }
+
+    #[test]
+    fn there_is_always_a_thread_to_serve_and_never_more_than_were_asked_for() {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: ServeArgs,
+        }
+        let threads = |line: &[&str]| {
+            let line = <Line as clap::Parser>::try_parse_from(std::iter::once(&"serve").chain(line))?;
+            Ok::<_, clap::Error>(line.args.threads())
+        };
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(threads(&[]).unwrap(), if cores == 1 { 1 } else { cores - 1 });
+        assert_eq!(threads(&["--threads", "3"]).unwrap(), 3);
+        for wrong in ["0", "-1", "1025", "many"] {
+            assert!(threads(&["--threads", wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]
