@@ -64,7 +64,7 @@ pub struct Parts {
     /// The time of day when the clock's monotonic time was zero.
     pub started: Timestamp,
     /// The turns of those who come in: see [`joining`](crate::gateway::joining).
-    pub arrivals: Semaphore,
+    pub arrivals: Arc<Semaphore>,
     /// Those who cannot be served now.
     pub turned_away: TurnedAway,
     /// Cancelled when the node is about to go: it says so, and serves on.

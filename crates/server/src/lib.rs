@@ -174,7 +174,7 @@ impl Node {
             clock,
             random,
             started,
-            arrivals: tokio::sync::Semaphore::new(gateway::joining::ARRIVALS_MAX),
+            arrivals: Arc::new(tokio::sync::Semaphore::new(gateway::joining::ARRIVALS_MAX)),
             turned_away: gateway::turned_away::TurnedAway::default(),
             leaving: CancellationToken::new(),
             draining: CancellationToken::new(),

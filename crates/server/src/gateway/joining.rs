@@ -9,7 +9,7 @@ use tertulia_domain::log::{Change, Head, Missed, Position};
 use tertulia_fabric::live::Topic;
 use tertulia_protocol::{ConvoId, UserId};
 use tertulia_store::{Slice, StoreError};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::accounts::Identity;
 use crate::app::App;
@@ -23,9 +23,9 @@ use crate::views;
 pub const ARRIVALS_MAX: usize = 16;
 
 /// Waits for a turn to come in, or to go. Nobody keeps one while he is waited for himself.
-pub async fn turn(app: &App) -> Option<SemaphorePermit<'_>> {
+pub async fn turn(app: &App) -> Option<OwnedSemaphorePermit> {
     // The semaphore is never closed.
-    app.arrivals.acquire().await.ok()
+    Arc::clone(&app.arrivals).acquire_owned().await.ok()
 }
 
 /// How many entries one catch-up read takes.

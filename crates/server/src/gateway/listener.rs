@@ -17,7 +17,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
 use super::joining;
@@ -37,12 +38,18 @@ const LATE_MAX: Duration = Duration::from_secs(1);
 /// How long to wait after `accept` failed, for instance because no file descriptor is left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// A place among those who come in.
+type Turn = Option<OwnedSemaphorePermit>;
+
 /// Accepts until the node drains, on a thread of its own; what is accepted is served by the runtime that calls this.
 ///
 /// The kernel keeps 4,096 connections that wait to be accepted, and drops the SYNs of more: their clients come back a
 /// second later. When thousands are cut at once, the runtime's threads are busy with their farewells at that moment.
 ///
-/// The receiver learns when it has ended.
+/// They also wait here until they have said something and have their [turn](joining::turn): the runtime that serves has them
+/// in its queue a few at a time, and those who are here do not wait behind thousands who come.
+///
+/// The receiver learns when nobody is accepted any more.
 ///
 /// # Errors
 /// If no thread can be had.
@@ -56,14 +63,17 @@ pub fn listen(app: App, listener: TcpListener, router: Router) -> io::Result<one
     let (done, ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name("accept".into());
     thread.spawn(move || {
-        runtime.block_on(accept(app, listener, router, &serving));
+        let waiting = TaskTracker::new();
+        runtime.block_on(accept(app, listener, router, &serving, &waiting));
         // Whoever waited for it may have gone.
         let _ = done.send(());
+        waiting.close();
+        runtime.block_on(waiting.wait());
     })?;
     Ok(ended)
 }
 
-async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handle) {
+async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handle, waiting: &TaskTracker) {
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     loop {
         let place = tokio::select! {
@@ -79,15 +89,19 @@ async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handl
             accepted = listener.accept() => accepted,
             () = app.draining.cancelled() => return,
         };
-        // It is registered with the thread that accepted it; the runtime that serves it registers it anew.
-        match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+        match accepted {
             Ok((stream, peer)) => {
-                let served = serve(app.clone(), stream, peer, router.clone());
-                let served = async move {
-                    served.await;
-                    drop(place);
-                };
-                app.tasks.spawn_on(served, serving);
+                let tasks = app.tasks.clone();
+                let (app, router, serving) = (app.clone(), router.clone(), serving.clone());
+                // A node that drains waits for him, too.
+                waiting.spawn(tasks.clone().track_future(async move {
+                    let Some((stream, turn)) = come(&app, stream).await else { return };
+                    let served = async move {
+                        serve(app, stream, turn, peer, router).await;
+                        drop(place);
+                    };
+                    tasks.spawn_on(served, &serving);
+                }));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -97,7 +111,26 @@ async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handl
     }
 }
 
-async fn serve(app: App, stream: std::net::TcpStream, peer: SocketAddr, router: Router) {
+/// Waits until a client has said something, and for his turn. `None` if he says nothing.
+async fn come(app: &App, stream: TcpStream) -> Option<(std::net::TcpStream, Turn)> {
+    let late = async {
+        app.draining.cancelled().await;
+        tokio::time::sleep(LATE_MAX).await;
+    };
+    // A turn is for the reading, not for the waiting.
+    tokio::select! {
+        readable = tokio::time::timeout(HEAD_MAX, stream.readable()) => if !matches!(readable, Ok(Ok(()))) {
+            tracing::debug!("a connection said nothing");
+            return None;
+        },
+        () = late => return None,
+    }
+    let turn = joining::turn(app).await;
+    // It is registered with this thread; the runtime that serves it registers it anew.
+    stream.into_std().ok().map(|stream| (stream, turn))
+}
+
+async fn serve(app: App, stream: std::net::TcpStream, turn: Turn, peer: SocketAddr, router: Router) {
     // A message is a small write that somebody waits for.
     let stream = match stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream)) {
         Ok(stream) => stream,
@@ -121,18 +154,6 @@ async fn serve(app: App, stream: std::net::TcpStream, peer: SocketAddr, router: 
             Ok::<_, Infallible>(response)
         }
     });
-    // Its first request is waited for without a turn, and read in one.
-    let late = async {
-        app.draining.cancelled().await;
-        tokio::time::sleep(LATE_MAX).await;
-    };
-    tokio::select! {
-        readable = tokio::time::timeout(HEAD_MAX, stream.readable()) => if !matches!(readable, Ok(Ok(()))) {
-            tracing::debug!("a connection said nothing");
-            return;
-        },
-        () = late => return,
-    }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
@@ -141,7 +162,6 @@ async fn serve(app: App, stream: std::net::TcpStream, peer: SocketAddr, router: 
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    let turn = joining::turn(&app).await;
     let first = futures_util::poll!(connection.as_mut());
     drop(turn);
     let result = match first {

@@ -448,7 +448,8 @@ mod tests {
         add(&mut paced, 300).unwrap();
         drop(paced);
         let before = wal(dir.path());
-        assert!(before.len() as u64 > 2 * PIECE_BYTES && before.len() as u64 % PIECE_BYTES > 0);
+        let length = before.len() as u64;
+        assert!(length > 2 * PIECE_BYTES && !length.is_multiple_of(PIECE_BYTES));
         let file = File::options().write(true).open(dir.path().join("t.db-wal")).unwrap();
         file.set_modified(std::time::UNIX_EPOCH).unwrap();
         let paced = open(dir.path());
