@@ -267,8 +267,12 @@ impl State {
 
     /// Whether a frame of `len` bytes fits.
     pub(super) fn has_room(&self, limits: &Limits, len: usize) -> bool {
-        let outbox = &self.outbox;
-        outbox.is_empty() || (outbox.frames() < limits.frames && outbox.bytes() + len <= limits.bytes)
+        self.outbox.is_empty() || self.has_room_for(limits, 1, len)
+    }
+
+    /// Whether `frames` frames of `len` bytes together fit.
+    pub(super) fn has_room_for(&self, limits: &Limits, frames: usize, len: usize) -> bool {
+        self.outbox.frames() + frames <= limits.frames && self.outbox.bytes() + len <= limits.bytes
     }
 
     #[must_use = "the task sleeps until it is woken"]
@@ -277,7 +281,7 @@ impl State {
         self.waker.take()
     }
 
-    /// Pushes a frame that others get, too.
+    /// Pushes frames that others get, too.
     #[must_use = "the task sleeps until it is woken"]
     pub(super) fn push_encoded(&mut self, encoded: &mut Encoded) -> Option<Waker> {
         self.outbox.push_encoded(encoded);

@@ -1,21 +1,18 @@
 //! What is committed, to whom: each entry in the order of commits to the readers who are live in its
 //! conversation, encoded once; the ack to the connection that sent it.
 
-use std::cell::LazyCell;
 use std::sync::Arc;
 use std::task::Waker;
 
-use tertulia_protocol::event::{ConversationNews, ServerEvent, SharedSettings};
-use tertulia_protocol::rest::MemberSettings;
-use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind, Seq, UserId};
-use tertulia_websocket::Frame;
+use tertulia_protocol::event::{ServerEvent, SharedSettings};
+use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind, Seq};
 
 use super::connection::{Lag, Lagging, State};
-use super::frames::{self, EntryFrames, ReceiptFrames};
+use super::frames::{self, EntryFrames};
 use super::holes::Early;
 use super::routes::Routes;
-use super::{CHATTER_MEMBERS_MAX, Connection, Hub, Mode, count};
-use crate::log::{Outcome, Position, Receipt, Refusal};
+use super::{Connection, Hub, Mode, count};
+use crate::log::{Outcome, Position, Refusal};
 
 /// One outcome of a committed batch, and what is needed to tell it.
 pub struct Committed<'a> {
@@ -38,6 +35,27 @@ pub struct Origin<'a> {
     pub client_seq: Option<ClientSeq>,
 }
 
+/// The most messages that are handed to a reader at once.
+const RUN_MAX: usize = 64;
+
+impl Committed<'_> {
+    fn entry(&self) -> Option<&Arc<Entry>> {
+        if let Outcome::Appended { entry, .. } = self.outcome { Some(entry) } else { None }
+    }
+
+    /// Whether both are messages, and `next` the one after this in its conversation, and from the same connection, or both
+    /// from none.
+    fn is_followed_by(&self, next: &Self) -> bool {
+        let (Some(one), Some(two)) = (self.entry(), next.entry()) else { return false };
+        let is_text = |entry: &Entry| matches!(entry.kind, EntryKind::Text { .. });
+        let sender = |committed: &Self| committed.origin.map(|origin| Arc::as_ptr(origin.connection));
+        two.convo_id == one.convo_id
+            && two.seq == one.seq.next()
+            && (is_text(one) && is_text(two))
+            && sender(self) == sender(next)
+    }
+}
+
 impl Hub {
     /// Hands what was committed to those who are here. To be called, for each conversation, in the order of its log.
     ///
@@ -49,8 +67,12 @@ impl Hub {
         let reached = self.position();
         let position = self.position_text(reached);
         let mut delivery = Delivery::new(self, reached, &position);
-        for committed in batch {
-            delivery.one(&committed);
+        let batch: Vec<_> = batch.into_iter().collect();
+        for run in batch.chunk_by(Committed::is_followed_by) {
+            match run {
+                [one] => delivery.one(one),
+                run => run.chunks(RUN_MAX).for_each(|run| delivery.messages(run)),
+            }
         }
         let has_holes = delivery.wake();
         if self.settings.others_append {
@@ -62,15 +84,15 @@ impl Hub {
 }
 
 pub(super) struct Delivery<'h> {
-    hub: &'h Hub,
+    pub(super) hub: &'h Hub,
     /// The position of the hub: no commit of the batch lies below it.
-    reached: Position,
+    pub(super) reached: Position,
     position: &'h str,
-    wakers: Vec<Waker>,
-    /// Those of the entry in hand; their memory is used for one entry after the other.
+    pub(super) wakers: Vec<Waker>,
+    /// Those of the entries in hand; their memory is used for the next ones.
     frames: EntryFrames,
     /// Whether something waits behind a hole, as far as was seen.
-    has_holes: bool,
+    pub(super) has_holes: bool,
 }
 
 impl<'h> Delivery<'h> {
@@ -95,14 +117,7 @@ impl<'h> Delivery<'h> {
                     self.ack(origin, entry);
                 }
                 let sender = committed.origin.map(|origin| origin.connection);
-                if routes.hold_early(entry, shared.as_ref(), sender) {
-                    self.has_holes = true;
-                    return;
-                }
-                self.entry(&mut routes, entry, shared.as_ref(), sender);
-                while let Some(Early { entry, shared, sender }) = routes.take_early(entry.convo_id) {
-                    self.entry(&mut routes, &entry, shared.as_ref(), sender.as_ref());
-                }
+                self.appended(&mut routes, entry, shared.as_ref(), sender);
             }
             Outcome::Duplicate(entry) => {
                 if let Some(origin) = committed.origin {
@@ -120,11 +135,75 @@ impl<'h> Delivery<'h> {
         }
     }
 
+    /// Messages of one sender that follow on each other: each reader gets them at once, under one lock and as one piece.
+    ///
+    /// A client that sends much, or whose frames came together, makes such runs. In a group, going around all readers for
+    /// each of them finds what belongs to a reader out of the processor's cache each time.
+    fn messages(&mut self, run: &[Committed<'_>]) {
+        let entries: Vec<_> = run.iter().filter_map(Committed::entry).collect();
+        let (Some(first), Some(last), Some(origin)) =
+            (entries.first(), entries.last(), run.first().map(|committed| committed.origin))
+        else {
+            return;
+        };
+        let sender = origin.map(|origin| origin.connection);
+        let mut routes = self.hub.routes();
+        if let Some(sender) = sender {
+            let mut state = sender.state();
+            for (committed, entry) in run.iter().zip(&entries) {
+                let client_seq = committed.origin.and_then(|origin| origin.client_seq);
+                self.wakers.extend(acked(&mut state, client_seq, entry));
+            }
+        }
+        let slot = routes.convo_slot(first.convo_id);
+        let convo = slot.and_then(|slot| routes.convos.get_mut(slot as usize));
+        let Some(convo) = convo.filter(|convo| convo.next == first.seq) else {
+            // Some are repeats, or too early.
+            for entry in entries {
+                self.appended(&mut routes, entry, None, sender);
+            }
+            return;
+        };
+        convo.next = last.seq.next();
+        self.push_to_readers(&routes, &entries, sender);
+        self.told_by_saying(&mut routes, last);
+        self.early(&mut routes, last.convo_id);
+    }
+
+    /// An entry that was committed, and what waited for it.
+    fn appended(
+        &mut self,
+        routes: &mut Routes,
+        entry: &Arc<Entry>,
+        shared: Option<&Arc<SharedSettings>>,
+        sender: Option<&Arc<Connection>>,
+    ) {
+        if routes.hold_early(entry, shared, sender) {
+            self.has_holes = true;
+            return;
+        }
+        self.entry(routes, entry, shared, sender);
+        self.early(routes, entry.convo_id);
+    }
+
+    fn early(&mut self, routes: &mut Routes, convo: ConvoId) {
+        while let Some(Early { entry, shared, sender }) = routes.take_early(convo) {
+            self.entry(routes, &entry, shared.as_ref(), sender.as_ref());
+        }
+    }
+
+    /// Whoever says something has received and read what is before it, and others see that by it.
+    fn told_by_saying(&self, routes: &mut Routes, entry: &Entry) {
+        if self.hub.settings.others_append
+            && let Some(slot) = routes.convo_slot(entry.convo_id)
+        {
+            routes.told.said(slot, entry.sender_id, entry.seq);
+        }
+    }
+
     /// Answers may exceed the outbox: there are no more of them than requests under way, which are bounded.
     fn ack(&mut self, origin: Origin<'_>, entry: &Entry) {
-        let client_seq = origin.client_seq.or(entry.client_seq).unwrap_or_default();
-        let mut state = origin.connection.state();
-        self.wakers.extend(state.push_written(|wire| frames::write_ack(wire, client_seq, entry)));
+        self.wakers.extend(acked(&mut origin.connection.state(), origin.client_seq, entry));
     }
 
     fn refuse(&mut self, origin: Origin<'_>, refusal: &Refusal) {
@@ -159,12 +238,10 @@ impl<'h> Delivery<'h> {
                 }
                 _ => {}
             }
-            self.push_to_readers(routes, entry, sender);
+            self.push_to_readers(routes, &[entry], sender);
         }
-        if let (EntryKind::Text { .. }, Some(slot)) = (&entry.kind, slot)
-            && self.hub.settings.others_append
-        {
-            routes.told.said(slot, entry.sender_id, entry.seq);
+        if let EntryKind::Text { .. } = &entry.kind {
+            self.told_by_saying(routes, entry);
         }
         if let EntryKind::MemberRemoved { user_ids } = &entry.kind
             && self.hub.settings.others_append
@@ -196,20 +273,43 @@ impl<'h> Delivery<'h> {
         }
     }
 
-    fn push_to_readers(&mut self, routes: &Routes, entry: &Arc<Entry>, sender: Option<&Arc<Connection>>) {
-        let Some(convo) = routes.convo(entry.convo_id) else { return };
-        self.frames.clear();
+    /// Pushes entries that follow on each other in one conversation to those who are live there.
+    fn push_to_readers(
+        &mut self,
+        routes: &Routes,
+        entries: &[&Arc<Entry>],
+        sender: Option<&Arc<Connection>>,
+    ) {
+        let Some(convo) = entries.first().and_then(|entry| routes.convo(entry.convo_id)) else { return };
+        self.frames.clear(entries.len());
         let mut pushed = 0;
         for (_, connection) in routes.readers(convo) {
             let is_sender = sender.is_some_and(|sender| Arc::ptr_eq(sender, connection));
             let mut state = connection.state();
-            pushed += u64::from(self.offer(&mut state, connection, entry, is_sender));
+            if connection.mode == Mode::Socket && !is_sender && state.lag.is_none() {
+                let all = self.frames.all(entries, self.position);
+                if state.has_room_for(&self.hub.settings.outbox, all.frames(), all.len()) {
+                    self.wakers.extend(state.push_encoded(all));
+                    pushed += entries.len() as u64;
+                    continue;
+                }
+            }
+            for (index, entry) in entries.iter().enumerate() {
+                pushed += u64::from(self.offer(&mut state, connection, (index, entry), is_sender));
+            }
         }
         count(&self.hub.stats.deliveries, pushed);
     }
 
-    /// Pushes an entry to one reader if he is live here. Returns whether it was pushed.
-    fn offer(&mut self, state: &mut State, connection: &Connection, entry: &Entry, is_sender: bool) -> bool {
+    /// Pushes an entry to one reader if he is live here. Returns whether it was pushed. `index` is its place among those in
+    /// hand.
+    fn offer(
+        &mut self,
+        state: &mut State,
+        connection: &Connection,
+        (index, entry): (usize, &Entry),
+        is_sender: bool,
+    ) -> bool {
         if connection.mode == Mode::Poll {
             self.wakers.extend(state.hint());
             return false;
@@ -242,7 +342,7 @@ impl<'h> Delivery<'h> {
             return false; // The ack stands for it.
         }
         let position = state.lag.is_none().then_some(self.position);
-        let frame = self.frames.get(entry, position);
+        let frame = self.frames.one(index, entry, position);
         if !state.has_room(&self.hub.settings.outbox, frame.len()) {
             count(&self.hub.stats.lagged, 1);
             state.lag_at(self.reached, entry.convo_id, entry.seq);
@@ -252,193 +352,13 @@ impl<'h> Delivery<'h> {
         self.wakers.extend(state.push_encoded(frame));
         true
     }
+}
 
-    /// Those who have just come in: they are told the conversation, and read it from this entry on.
-    fn welcome(
-        &mut self,
-        routes: &mut Routes,
-        entry: &Entry,
-        users: &[UserId],
-        member_count: u64,
-        is_repeat: bool,
-    ) {
-        for user in users {
-            let is_unheard = self.hub.settings.others_append && routes.convo_slot(entry.convo_id).is_none();
-            // Then he came with the heads in which he is, or nobody knows.
-            let was_in = !routes.join(*user, entry.convo_id, entry.seq.next(), member_count);
-            if was_in && is_repeat {
-                continue;
-            }
-            routes.doubts.remove(&(*user, entry.convo_id));
-            if is_unheard && routes.convo_slot(entry.convo_id).is_some() {
-                routes.unheard.push(entry.convo_id);
-                self.has_holes = true;
-            }
-            let Some(node) = routes.user(*user) else { continue };
-            for connection in &node.connections {
-                let mut state = connection.state();
-                if connection.mode == Mode::Poll {
-                    self.wakers.extend(state.hint());
-                    continue;
-                }
-                if was_in && state.reads_for_himself(entry.convo_id) {
-                    continue;
-                }
-                let lagging = state.lag_at(self.reached, entry.convo_id, entry.seq);
-                lagging.whole = true;
-                (lagging.parting, lagging.barred) = (false, false);
-                // He starts anew: what he lacked of an earlier membership is not his any more.
-                lagging.next = lagging.next.max(entry.seq);
-                self.wakers.extend(state.wake_to_catch_up());
-            }
-        }
-    }
-
-    /// An entry says of users that they are members, or no longer, which is news here although the entry is past.
-    /// Nobody knows which of them is true now: the store is asked, and until then they are given nothing.
-    fn doubt(&mut self, routes: &mut Routes, entry: &Entry, users: &[UserId], is_member: bool) {
-        for user in users {
-            if routes.is_member(*user, entry.convo_id) != is_member {
-                continue;
-            }
-            let (next, member_count) =
-                routes.convo(entry.convo_id).map_or((entry.seq, 0), |convo| (convo.next, convo.member_count));
-            routes.join(*user, entry.convo_id, next, member_count);
-            let Some(node) = routes.user(*user) else { continue };
-            for connection in &node.connections {
-                let mut state = connection.state();
-                if connection.mode == Mode::Poll {
-                    self.wakers.extend(state.hint());
-                } else {
-                    let next = if is_member { next } else { entry.seq };
-                    state.lag_at(self.reached, entry.convo_id, next).barred = true;
-                }
-            }
-            routes.doubts.insert((*user, entry.convo_id));
-            self.has_holes = true;
-        }
-    }
-
-    /// Those who are no longer in: the entry that says so was the last one for them.
-    fn bid_farewell(&mut self, routes: &mut Routes, entry: &Arc<Entry>, users: &[UserId]) {
-        for user in users {
-            if let Some(node) = routes.user(*user) {
-                for connection in &node.connections {
-                    let mut state = connection.state();
-                    if connection.mode == Mode::Poll {
-                        self.wakers.extend(state.hint());
-                        continue;
-                    }
-                    self.say_farewell(&mut state, entry);
-                }
-            }
-            routes.part(*user, entry.convo_id, entry.seq);
-            routes.doubts.remove(&(*user, entry.convo_id));
-        }
-    }
-
-    fn say_farewell(&mut self, state: &mut State, entry: &Arc<Entry>) {
-        let (mut resuming, mut lagging) = (false, None);
-        if let Some(lag) = &mut state.lag {
-            (resuming, lagging) = (lag.resuming, lag.convos.remove(&entry.convo_id));
-        }
-        state.end_lag_if_over();
-        // What he missed before he came is not known yet, and of no use any more: it is as if he had left before.
-        if let Some(lagging) = lagging.filter(|lagging| !resuming && !lagging.parting) {
-            // What he lacks he may no longer read: it is named, and the last entry is given.
-            if lagging.next < entry.seq {
-                count(&self.hub.stats.gaps, 1);
-                let gap = frames::gap(entry.convo_id, lagging.next, entry.seq.previous());
-                self.wakers.extend(state.push(&gap));
-            }
-            if lagging.next <= entry.seq {
-                self.wakers.extend(state.push_written(|wire| frames::write_message(wire, entry, None)));
-            }
-        }
-        self.wakers.extend(state.push(&frames::left(entry.convo_id)));
-    }
-
-    fn receipt(&mut self, receipt: Receipt, owner_shows_read: bool) {
-        let mut routes = self.hub.routes();
-        if let Some(receipt) = self.hub.as_told(&mut routes, receipt) {
-            self.tell_receipt(&routes, receipt, owner_shows_read, None);
-        }
-    }
-
-    pub(super) fn tell_receipt(
-        &mut self,
-        routes: &Routes,
-        receipt: Receipt,
-        owner_shows_read: bool,
-        but: Option<&Arc<Connection>>,
-    ) {
-        let mut frames = ReceiptFrames::new(receipt);
-        let Some(convo) = routes.convo(receipt.convo) else { return };
-        let to_all = convo.member_count <= CHATTER_MEMBERS_MAX;
-        for (reader, connection) in routes.readers(convo) {
-            let is_own = reader.id == receipt.user;
-            if (is_own || to_all) && !but.is_some_and(|but| Arc::ptr_eq(but, connection)) {
-                let shows_read = is_own || (owner_shows_read && reader.shows_read());
-                let frame = frames.get(shows_read);
-                if !self.push_watermark(connection, convo.id, frame) {
-                    self.push_news(connection, convo.id, convo.next, frame);
-                }
-            }
-        }
-    }
-
-    /// Pushes a watermark to a reader who lags here, if he may be told now: it stands by itself, and where others append
-    /// none below it is told later, whoever has read it and whenever. If he read the store for each, those who come back in
-    /// a storm would do so again and again: whoever does is ahead of the hub, and tells the others.
-    fn push_watermark(&mut self, connection: &Connection, convo: ConvoId, frame: &Frame) -> bool {
-        let mut state = connection.state();
-        let may_be_told = |lag: &Lag| {
-            let knows = |lagging: &Lagging| !lagging.whole && !lagging.is_barred();
-            !lag.resuming && lag.convos.get(&convo).is_none_or(knows)
-        };
-        let is_told = self.hub.settings.others_append
-            && connection.mode != Mode::Poll
-            && state.lag.as_deref().is_some_and(may_be_told)
-            && state.has_room(&self.hub.settings.outbox, frame.len());
-        if is_told {
-            self.wakers.extend(state.push(frame));
-        }
-        is_told
-    }
-
-    fn own(&mut self, convo: ConvoId, user: UserId, settings: MemberSettings) {
-        let routes = self.hub.routes();
-        let (Some(node), Some(route)) = (routes.user(user), routes.convo(convo)) else { return };
-        let frame = frames::news(ConversationNews::Own { id: convo, settings });
-        for connection in &node.connections {
-            self.push_news(connection, convo, route.next, &frame);
-        }
-    }
-
-    fn shared(&mut self, routes: &Routes, convo: ConvoId, shared: &Arc<SharedSettings>) {
-        let Some(route) = routes.convo(convo) else { return };
-        let frame = LazyCell::new(|| frames::shared(shared));
-        for (_, connection) in routes.readers(route) {
-            self.push_news(connection, convo, route.next, &frame);
-        }
-    }
-
-    /// Pushes what is no entry but must arrive: where the reader lags, or has no room, he reads it later.
-    fn push_news(&mut self, connection: &Connection, convo: ConvoId, next: Seq, frame: &Frame) {
-        let mut state = connection.state();
-        if connection.mode == Mode::Poll {
-            self.wakers.extend(state.hint());
-            return;
-        }
-        let lags_here = state.lag.as_ref().is_some_and(|lag| lag.resuming || lag.convos.contains_key(&convo));
-        if !lags_here && state.has_room(&self.hub.settings.outbox, frame.len()) {
-            self.wakers.extend(state.push(frame));
-            return;
-        }
-        let since = self.hub.position_in(&self.reached, convo);
-        state.lag_at(self.reached, convo, next).lack_news(since);
-        self.wakers.extend(state.wake_to_catch_up());
-    }
+/// Tells the connection that sent a message what became of it.
+#[must_use = "the task sleeps until it is woken"]
+fn acked(state: &mut State, client_seq: Option<ClientSeq>, entry: &Entry) -> Option<Waker> {
+    let client_seq = client_seq.or(entry.client_seq).unwrap_or_default();
+    state.push_written(|wire| frames::write_ack(wire, client_seq, entry))
 }
 
 impl State {
@@ -446,13 +366,6 @@ impl State {
     pub(super) fn lag_at(&mut self, reached: Position, convo: ConvoId, next: Seq) -> &mut Lagging {
         let lag = self.lag.get_or_insert_with(|| Box::new(Lag::from(reached, false)));
         lag.convos.entry(convo).or_insert_with(|| Lagging::from(next))
-    }
-
-    /// Who is known to be in a conversation, and is not held back there, reads from where he came in, or has done so.
-    fn reads_for_himself(&self, convo: ConvoId) -> bool {
-        self.lag.as_ref().is_none_or(|lag| {
-            !lag.resuming && lag.convos.get(&convo).is_none_or(|lagging| !lagging.is_barred())
-        })
     }
 
     /// The reader is live everywhere as soon as he lags nowhere.

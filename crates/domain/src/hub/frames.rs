@@ -23,25 +23,43 @@ fn write_json(wire: impl io::Write, value: &impl serde::Serialize) {
     debug_assert!(written.is_ok(), "an event that cannot be written: {written:?}");
 }
 
-/// One entry as the frames that its readers get; each form is made when the first reader needs it.
+/// Entries that follow on each other as the frames that their readers get; each form is made when the first reader needs
+/// it.
 #[derive(Debug, Default)]
 pub(super) struct EntryFrames {
+    all: Encoded,
+    each: Vec<OneEntry>,
+}
+
+#[derive(Debug, Default)]
+struct OneEntry {
     positioned: Encoded,
     plain: Encoded,
 }
 
 impl EntryFrames {
-    /// Forgets the entry, for the next one.
-    pub(super) fn clear(&mut self) {
-        self.positioned.clear();
-        self.plain.clear();
+    /// Forgets the entries, for the next ones, which are so many.
+    pub(super) fn clear(&mut self, next: usize) {
+        self.all.clear();
+        for one in &mut self.each {
+            one.positioned.clear();
+            one.plain.clear();
+        }
+        self.each.resize_with(next, OneEntry::default);
     }
 
-    /// The frame of `entry`: with the position for a reader who lacks nothing earlier; without one for a reader who
-    /// does, and keeps the position that he has.
-    pub(super) fn get(&mut self, entry: &Entry, position: Option<&str>) -> &mut Encoded {
-        let form = if position.is_some() { &mut self.positioned } else { &mut self.plain };
-        form.get_or_write(|wire| write_message(wire, entry, position))
+    /// The frames of all `entries`, for a reader who lacks nothing earlier.
+    pub(super) fn all(&mut self, entries: &[&Arc<Entry>], position: &str) -> &mut Encoded {
+        let write = |entry| move |wire: &mut Vec<u8>| write_message(wire, entry, Some(position));
+        self.all.get_or_write(entries.iter().map(|entry| write(*entry)))
+    }
+
+    /// The frame of `entry`, which is the one at `index`: with the position for a reader who lacks nothing earlier; without
+    /// one for a reader who does, and keeps the position that he has.
+    pub(super) fn one(&mut self, index: usize, entry: &Entry, position: Option<&str>) -> &mut Encoded {
+        let one = &mut self.each[index];
+        let form = if position.is_some() { &mut one.positioned } else { &mut one.plain };
+        form.get_or_write([|wire: &mut Vec<u8>| write_message(wire, entry, position)])
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Files, in reading order: `connection` (one reader: its outbox and where it lags), `frames` (encoding,
 //! once for all readers), `routes` (who is here, and in which conversations), `delivery` (what is
-//! committed, to whom), `holes` (what did not come through here), `catch_up` (resume and lag), `ephemeral`
+//! committed, to whom), `membership` (who comes and goes), `news` (what is no entry), `holes` (what did not come through here), `catch_up` (resume and lag), `ephemeral`
 //! (typing, and what may be dropped), `presence`.
 //!
 //! Locks: `routes` before a connection's `state`; neither is held across a call out of this module.
@@ -18,6 +18,8 @@ mod delivery;
 mod ephemeral;
 mod frames;
 mod holes;
+mod membership;
+mod news;
 mod outbox;
 mod presence;
 mod receipts;

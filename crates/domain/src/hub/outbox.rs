@@ -1,8 +1,8 @@
 //! Frames that wait to be written, in the form in which they are written.
 //!
 //! A short frame is copied behind the one before it: all that waits for a reader is then one piece of memory and one
-//! plain write, without an allocation, a reference count and an I/O slice for each frame. A long frame is shared by all
-//! of its readers, and so is every frame once a reader has fallen behind: then many slow readers of one conversation
+//! plain write, without an allocation, a reference count and an I/O slice for each frame. A long frame, or some that come
+//! together, is shared by all of its readers, and so is every frame once a reader has fallen behind: then many slow readers of one conversation
 //! hold it once.
 
 use std::collections::VecDeque;
@@ -11,8 +11,9 @@ use std::io::IoSlice;
 use bytes::{Buf as _, Bytes};
 use tertulia_websocket::Frame;
 
-/// The longest frame that is copied.
-const COPIED_FRAME_MAX: usize = 4 * 1_024;
+/// The longest frame that is copied, or frames that are put in together: what is longer costs more to copy for each reader
+/// than to share among them.
+const COPIED_FRAME_MAX: usize = 1_024;
 /// What is copied for one reader; what waits beyond it is shared.
 const COPIED_BYTES_MAX: usize = 16 * 1_024;
 /// Room for the first few frames, so that they do not move while more come.
@@ -68,13 +69,13 @@ impl Outbox {
 
     /// Puts a frame behind the others.
     pub fn push(&mut self, frame: &Frame) {
-        self.put(frame.bytes(), || frame.bytes().clone());
+        self.put(frame.bytes(), 1, || frame.bytes().clone());
     }
 
     /// Puts a frame behind the others that others read, too.
     pub(super) fn push_encoded(&mut self, encoded: &mut Encoded) {
-        let Encoded { wire, shared } = encoded;
-        self.put(wire, || shared.get_or_insert_with(|| Bytes::copy_from_slice(wire)).clone());
+        let Encoded { wire, frames, shared } = encoded;
+        self.put(wire, *frames, || shared.get_or_insert_with(|| Bytes::copy_from_slice(wire)).clone());
     }
 
     /// Puts a frame behind the others that nobody else reads; `write` appends it.
@@ -83,7 +84,7 @@ impl Outbox {
         let before = wire.len();
         write(wire);
         let len = wire.len() - before;
-        self.count(len);
+        self.count(1, len);
         self.copied += len as u32;
     }
 
@@ -123,18 +124,18 @@ impl Outbox {
         all
     }
 
-    fn put(&mut self, wire: &[u8], share: impl FnOnce() -> Bytes) {
+    fn put(&mut self, wire: &[u8], frames: u32, share: impl FnOnce() -> Bytes) {
         if wire.len() <= COPIED_FRAME_MAX && (self.copied as usize) < COPIED_BYTES_MAX {
             self.room(wire.len()).extend_from_slice(wire);
             self.copied += wire.len() as u32;
         } else {
             self.pieces.push_back(Piece::Shared(share()));
         }
-        self.count(wire.len());
+        self.count(frames, wire.len());
     }
 
-    fn count(&mut self, bytes: usize) {
-        self.frames += 1;
+    fn count(&mut self, frames: u32, bytes: usize) {
+        self.frames += frames;
         self.bytes += bytes as u32;
     }
 
@@ -152,30 +153,43 @@ impl Outbox {
     }
 }
 
-/// A frame that is encoded once for all of its readers.
+/// One frame, or some that follow on each other, encoded once for all of their readers.
 #[derive(Debug, Default)]
 pub(super) struct Encoded {
     wire: Vec<u8>,
+    frames: u32,
     /// The same bytes, made when the first reader does not copy them.
     shared: Option<Bytes>,
 }
 
 impl Encoded {
-    /// Forgets the frame; its memory serves the next one.
+    /// Forgets the frames; their memory serves the next ones.
     pub(super) fn clear(&mut self) {
         self.wire.clear();
+        self.frames = 0;
         self.shared = None;
     }
 
-    /// The frame; `write` appends it if it is not there yet.
-    pub(super) fn get_or_write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
+    /// The frames; each of `writes` appends one if they are not there yet.
+    pub(super) fn get_or_write<W: FnOnce(&mut Vec<u8>)>(
+        &mut self,
+        writes: impl IntoIterator<Item = W>,
+    ) -> &mut Self {
         if self.wire.is_empty() {
-            write(&mut self.wire);
+            for write in writes {
+                write(&mut self.wire);
+                self.frames += 1;
+            }
         }
         self
     }
 
-    /// The length of the frame in bytes.
+    /// How many frames.
+    pub(super) const fn frames(&self) -> usize {
+        self.frames as usize
+    }
+
+    /// The length of the frames in bytes.
     pub(super) const fn len(&self) -> usize {
         self.wire.len()
     }
@@ -223,7 +237,9 @@ mod tests {
     #[test]
     fn a_reader_who_falls_behind_shares_what_he_waits_for() {
         let mut encoded = Encoded::default();
-        encoded.get_or_write(|wire| wire.extend_from_slice(Frame::text(&"x".repeat(1_000)).bytes()));
+        encoded.get_or_write([|wire: &mut Vec<u8>| {
+            wire.extend_from_slice(Frame::text(&"x".repeat(1_000)).bytes());
+        }]);
         let mut slow = Outbox::default();
         for _ in 0..100 {
             slow.push_encoded(&mut encoded);

@@ -1,5 +1,7 @@
 //! The hub by itself: a world of two users in one conversation, whose log is a list.
 
+mod runs;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
