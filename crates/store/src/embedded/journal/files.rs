@@ -1,7 +1,7 @@
 //! The journal's files: how they are called, found, made and removed.
 //!
 //! `journal-N.log` begins with commit N. Its space is taken from the disk when it is made, so that a full disk is found
-//! there and not between two batches. `journal.spare` is one that was let go and is written over next: a sync of what
+//! there and not between two batches. `journal-N.spare` is one that was let go and is written over later: a sync of what
 //! is written over old bytes changes no metadata of the file system, which halves it. What is old is told from what is
 //! new by its commits.
 
@@ -16,34 +16,50 @@ use super::segment::{HEADER_BYTES, Header};
 const PREFIX: &str = "journal-";
 const SUFFIX: &str = ".log";
 /// A segment that was let go, to be written over.
-const SPARE: &str = "journal.spare";
+const SPARE_SUFFIX: &str = ".spare";
 /// A segment that has no header yet.
 const NEXT: &str = "journal.next";
 
 /// The path of the segment that begins with a commit; by name they are in order.
 pub(super) fn path(dir: &Path, first: Commit) -> PathBuf {
-    dir.join(format!("{PREFIX}{:020}{SUFFIX}", first.get()))
+    named(dir, first, SUFFIX)
+}
+
+fn named(dir: &Path, first: Commit, suffix: &str) -> PathBuf {
+    dir.join(format!("{PREFIX}{:020}{suffix}", first.get()))
 }
 
 /// The first commits of all segments in a folder, ascending.
 pub(super) fn list(dir: &Path) -> io::Result<Vec<Commit>> {
+    list_named(dir, SUFFIX)
+}
+
+fn list_named(dir: &Path, suffix: &str) -> io::Result<Vec<Commit>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         let number =
-            name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok());
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(suffix)?.parse().ok());
         found.extend(number.map(Commit::new));
     }
     found.sort_unstable();
     Ok(found)
 }
 
-/// Makes a segment of `bytes` bytes at least, ready to be written behind its header; tells how long it is.
-pub(super) fn create(dir: &Path, header: Header, bytes: u64) -> io::Result<(File, u64)> {
+/// Makes a segment of `bytes` bytes at least, of the spare one that began with `spare` if there is one, ready to be written
+/// behind its header; tells how long it is.
+pub(super) fn create(
+    dir: &Path,
+    header: Header,
+    bytes: u64,
+    spare: Option<Commit>,
+) -> io::Result<(File, u64)> {
     let next = dir.join(NEXT);
-    match fs::rename(dir.join(SPARE), &next) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if let Some(spare) = spare {
+        match fs::rename(named(dir, spare, SPARE_SUFFIX), &next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     let mut file = File::options().write(true).create(true).truncate(false).open(&next)?;
     let mut length = file.metadata()?.len();
@@ -59,9 +75,9 @@ pub(super) fn create(dir: &Path, header: Header, bytes: u64) -> io::Result<(File
     Ok((file, length))
 }
 
-/// Keeps a segment that may go as the spare.
+/// Keeps a segment that may go as a spare one.
 pub(super) fn keep_as_spare(dir: &Path, first: Commit) -> io::Result<()> {
-    fs::rename(path(dir, first), dir.join(SPARE))
+    fs::rename(path(dir, first), named(dir, first, SPARE_SUFFIX))
 }
 
 /// Removes a segment.
@@ -69,15 +85,24 @@ pub(super) fn remove(dir: &Path, first: Commit) -> io::Result<()> {
     fs::remove_file(path(dir, first))
 }
 
-/// Removes the spare, and one in the making.
+/// Removes a spare one.
+pub(super) fn remove_spare(dir: &Path, first: Commit) -> io::Result<()> {
+    remove_if_there(&named(dir, first, SPARE_SUFFIX))
+}
+
+/// Removes all spare ones, and one in the making.
 pub(super) fn remove_spares(dir: &Path) -> io::Result<()> {
-    for name in [SPARE, NEXT] {
-        match fs::remove_file(dir.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    for first in list_named(dir, SPARE_SUFFIX)? {
+        remove_spare(dir, first)?;
     }
-    Ok(())
+    remove_if_there(&dir.join(NEXT))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Leaves only the header.

@@ -25,6 +25,9 @@ use self::segment::{Frames, HEADER_BYTES, Header};
 use super::tail::Committed;
 use super::{Faults, OpenError, record};
 
+/// How many segments that were let go are kept to be written over. Under load some are settled at a time, and each that has
+/// to be made anew costs every sync into it a write of its inode: its blocks hold nothing yet.
+const SPARES_MAX: usize = 4;
 /// How many records are replayed at a time.
 const REPLAYED_AT_ONCE: usize = 20_000;
 
@@ -43,8 +46,8 @@ pub(super) struct Journal {
     bytes: Vec<u8>,
     /// What its files take, for the figures.
     size: Arc<AtomicU64>,
-    /// Since when there is a spare; what was deleted is in there, too.
-    spare_since: Option<Instant>,
+    /// Segments that were let go, by their first commits, and since when; what was deleted is in there, too.
+    spares: VecDeque<(Commit, Instant)>,
 }
 
 /// How its segments are.
@@ -93,7 +96,7 @@ impl Journal {
             newest: settled,
             bytes: Vec::new(),
             size: Arc::default(),
-            spare_since: None,
+            spares: VecDeque::new(),
         };
         if dir.join("journal.db").exists() {
             return Err(OpenError::Damaged(
@@ -222,7 +225,7 @@ impl Journal {
 
     /// Whether there is anything that is to go some time.
     pub(super) fn is_untidy(&self) -> bool {
-        self.spare_since.is_some() || self.holds_frames()
+        !self.spares.is_empty() || self.holds_frames()
     }
 
     fn holds_frames(&self) -> bool {
@@ -241,14 +244,14 @@ impl Journal {
         {
             // A whole one will be written over, if another is soon needed.
             let is_spare =
-                self.spare_since.is_none() && kept > 0 && segment.bytes == self.options.segment_bytes;
+                self.spares.len() < SPARES_MAX && kept > 0 && segment.bytes == self.options.segment_bytes;
             let let_go = if is_spare { files::keep_as_spare } else { files::remove };
             if let Err(error) = let_go(&self.dir, segment.first) {
                 tracing::warn!(%error, first = segment.first.get(), "a settled segment of the journal stays for now");
                 return;
             }
             if is_spare {
-                self.spare_since = Some(Instant::now());
+                self.spares.push_back((segment.first, Instant::now()));
             }
             self.finished.pop_front();
             self.measure();
@@ -260,9 +263,9 @@ impl Journal {
         // The newest one stays: its name says how far the journal has come.
         self.trim(removable, 1);
         let is_old = |since: Instant| since.elapsed() >= self.options.segment_age;
-        if self.spare_since.is_some_and(is_old) {
-            files::remove_spares(&self.dir)?;
-            self.spare_since = None;
+        while let Some(&(first, _)) = self.spares.front().filter(|(_, since)| is_old(*since)) {
+            files::remove_spare(&self.dir, first)?;
+            self.spares.pop_front();
         }
         let is_old = self.current.as_ref().is_some_and(|current| is_old(current.begun));
         if is_old { self.renew(removable) } else { Ok(()) }
@@ -288,6 +291,7 @@ impl Journal {
         {
             files::cut(&mut current.file)?;
         }
+        self.spares.clear();
         files::remove_spares(&self.dir)
     }
 
@@ -297,10 +301,11 @@ impl Journal {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let header = Header { folder: self.folder, first };
-        let (file, bytes) = files::create(&self.dir, header, bytes)?;
+        let spare = self.spares.front().map(|&(first, _)| first);
+        let (file, bytes) = files::create(&self.dir, header, bytes, spare)?;
+        self.spares.pop_front();
         // One that held nothing had the same name: it is no more.
         self.finished.retain(|segment| segment.first != first);
-        self.spare_since = None;
         self.size.fetch_add(bytes, Ordering::Relaxed);
         Ok(Current { file, first, begun: Instant::now(), written: HEADER_BYTES as u64, bytes })
     }

@@ -77,6 +77,44 @@ async fn after_the_journal_forgot() {
     assert_eq!(after.horizon().await.unwrap(), before.store.horizon().await.unwrap());
 }
 
+/// What was let go is kept to be written over, but not much of it, and not for long: what was deleted is in there, too.
+#[tokio::test]
+async fn segments_that_were_let_go_are_written_over_and_go_in_the_end() {
+    let spares = |dir: &Path| {
+        let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|kind| kind == "spare")).count()
+    };
+    let faults = Faults::default();
+    let begin = |age| UnderTest::with(OpenOptions { journal_segment_age: age, ..options(&faults) });
+    let is_synced = async |store: &Embedded| {
+        until(|| figure(store, "store_unsynced_commits") == 0.0).await;
+    };
+
+    let node = begin(Duration::from_secs(3_600));
+    group(&node.store, convo(1)).await;
+    faults.settled_full.store(true, Relaxed);
+    say(&node.store, convo(1), 1..=200).await;
+    assert!(segments(node.dir.path()).len() > 6, "more than are kept");
+    faults.settled_full.store(false, Relaxed);
+    is_synced(&node.store).await;
+    say(&node.store, convo(1), 201..=201).await;
+    let kept = spares(node.dir.path());
+    assert!((3..=4).contains(&kept), "{kept}");
+    say(&node.store, convo(1), 202..=240).await;
+    assert!(spares(node.dir.path()) < kept);
+    // What stands behind the end of what was written over is older, and nobody's.
+    let crashed = copy(node.dir.path());
+    let after = Embedded::open(crashed.path(), OpenOptions::default()).unwrap();
+    assert_messages(&after, convo(1), 240).await;
+    assert_eq!(spares(crashed.path()), 0);
+
+    let node = begin(Duration::from_millis(50));
+    group(&node.store, convo(1)).await;
+    say(&node.store, convo(1), 1..=100).await;
+    is_synced(&node.store).await;
+    until(|| segments(node.dir.path()).len() == 1 && spares(node.dir.path()) == 0).await;
+}
+
 /// Power loss takes from `tertulia.db` what was not synced, and nothing from the journal.
 #[tokio::test]
 async fn settled_rows_that_were_not_synced_come_back_from_the_journal() {
