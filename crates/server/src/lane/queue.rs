@@ -90,13 +90,16 @@ impl<W> Queue<W> {
         gathered
     }
 
-    /// Waits until something has gathered and takes it; `None`: it is closed, and nothing waits.
+    /// Waits until something has gathered and takes it, with what is on its way here; `None`: it is closed, and nothing
+    /// waits.
     pub(super) async fn wait(&self) -> Option<Gathered<W>> {
         loop {
             let closed = self.lock().closed;
-            let gathered = self.take();
-            if !gathered.intents.is_empty() {
-                return Some(gathered);
+            if self.len() > 0 {
+                // Whoever woke this task is not the only one who has something to say: the others whose sockets can be read
+                // come first, and one sync serves them all.
+                tokio::task::yield_now().await;
+                return Some(self.take());
             }
             if closed {
                 return None;
