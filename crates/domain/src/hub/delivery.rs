@@ -135,9 +135,10 @@ impl<'h> Delivery<'h> {
         }
     }
 
-    /// Messages of one sender that follow on each other: each reader gets them at once, under one lock and as one piece.
+    /// Messages that follow on each other, from one connection or from none: each reader gets them at once, under one lock and
+    /// as one piece.
     ///
-    /// A client that sends much, or whose frames came together, makes such runs. In a group, going around all readers for
+    /// A client that sends much, or whose frames came together, makes such runs; so do other nodes. In a group, going around all readers for
     /// each of them finds what belongs to a reader out of the processor's cache each time.
     fn messages(&mut self, run: &[Committed<'_>]) {
         let entries: Vec<_> = run.iter().filter_map(Committed::entry).collect();
@@ -166,7 +167,7 @@ impl<'h> Delivery<'h> {
         };
         convo.next = last.seq.next();
         self.push_to_readers(&routes, &entries, sender);
-        self.told_by_saying(&mut routes, last);
+        entries.iter().for_each(|entry| self.told_by_saying(&mut routes, entry));
         self.early(&mut routes, last.convo_id);
     }
 

@@ -95,19 +95,26 @@ fn what_came_too_early_comes_behind_the_run_that_it_waited_for() {
     assert_eq!(got[1][1..], ["2 x @1", "3 xx @1", "4 xxx @1", "5 xxxx @1"]);
 }
 
+/// A run of other nodes may be of several senders.
 #[test]
-fn who_says_some_in_a_run_has_read_what_is_before_the_last_and_nobody_is_told_that_again() {
+fn who_says_something_in_a_run_has_read_what_is_before_it_and_nobody_is_told_that_again() {
     let node = Node::new(Limits::default(), true);
-    node.hand_over_as_one(&[1, 2, 3].map(|seq| (said(seq), Some(0))));
-    node.seen();
-    let marked = |seq| {
-        let (seq, ts) = (Seq::new(seq), Timestamp::from_millis(1_000));
-        Outcome::Marked(Receipt { convo: CONVO, user: ANA, delivered: seq, read: seq, ts })
+    let by = |sender_id, seq| {
+        let Outcome::Appended { entry, shared } = said(seq) else { unreachable!() };
+        Outcome::Appended { entry: Arc::new(Entry { sender_id, ..Entry::clone(&entry) }), shared }
     };
-    node.hand_over_as_one(&[(marked(4), None)]);
-    assert!(got(&node.readers[1]).is_empty());
-    node.hand_over_as_one(&[(marked(5), None)]);
-    assert_eq!(got(&node.readers[1]), ["receipt 5 5"]);
+    node.hand_over_as_one(&[(by(ANA, 1), None), (by(BO, 2), None), (by(CY, 3), None)]);
+    node.seen();
+    for (user, said) in [(ANA, 2), (BO, 3), (CY, 4)] {
+        let marked = |seq| {
+            let (seq, ts) = (Seq::new(seq), Timestamp::from_millis(1_000));
+            (Outcome::Marked(Receipt { convo: CONVO, user, delivered: seq, read: seq, ts }), None)
+        };
+        node.hand_over_as_one(&[marked(said)]);
+        assert!(got(&node.readers[1]).is_empty(), "{user} said entry {said}");
+        node.hand_over_as_one(&[marked(said + 1)]);
+        assert_eq!(got(&node.readers[1]), [format!("receipt {0} {0}", said + 1)]);
+    }
 }
 
 proptest::proptest! {
