@@ -138,8 +138,8 @@ impl<'h> Delivery<'h> {
     /// Messages that follow on each other, from one connection or from none: each reader gets them at once, under one lock and
     /// as one piece.
     ///
-    /// A client that sends much, or whose frames came together, makes such runs; so do other nodes. In a group, going around all readers for
-    /// each of them finds what belongs to a reader out of the processor's cache each time.
+    /// A client that sends much, or whose frames came together, makes such runs; so do other nodes. In a group, going
+    /// around all readers for each of them finds what belongs to a reader out of the processor's cache each time.
     fn messages(&mut self, run: &[Committed<'_>]) {
         let entries: Vec<_> = run.iter().filter_map(Committed::entry).collect();
         let (Some(first), Some(last), Some(origin)) =

@@ -7,8 +7,8 @@
 //!
 //! Files, in reading order: `connection` (one reader: its outbox and where it lags), `frames` (encoding,
 //! once for all readers), `routes` (who is here, and in which conversations), `delivery` (what is
-//! committed, to whom), `membership` (who comes and goes), `news` (what is no entry), `holes` (what did not come through here), `catch_up` (resume and lag), `ephemeral`
-//! (typing, and what may be dropped), `presence`.
+//! committed, to whom), `membership` (who comes and goes), `news` (what is no entry), `holes` (what did not come
+//! through here), `catch_up` (resume and lag), `ephemeral` (typing, and what may be dropped), `presence`.
 //!
 //! Locks: `routes` before a connection's `state`; neither is held across a call out of this module.
 

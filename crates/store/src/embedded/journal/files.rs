@@ -17,6 +17,8 @@ const PREFIX: &str = "journal-";
 const SUFFIX: &str = ".log";
 /// A segment that was let go, to be written over.
 const SPARE_SUFFIX: &str = ".spare";
+/// The only spare one of a build before the first release.
+const ONLY_SPARE: &str = "journal.spare";
 /// A segment that has no header yet.
 const NEXT: &str = "journal.next";
 
@@ -95,6 +97,7 @@ pub(super) fn remove_spares(dir: &Path) -> io::Result<()> {
     for first in list_named(dir, SPARE_SUFFIX)? {
         remove_spare(dir, first)?;
     }
+    remove_if_there(&dir.join(ONLY_SPARE))?;
     remove_if_there(&dir.join(NEXT))
 }
 

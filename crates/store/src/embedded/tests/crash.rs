@@ -104,6 +104,7 @@ async fn segments_that_were_let_go_are_written_over_and_go_in_the_end() {
     assert!(spares(node.dir.path()) < kept);
     // What stands behind the end of what was written over is older, and nobody's.
     let crashed = copy(node.dir.path());
+    std::fs::write(crashed.path().join("journal.spare"), "of an earlier build").unwrap();
     let after = Embedded::open(crashed.path(), OpenOptions::default()).unwrap();
     assert_messages(&after, convo(1), 240).await;
     assert_eq!(spares(crashed.path()), 0);
