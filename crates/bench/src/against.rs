@@ -276,6 +276,7 @@ mod tests {
             beside: Vec::new(),
             costs: Vec::new(),
             generator_cpu: None,
+            afterwards: None,
         }
     }
 

@@ -18,7 +18,7 @@ use crate::load::generator::Generator;
 use crate::load::plan::Load;
 use crate::process::Process;
 use crate::progress::Progress;
-use crate::report::{Findings, LoadFigures, MemoryPoint, Report, SetUp};
+use crate::report::{Afterwards, Findings, LoadFigures, MemoryPoint, Report, SetUp};
 use crate::scenario::Scenario;
 use crate::service::{Beside, Service};
 
@@ -42,6 +42,12 @@ pub struct Options {
     /// Where to write down what all connections say and hear, for `tertulia check`; the run is slower by it.
     pub history: Option<PathBuf>,
 }
+
+/// A server rests that uses less than this share of a core, looked at so often.
+const REST_SHARE: f64 = 0.05;
+const REST_INTERVAL: Duration = Duration::from_millis(500);
+/// How long is waited for that; one with many connections, or that indexes, may never rest.
+const REST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes the run.
 ///
@@ -135,15 +141,35 @@ impl Bench {
         let mut memory = vec![self.memory("before")];
         let played = generator.play(self.warm_up, self.measured, &self.service, &self.progress).await?;
         memory.push(self.memory("after"));
+        let before = self.service.cpu();
         let tally = generator.leave().await?;
-        let mut findings = Findings {
-            load: Some(LoadFigures::new(&tally, &played, self.measured)),
-            memory,
-            problems: played.problems,
-            ..Findings::default()
-        };
+        let mut figures = LoadFigures::new(&tally, &played, self.measured);
+        figures.afterwards = self.until_at_rest(before).await?;
+        let mut findings =
+            Findings { load: Some(figures), memory, problems: played.problems, ..Findings::default() };
         self.end_history(readers, &mut findings).await?;
         Ok(findings)
+    }
+
+    /// Waits until the server has done what it has put off: it is part of the price, and would slow down what is measured
+    /// next. `before`: its CPU when the load ended.
+    async fn until_at_rest(&self, before: Option<Duration>) -> Result<Option<Afterwards>, Error> {
+        let Some(before) = before else { return Ok(None) };
+        self.progress.begin("waiting until the server rests", REST_PATIENCE.as_secs() as usize);
+        let begun = Instant::now();
+        let mut last = before;
+        loop {
+            self.progress.unless_interrupted(tokio::time::sleep(REST_INTERVAL)).await?;
+            let Some(now) = self.service.cpu() else { return Ok(None) };
+            let took = begun.elapsed();
+            let is_at_rest = now.saturating_sub(last) < REST_INTERVAL.mul_f64(REST_SHARE);
+            if is_at_rest || took >= REST_PATIENCE {
+                let cpu_seconds = now.saturating_sub(before).as_secs_f64();
+                return Ok(Some(Afterwards { seconds: took.as_secs_f64(), cpu_seconds, is_at_rest }));
+            }
+            self.progress.show(took.as_secs() as usize, "");
+            last = now;
+        }
     }
 
     /// Begins the history, if one is written: of what these users write in these conversations.

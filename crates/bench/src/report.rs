@@ -131,6 +131,21 @@ pub struct LoadFigures {
     pub costs: Vec<Cost>,
     /// The generator's.
     pub generator_cpu: Option<Cpu>,
+    /// What the server did when the load was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub afterwards: Option<Afterwards>,
+}
+
+/// What a server did when the load was over, until it rested.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Afterwards {
+    /// How long it took.
+    pub seconds: f64,
+    /// The CPU that it used.
+    pub cpu_seconds: f64,
+    /// Whether it rested at all, or was no longer waited for.
+    pub is_at_rest: bool,
 }
 
 /// CPU time, in user and kernel mode together.
@@ -254,6 +269,7 @@ impl LoadFigures {
             beside: beside.collect(),
             costs: played.used.costs.clone(),
             generator_cpu: played.own_cpu.map(cpu),
+            afterwards: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use indicatif::{BinaryBytes, HumanCount, HumanFloatCount};
 
-use super::{Conditions, Cost, Cpu, IdleFigures, Latency, LoadFigures, MemoryPoint, Report};
+use super::{Afterwards, Conditions, Cost, Cpu, IdleFigures, Latency, LoadFigures, MemoryPoint, Report};
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -114,6 +114,10 @@ impl Display for LoadFigures {
         let own = own.into_iter().filter_map(|(name, cpu)| Some((name.to_owned(), cpu.as_ref()?)));
         for (name, cpu) in own.chain(self.beside.iter().map(|(name, cpu)| (format!("{name} CPU"), cpu))) {
             writeln!(f, "  {name:14} {cpu}")?;
+        }
+        if let Some(Afterwards { seconds, cpu_seconds, is_at_rest }) = self.afterwards {
+            let end = if is_at_rest { "until it rested" } else { "and did not rest" };
+            writeln!(f, "  afterwards     server {cpu_seconds:.2} s of CPU in {seconds:.1} s, {end}")?;
         }
         for Cost { what, count } in &self.costs {
             writeln!(f, "  a message      {:.4} {what}", count / self.acked.max(1) as f64)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
-use tertulia_domain::conversation::{Conversation, Membership, Summary};
+use tertulia_domain::conversation::{Conversation, Effect, Membership, Record, Summary};
 use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, IdMap, Seq, UserId};
 
 use super::OpenError;
@@ -91,8 +91,12 @@ impl Conversations {
         tail: &Tail,
     ) -> Result<Option<std::sync::Arc<Entry>>, ReadError> {
         // First the tail: what leaves it meanwhile is in the rows.
-        if let Some(entry) = tail.sent(convo, device, client_seq) {
-            return Ok(Some(entry));
+        for pending in tail.sent(convo, device, client_seq) {
+            if let Record::Entry { entry, effect: Effect::Sent { device: from, .. }, .. } = pending.read()?
+                && (from, entry.client_seq) == (device, Some(client_seq))
+            {
+                return Ok(Some(entry));
+            }
         }
         let Some(key) = rows::convo_key(&self.db, convo)? else { return Ok(None) };
         let run = self

@@ -62,8 +62,12 @@ pub fn whole_segment(first: u64, batches: &[&[u8]], rest: &[u8]) {
 /// A batch, as it stands in a frame.
 pub fn batch(bytes: &[u8]) {
     let Ok(records) = record::decode(bytes) else { return };
-    let mut written = Vec::new();
-    assert!(record::encode(&records, &mut written).is_ok(), "what was read can be written");
+    let (mut written, mut starts) = (Vec::new(), Vec::new());
+    assert!(record::encode(&records, &mut written, &mut starts).is_ok(), "what was read can be written");
+    for (record, start) in records.iter().zip(starts) {
+        let one = record::decode_one(&written[start as usize..]);
+        assert!(one.is_ok_and(|one| one == *record), "each can be read by itself");
+    }
     // The same thing can be said in more ways than ours; what we write is the same from then on.
     match record::decode(&written) {
         Ok(again) => assert_eq!(again, records),

@@ -1,22 +1,23 @@
-//! Opening a data folder: lock it, settle what was left over, begin an epoch, start the threads.
+//! Opening a data folder: lock it, find what was left over in the journal, begin an epoch, start the threads.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::conversations::Conversations;
-use super::journal::{self, Journal, JournalOptions};
+use super::journal::{self, Journal, JournalOptions, Written};
 use super::readers::Readers;
 use super::settler::{Progress, Settler};
 use super::sqlite::FolderLock;
 use super::store::{Embedded, Threads};
 use super::tail::Tail;
 use super::writer::Writer;
-use super::{OpenError, OpenOptions, settled};
+use super::{OpenError, OpenOptions, TailLimits, settled};
 use crate::queue::Queue;
 
 impl Embedded {
-    /// Opens a data folder, or makes it. What a process that was killed has left in the journal is settled first.
+    /// Opens a data folder, or makes it. What a process that was killed has left in the journal is read, and is there like
+    /// all else; it is settled behind.
     ///
     /// Blocks: call it before the service starts, or on a thread that may.
     ///
@@ -33,26 +34,35 @@ impl Embedded {
             segment_bytes: options.journal_segment_bytes,
             segment_age: options.journal_segment_age,
         };
-        let journal = Journal::open(dir, opened.folder, opened.settled, journal_options, faults.clone())?;
-        let tail = Arc::new(Tail::new(journal.newest(), options.tail_entries_max, options.tail_bytes_max));
-        let progress = Arc::new(Progress::default());
-        let mut settler =
-            Settler::new(opened.db, dir.to_owned(), tail.clone(), progress.clone(), faults, opened.settled);
-        journal.replay(opened.settled, |batches| settler.replay(batches))?;
-        let (settled, db) = settler.replayed()?;
-        if settled != journal.newest() {
+        let (mut db, settled) = (opened.db, opened.settled);
+        let mut journal = Journal::open(dir, opened.folder, settled, journal_options, faults.clone())?;
+        if journal.newest() < opened.ahead {
             return Err(OpenError::Damaged(format!(
-                "the journal ends at commit {}, its replay at {}",
-                journal.newest().get(),
-                settled.get()
+                "tertulia.db has something of commit {}, but the journal ends at {}: it is older, or was damaged; put \
+                 back both from one backup",
+                opened.ahead.get(),
+                journal.newest().get()
             )));
         }
-        if settled > opened.settled {
-            let commits = settled.get() - opened.settled.get();
-            tracing::info!(commits, "settled what was left in the journal");
+        let tail = Arc::new(Tail::new(settled, limits_on(dir, options.tail)));
+        journal.replay(settled, |Written { commit, place, starts }, records| {
+            tail.push(commit, place, records, starts);
+        })?;
+        if tail.horizon() != journal.newest().next() {
+            return Err(OpenError::Damaged(format!(
+                "the journal ends at commit {}, its replay before {}",
+                journal.newest().get(),
+                tail.horizon().get()
+            )));
+        }
+        if journal.newest() > settled {
+            let commits = journal.newest().get() - settled.get();
+            tracing::info!(commits, "what was left in the journal is settled from now on");
         }
         let [a, b, c, d, ..] = random(dir)?;
-        let epochs = settled::begin_epoch(db, dir, u32::from_be_bytes([a, b, c, d]), settled.next())?;
+        let epochs = settled::begin_epoch(&mut db, dir, u32::from_be_bytes([a, b, c, d]), tail.horizon())?;
+        let progress = Arc::new(Progress::default());
+        let settler = Settler::new(db, dir.to_owned(), tail.clone(), progress.clone(), faults, settled);
         let readers = Readers::open(dir, options.readers)?;
         let conversations = Conversations::open(dir, options.conversations_weight_max)?;
         journal::sync_folder(dir).map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })?;
@@ -101,6 +111,15 @@ impl Embedded {
             threads: Mutex::new(Some(threads)),
         }))
     }
+}
+
+/// What is unsettled may take this part of the disk's free room; but not less than so many bytes.
+const DISK_SHARE: u64 = 4;
+const TAIL_BYTES_MIN: u64 = 64 << 20;
+
+fn limits_on(dir: &Path, limits: TailLimits) -> TailLimits {
+    let free = journal::free_bytes(dir).unwrap_or(u64::MAX);
+    TailLimits { bytes_max: limits.bytes_max.min((free / DISK_SHARE).max(TAIL_BYTES_MIN)), ..limits }
 }
 
 /// If a thread panics, whoever waits for it is told, and so is whoever comes: nobody waits for ever.

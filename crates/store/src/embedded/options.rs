@@ -13,11 +13,9 @@ pub struct OpenOptions {
     pub queue_intents_max: usize,
     /// The most bytes of bodies that wait to be appended.
     pub queue_bytes_max: usize,
-    /// The most entries in memory that are in the journal, but not settled yet. From half of it on, `append` is
-    /// slowed; when it is full, `append` waits for room, and is refused if there is none soon.
-    pub tail_entries_max: usize,
-    /// The most bytes of bodies in these entries.
-    pub tail_bytes_max: usize,
+    /// How much may be in the journal and not settled yet. A burst is settled from half of it on, and `append` is slowed; when
+    /// it is full, `append` waits for room, and is refused if there is none soon.
+    pub tail: TailLimits,
     /// The length of a file of the journal, in bytes; a longer batch has a file of its own.
     pub journal_segment_bytes: u64,
     /// How long such a file is written to at least, if all of it is settled; then it goes, and what was deleted with it.
@@ -37,8 +35,7 @@ impl Default for OpenOptions {
         Self {
             queue_intents_max: 8_192,
             queue_bytes_max: 32 << 20,
-            tail_entries_max: 100_000,
-            tail_bytes_max: 64 << 20,
+            tail: TailLimits::default(),
             journal_segment_bytes: 16 << 20,
             journal_segment_age: Duration::from_secs(60),
             conversations_weight_max: 1_000_000,
@@ -49,6 +46,27 @@ impl Default for OpenOptions {
     }
 }
 
+/// How much may be unsettled.
+#[derive(Debug, Clone, Copy)]
+pub struct TailLimits {
+    /// Records of all kinds; each takes 16 bytes of memory.
+    pub records_max: usize,
+    /// Their bytes in the journal, on the disk.
+    pub bytes_max: u64,
+    /// Conversations that they are of; each takes some 200 bytes of memory, and is not forgotten by the appender.
+    pub convos_max: usize,
+    /// So many records at most are settled as a whole for whoever reads what is of some conversations; with more, these
+    /// are settled before their turn.
+    pub whole_max: usize,
+}
+
+impl Default for TailLimits {
+    /// Half of it, with which settling begins, is as much of the disk as PostgreSQL's `max_wal_size` by default.
+    fn default() -> Self {
+        Self { records_max: 16_000_000, bytes_max: 2 << 30, convos_max: 100_000, whole_max: 10_000 }
+    }
+}
+
 /// Provoked failures, for tests. By default nothing fails.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
@@ -56,6 +74,8 @@ pub struct Faults {
     pub journal_full: Arc<AtomicBool>,
     /// Nothing can be settled, as on a full disk.
     pub settled_full: Arc<AtomicBool>,
+    /// So much comes that nothing is settled in its turn which nobody waits for.
+    pub burst: Arc<AtomicBool>,
     /// Segments of the journal stay although they are settled.
     pub keep_journal: Arc<AtomicBool>,
     /// The most bytes that the journal's files may have: beyond, the disk is full.

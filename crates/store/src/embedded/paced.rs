@@ -247,7 +247,7 @@ fn take(db: &mut Connection, frames: &Arc<AtomicU32>) -> rusqlite::Result<u64> {
 }
 
 /// Writes what a file has over itself, so that the next sync brings it to the disk whatever became of those before.
-fn write_once_more(file: &File) -> io::Result<()> {
+pub(super) fn write_once_more(file: &File) -> io::Result<()> {
     let mut piece = vec![0; PIECE_BYTES as usize];
     let mut at = 0;
     loop {

@@ -8,16 +8,21 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 
+use super::journal::PlaceError;
 use super::sqlite;
 use super::{OpenError, settled};
 use crate::StoreError;
 
 /// How many reads are done in one transaction at most: a long one holds up those that were taken with it.
 const TOGETHER_MAX: usize = 16;
+
+/// When to come back after a read that another try may mend.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A pool of connections that only read.
 pub(super) struct Readers {
@@ -168,12 +173,18 @@ pub(super) enum ReadError {
     Sqlite(#[from] rusqlite::Error),
     #[error("a stored row is not understood: {0}")]
     Row(String),
+    #[error("{0}")]
+    Journal(#[from] PlaceError),
 }
 
 impl From<ReadError> for StoreError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Row(what) => Self::Damaged(what),
+            ReadError::Journal(PlaceError::Io(error)) => {
+                Self::Unavailable { reason: format!("read the journal: {error}"), retry_after: RETRY_AFTER }
+            }
+            ReadError::Journal(error @ PlaceError::Decode(_)) => Self::Damaged(error.to_string()),
             ReadError::Sqlite(error) => from_sqlite(&error),
         }
     }
@@ -184,9 +195,6 @@ pub(crate) fn from_sqlite(error: &rusqlite::Error) -> StoreError {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     match error.sqlite_error_code() {
         Some(DatabaseCorrupt | NotADatabase) | None => StoreError::Damaged(error.to_string()),
-        Some(_) => StoreError::Unavailable {
-            reason: error.to_string(),
-            retry_after: std::time::Duration::from_secs(1),
-        },
+        Some(_) => StoreError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER },
     }
 }

@@ -30,11 +30,17 @@ pub(super) enum DecodeError {
     TooLong(usize),
 }
 
-/// Appends `records` to `bytes`.
-pub(super) fn encode(records: &[Record], bytes: &mut Vec<u8>) -> Result<(), postcard::Error> {
+/// Appends `records` to `bytes`, and to `starts` where in them each begins.
+pub(super) fn encode(
+    records: &[Record],
+    bytes: &mut Vec<u8>,
+    starts: &mut Vec<u32>,
+) -> Result<(), postcard::Error> {
+    let begin = bytes.len();
     bytes.push(VERSION);
     let mut out = postcard::to_extend(&records.len(), std::mem::take(bytes))?;
     for record in records {
+        starts.push(u32::try_from(out.len() - begin).map_err(|_| postcard::Error::SerializeBufferFull)?);
         // The kind of a change is JSON: it is rare, and the same in the settled rows.
         let json;
         let stored = match record {
@@ -77,6 +83,11 @@ pub(super) fn encode(records: &[Record], bytes: &mut Vec<u8>) -> Result<(), post
 
 /// Reads what [`encode`] wrote.
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, DecodeError> {
+    decode_with(bytes, |_| {})
+}
+
+/// The same, and tells where each record begins.
+pub(super) fn decode_with(bytes: &[u8], mut begins: impl FnMut(usize)) -> Result<Vec<Record>, DecodeError> {
     let Some((&version, payload)) = bytes.split_first() else {
         return Err(DecodeError::Encoding(postcard::Error::DeserializeUnexpectedEnd));
     };
@@ -87,6 +98,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, DecodeError> {
     // A record has at least two bytes: what the count says is not believed beyond that.
     let mut records = Vec::with_capacity(count.min(rest.len() / 2));
     for _ in 0..count {
+        begins(bytes.len() - rest.len());
         let (stored, tail) = postcard::take_from_bytes::<Stored<'_>>(rest)?;
         records.push(stored.into_record()?);
         rest = tail;
@@ -95,6 +107,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Record>, DecodeError> {
         return Err(DecodeError::TooLong(rest.len()));
     }
     Ok(records)
+}
+
+/// Reads the record that `bytes` begin with, one of those of [`encode`].
+pub(super) fn decode_one(bytes: &[u8]) -> Result<Record, DecodeError> {
+    postcard::take_from_bytes::<Stored<'_>>(bytes)?.0.into_record()
 }
 
 /// A record as it is stored.
@@ -370,9 +387,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let mut bytes = Vec::new();
-        encode(&samples(), &mut bytes).unwrap();
-        assert_eq!(decode(&bytes).unwrap(), samples());
+        let (mut bytes, mut starts) = (b"before".to_vec(), Vec::new());
+        encode(&samples(), &mut bytes, &mut starts).unwrap();
+        let batch = &bytes[6..];
+        let mut found = Vec::new();
+        assert_eq!(decode_with(batch, |start| found.push(start as u32)).unwrap(), samples());
+        assert_eq!(found, starts);
+        let each = starts.iter().map(|&start| decode_one(&batch[start as usize..]).unwrap());
+        assert_eq!(each.collect::<Vec<_>>(), samples());
     }
 
     /// The bytes of version 1, as they were first written: a journal of that time must stay readable.
@@ -390,7 +412,7 @@ mod tests {
     #[test]
     fn a_batch_that_ends_too_early_is_noticed() {
         let mut bytes = Vec::new();
-        encode(&samples(), &mut bytes).unwrap();
+        encode(&samples(), &mut bytes, &mut Vec::new()).unwrap();
         for at in 0..bytes.len() {
             assert!(decode(&bytes[..at]).is_err(), "cut at {at}");
         }

@@ -3,8 +3,6 @@
 //! A bite is folded in one transaction, a conversation after the other in the order of their keys, so that rows
 //! that stand together are written together. Records say all that follows from them; nothing is looked up but keys.
 
-use std::sync::Arc;
-
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior};
 use tertulia_domain::conversation::{Effect, Passed, Record};
 use tertulia_domain::log::Commit;
@@ -12,13 +10,14 @@ use tertulia_protocol::entry::Role;
 use tertulia_protocol::{ConvoId, Entry, EntryKind, IdMap, Seq, Timestamp, UserId};
 
 use super::block::{EncodeError, Packer};
+use super::journal::PlaceError;
 use super::log;
 use super::paced::PacedError;
 use super::readers::ReadError;
 use super::rows::{self, Key, sql};
 use super::sqlite::is_disk_full;
-use super::tail::Committed;
 use super::touched;
+use crate::Touched;
 use crate::codes::Code;
 
 /// How many keys are remembered of each kind; then all are forgotten and looked up again.
@@ -31,6 +30,8 @@ pub(super) enum SettleError {
     Sqlite(#[from] rusqlite::Error),
     #[error("tertulia.db: {0}")]
     Paced(#[from] PacedError),
+    #[error("{0}")]
+    Journal(#[from] PlaceError),
     #[error("write an entry: {0}")]
     Entry(#[from] EncodeError),
     #[error("write which entries came: {0}")]
@@ -57,14 +58,29 @@ impl From<ReadError> for SettleError {
         match error {
             ReadError::Sqlite(error) => Self::Sqlite(error),
             ReadError::Row(what) => Self::Damaged(what),
+            ReadError::Journal(error) => Self::Journal(error),
         }
     }
+}
+
+/// A batch, or the part of it that is to be settled.
+pub(super) struct Committed {
+    pub(super) commit: Commit,
+    pub(super) records: Vec<Record>,
+}
+
+/// A conversation that was seen lately.
+#[derive(Clone, Copy)]
+struct Known {
+    key: Key,
+    /// Its rows have everything up to this commit.
+    settled: Commit,
 }
 
 /// Keys that were seen lately.
 #[derive(Default)]
 pub(super) struct Keys {
-    convos: IdMap<ConvoId, Key>,
+    convos: IdMap<ConvoId, Known>,
     /// Users and devices: both are UUIDs, and none is the other.
     ids: IdMap<[u8; 16], Key>,
 }
@@ -104,18 +120,30 @@ impl Keys {
     /// The key of a conversation; its `created` makes the row.
     fn convo(&mut self, db: &Connection, record: &Record) -> Result<Key, SettleError> {
         let convo = record.convo();
-        if let Some(&key) = self.convos.get(&convo) {
-            return Ok(key);
+        if let Some(known) = self.convos.get(&convo) {
+            return Ok(known.key);
         }
-        let key = match (rows::convo_key(db, convo)?, record) {
-            (Some(key), _) => key,
+        let found = db
+            .prepare_cached("SELECT key, last_commit FROM conversations WHERE id = ?1")?
+            .query_row([convo.as_bytes()], |row| {
+                Ok(Known { key: row.get(0)?, settled: rows::get_commit(row, 1)? })
+            })
+            .optional()?;
+        let known = match (found, record) {
+            (Some(known), _) => known,
             (None, Record::Entry { entry, .. }) => {
-                create(db, entry)?.ok_or(SettleError::NeverCreated(convo))?
+                let key = create(db, entry)?.ok_or(SettleError::NeverCreated(convo))?;
+                Known { key, settled: Commit::default() }
             }
             (None, _) => return Err(SettleError::NeverCreated(convo)),
         };
-        self.convos.insert(convo, key);
-        Ok(key)
+        self.convos.insert(convo, known);
+        Ok(known.key)
+    }
+
+    /// Up to where the rows of a conversation are exact.
+    fn settled(&mut self, convo: ConvoId) -> Option<&mut Commit> {
+        self.convos.get_mut(&convo).map(|known| &mut known.settled)
     }
 }
 
@@ -138,42 +166,76 @@ fn create(db: &Connection, entry: &Entry) -> Result<Option<Key>, rusqlite::Error
     Ok(Some(key))
 }
 
-/// Folds `batches`, which follow on what is settled, into `db`, all or nothing. All who follow have passed what came
-/// before the commit `passed`.
+/// Folds `batches`, which follow on what is settled, into `db`, all or nothing; tells of which conversations they are. All
+/// who follow have passed what came before the commit `passed`.
 pub(super) fn settle(
     db: &mut Connection,
     keys: &mut Keys,
-    batches: &[Arc<Committed>],
+    batches: &[Committed],
     passed: Commit,
-) -> Result<Commit, SettleError> {
-    let Some(last) = batches.last() else { return Ok(Commit::default()) };
-    let commit = last.commit;
+) -> Result<Vec<ConvoId>, SettleError> {
+    let Some(commit) = batches.last().map(|batch| batch.commit) else { return Ok(Vec::new()) };
     keys.bound();
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut records = Vec::with_capacity(batches.iter().map(|batch| batch.records.len()).sum());
-    for batch in batches {
-        for record in &batch.records {
-            records.push((keys.convo(&tx, record)?, batch.commit, record));
-        }
-    }
-    // Stable: within a conversation the order of the log stays.
-    records.sort_by_key(|&(key, ..)| key);
-    let mut statements = Statements::prepare(&tx)?;
-    let mut packer = Packer::default();
-    let mut ranges = Vec::new();
-    for of_one in records.chunk_by(|one, next| one.0 == next.0) {
-        ranges.extend(touched::of(of_one.iter().map(|&(.., record)| record)));
-        Folding::new(&tx, keys, &mut statements, &mut packer, of_one[0].0).fold(of_one)?;
-    }
-    drop(statements);
-    if !ranges.is_empty() {
+    let Folded { convos, touched } = fold(&tx, keys, batches)?;
+    if !touched.is_empty() {
         tx.prepare_cached("INSERT INTO touched (commit_no, ranges) VALUES (?1, ?2)")?
-            .execute((sql(commit), touched::encode(&ranges)?))?;
+            .execute((sql(commit), touched::encode(&touched)?))?;
     }
     touched::forget(&tx, passed.min(commit.next()))?;
     tx.prepare_cached("UPDATE meta SET settled = ?1")?.execute([sql(commit)])?;
     tx.commit()?;
-    Ok(commit)
+    Ok(convos)
+}
+
+/// Folds all that is unsettled of some conversations into `db`, all or nothing, though what came before it is not settled.
+/// When its turn comes, it is passed over, and named to those who follow.
+pub(super) fn settle_before_turn(
+    db: &mut Connection,
+    keys: &mut Keys,
+    parts: &[Committed],
+) -> Result<(), SettleError> {
+    let Some(newest) = parts.iter().map(|part| part.commit).max() else { return Ok(()) };
+    keys.bound();
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    fold(&tx, keys, parts)?;
+    tx.prepare_cached("UPDATE meta SET ahead = max(ahead, ?1)")?.execute([sql(newest)])?;
+    Ok(tx.commit()?)
+}
+
+struct Folded {
+    convos: Vec<ConvoId>,
+    touched: Vec<Touched>,
+}
+
+fn fold(tx: &Transaction<'_>, keys: &mut Keys, batches: &[Committed]) -> Result<Folded, SettleError> {
+    let mut records = Vec::with_capacity(batches.iter().map(|batch| batch.records.len()).sum());
+    for batch in batches {
+        for record in &batch.records {
+            records.push((keys.convo(tx, record)?, batch.commit, record));
+        }
+    }
+    // Stable: within a conversation the order of the log stays.
+    records.sort_by_key(|&(key, ..)| key);
+    let mut statements = Statements::prepare(tx)?;
+    let mut packer = Packer::default();
+    let mut folded = Folded { convos: Vec::new(), touched: Vec::new() };
+    for of_one in records.chunk_by(|one, next| one.0 == next.0) {
+        let &[(key, _, first), ..] = of_one else { continue };
+        let convo = first.convo();
+        folded.convos.push(convo);
+        folded.touched.extend(touched::of(of_one.iter().map(|&(.., record)| record)));
+        let settled = keys.settled(convo).copied().unwrap_or_default();
+        // What was settled before its turn is there.
+        let fresh = &of_one[of_one.partition_point(|&(_, commit, _)| commit <= settled)..];
+        if let Some(&(_, last, _)) = fresh.last() {
+            Folding::new(tx, keys, &mut statements, &mut packer, key).fold(fresh)?;
+            if let Some(settled) = keys.settled(convo) {
+                *settled = last;
+            }
+        }
+    }
+    Ok(folded)
 }
 
 /// The statements that nearly every message needs.

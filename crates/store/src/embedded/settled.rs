@@ -18,6 +18,7 @@ pub(super) const SCHEMA: Schema = Schema {
         ("conversations", include_str!("schema/settled_001.sql")),
         ("touched", include_str!("schema/settled_002.sql")),
         ("log", include_str!("schema/settled_003.sql")),
+        ("ahead", include_str!("schema/settled_004.sql")),
     ],
     functions: pack::register,
 };
@@ -31,8 +32,10 @@ pub(super) struct Opened {
     pub(super) db: Paced,
     /// The data folder's tag.
     pub(super) folder: [u8; 16],
-    /// The newest commit that is in it.
+    /// The newest commit that is in it with all before it.
     pub(super) settled: Commit,
+    /// Nothing in it is newer.
+    pub(super) ahead: Commit,
 }
 
 /// Opens the file, or makes it; `folder` is the tag of a new one.
@@ -43,11 +46,13 @@ pub(super) fn open(dir: &Path, folder: [u8; 16]) -> Result<Opened, OpenError> {
     // `OR IGNORE`: there is one row, and the first to write it wins.
     db.execute("INSERT OR IGNORE INTO meta (one, folder, settled) VALUES (1, ?1, 0)", [folder])
         .map_err(failed)?;
-    let (folder, settled) = db
-        .query_row("SELECT folder, settled FROM meta", (), |row| Ok((row.get(0)?, get_commit(row, 1)?)))
+    let (folder, settled, ahead) = db
+        .query_row("SELECT folder, settled, ahead FROM meta", (), |row| {
+            Ok((row.get(0)?, get_commit(row, 1)?, get_commit(row, 2)?))
+        })
         .map_err(failed)?;
     let db = Paced::new(db, dir, SCHEMA.file, WAL_PAGES_MAX)?;
-    Ok(Opened { db, folder, settled })
+    Ok(Opened { db, folder, settled, ahead })
 }
 
 /// Begins an epoch at `first`, and gives all there are. It is synced before anybody is told a position of it.

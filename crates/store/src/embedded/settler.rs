@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tertulia_domain::log::Commit;
-use tertulia_protocol::EntryKind;
+use tertulia_protocol::ConvoId;
 
+use super::Faults;
+use super::burst::Burst;
+use super::journal::Place;
 use super::paced::{Paced, PacedError};
-use super::settle::{self, Keys, SettleError};
-use super::tail::{Bite, Committed, Tail, Work};
-use super::{Faults, OpenError};
+use super::settle::{self, Committed, Keys, SettleError};
+use super::tail::{Bite, Pending, Tail, Work};
 
 /// Batches wait this long for company, unless somebody waits for them: rows of one conversation that are
 /// written together cost a fraction of rows written one by one.
@@ -25,10 +27,8 @@ const BITE_RECORDS_MAX: usize = 50_000;
 const BITE_RECORDS_HURRIED: usize = 10_000;
 /// What is settled is synced at least this often, and the journal can then be trimmed.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-/// And after this many bytes of bodies and rows, so that the journal stays small under load.
+/// And after this many bytes of the journal, so that it stays small under load.
 const SYNC_BYTES: usize = 32 << 20;
-/// About what a record takes in the journal beside its body.
-const RECORD_BYTES: usize = 120;
 /// How long to wait before trying again what failed, at first and at most.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -86,9 +86,13 @@ pub(super) struct Settler {
     /// What was settled was synced then.
     synced_at: Instant,
     bytes_since: usize,
+    burst: Burst,
+    /// Kept for its capacity.
+    bytes: Vec<u8>,
 }
 
 impl Settler {
+    /// `settled` is the newest commit that is in `db`, with all before it, and synced.
     pub(super) fn new(
         db: Paced,
         dir: PathBuf,
@@ -108,11 +112,14 @@ impl Settler {
             settled,
             synced_at: Instant::now(),
             bytes_since: 0,
+            burst: Burst::new(Instant::now()),
+            bytes: Vec::new(),
         }
     }
 
     /// Settles until the tail is closed and empty, or abandoned.
     pub(super) fn run(mut self) {
+        let mut is_after_wanted = false;
         loop {
             let unsynced = self.settled > self.progress.synced();
             let patience = unsynced.then(|| SYNC_INTERVAL.saturating_sub(self.synced_at.elapsed()));
@@ -122,19 +129,26 @@ impl Settler {
                 records_max: BITE_RECORDS_MAX,
                 hurried_max: BITE_RECORDS_HURRIED,
                 patience,
+                is_after_wanted,
             };
-            match self.tail.next_bite(&bite) {
-                Work::Settle(batches) => {
-                    // Not one after the other under one roof: what is settled is not to be settled again if the sync fails.
-                    if !self.insist(|settler| settler.settle(&batches)) || !self.insist(Self::sync_if_due) {
-                        return;
-                    }
+            let work = self.tail.next_work(&bite, |records, now| {
+                let is_provoked = self.faults.burst.load(Ordering::Relaxed);
+                is_provoked || self.burst.is_on(now, records, self.progress.record_cost())
+            });
+            is_after_wanted = matches!(work, Work::Wanted(..));
+            let goes_on = match work {
+                // Not one after the other under one roof: what is settled is not to be settled again if the sync fails.
+                Work::Settle(first, places) => {
+                    self.insist(|settler| settler.settle(first, &places)) && self.insist(Self::sync_if_due)
                 }
-                Work::Nothing => {
-                    if !self.insist(Self::sync) {
-                        return;
+                Work::Wanted(convos, round) => {
+                    let goes_on = self.settle_before_turn(convos);
+                    if goes_on {
+                        self.tail.end_round(round);
                     }
+                    goes_on
                 }
+                Work::Nothing => self.insist(Self::sync),
                 Work::Closed => {
                     if self.insist(Self::sync) {
                         self.finish();
@@ -142,6 +156,9 @@ impl Settler {
                     return;
                 }
                 Work::Abandoned => return,
+            };
+            if !goes_on {
+                return;
             }
         }
     }
@@ -175,14 +192,58 @@ impl Settler {
         }
     }
 
-    fn settle(&mut self, batches: &[Arc<Committed>]) -> Result<(), SettleError> {
+    fn settle(&mut self, first: Commit, places: &[Place]) -> Result<(), SettleError> {
         Faults::check(&self.faults.settled_full)?;
         let begun = Instant::now();
+        let mut batches = Vec::with_capacity(places.len());
+        let mut commit = first;
+        for place in places {
+            batches.push(Committed { commit, records: place.records(&mut self.bytes)? });
+            commit = commit.next();
+        }
         let passed = self.progress.passed();
-        self.settled = settle::settle(self.db.db_to_write()?, &mut self.keys, batches, passed)?;
-        self.bytes_since += batches.iter().map(|batch| size(batch)).sum::<usize>();
+        let convos = settle::settle(self.db.db_to_write()?, &mut self.keys, &batches, passed)?;
+        self.settled = commit.previous();
+        self.bytes_since += places.iter().map(Place::length).sum::<usize>();
         self.progress.observe(batches.iter().map(|batch| batch.records.len()).sum(), begun.elapsed());
-        self.tail.pop(self.settled);
+        self.tail.pop(self.settled, &convos);
+        Ok(())
+    }
+
+    /// Settles these conversations, a bite at a time. Returns whether to go on.
+    fn settle_before_turn(&mut self, convos: Vec<ConvoId>) -> bool {
+        let mut convos = convos.into_iter().peekable();
+        while convos.peek().is_some() {
+            let (mut bite, mut records) = (Vec::new(), 0);
+            while records < BITE_RECORDS_MAX
+                && let Some(convo) = convos.next()
+            {
+                let pending = self.tail.not_settled(convo);
+                records += pending.len();
+                bite.push((convo, pending));
+            }
+            if !self.insist(|settler| settler.settle_these(&bite)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn settle_these(&mut self, bite: &[(ConvoId, Vec<Pending>)]) -> Result<(), SettleError> {
+        Faults::check(&self.faults.settled_full)?;
+        let read =
+            |pending: &Pending| Ok(Committed { commit: pending.commit, records: vec![pending.read()?] });
+        let parts = bite
+            .iter()
+            .flat_map(|(_, pending)| pending)
+            .map(read)
+            .collect::<Result<Vec<_>, SettleError>>()?;
+        settle::settle_before_turn(self.db.db_to_write()?, &mut self.keys, &parts)?;
+        for (convo, pending) in bite {
+            if let Some(last) = pending.last() {
+                self.tail.settled_before_turn(*convo, last.commit);
+            }
+        }
         Ok(())
     }
 
@@ -212,42 +273,4 @@ impl Settler {
             tracing::warn!(%error, file = %self.dir.join(super::settled::SCHEMA.file).display(), "the WAL stays; the next start reads it");
         }
     }
-
-    /// Syncs what [`Settler::replay`] has settled, and gives its end and the file.
-    pub(super) fn replayed(&mut self) -> Result<(Commit, &mut Paced), OpenError> {
-        let synced = self.sync();
-        synced.map_err(|error| self.opening(error))?;
-        Ok((self.settled, &mut self.db))
-    }
-
-    fn opening(&self, error: SettleError) -> OpenError {
-        let file = super::settled::SCHEMA.file;
-        match error {
-            SettleError::Sqlite(source) => PacedError::Sqlite(source).opening(&self.dir, file),
-            SettleError::Paced(error) => error.opening(&self.dir, file),
-            error => OpenError::Damaged(error.to_string()),
-        }
-    }
-
-    /// Settles what an earlier process left in the journal.
-    pub(super) fn replay(&mut self, batches: &[Arc<Committed>]) -> Result<(), OpenError> {
-        self.try_replay(batches).map_err(|error| self.opening(error))
-    }
-
-    fn try_replay(&mut self, batches: &[Arc<Committed>]) -> Result<(), SettleError> {
-        self.settled = settle::settle(self.db.db_to_write()?, &mut self.keys, batches, Commit::default())?;
-        Ok(self.db.tidy()?)
-    }
-}
-
-fn size(batch: &Committed) -> usize {
-    use tertulia_domain::conversation::Record;
-    let body = |record: &Record| match record {
-        Record::Entry { entry, .. } => match &entry.kind {
-            EntryKind::Text { body, .. } => body.len(),
-            _ => 0,
-        },
-        _ => 0,
-    };
-    batch.records.iter().map(|record| RECORD_BYTES + body(record)).sum()
 }

@@ -61,6 +61,16 @@ impl Embedded {
 }
 
 impl Embedded {
+    /// Waits until everything of a user's conversations that is visible now is settled.
+    async fn settled_of(&self, user: UserId) -> Result<(), StoreError> {
+        if self.tail.is_short() {
+            return self.tail.all_settled().await;
+        }
+        self.tail.members_settled().await?;
+        let convos = self.readers.read(move |db| heads::convos(db, user)).await?;
+        self.tail.convos_settled(convos).await
+    }
+
     /// A stretch of a log as a user may see it, or without a user all of it.
     async fn read_log(
         &self,
@@ -73,10 +83,10 @@ impl Embedded {
             // The order matters. What the tail shows now is filtered by who is a member later: a removal that comes
             // in between hides more, and nothing that is sequenced after it is in what was found before.
             let found = self.tail.find(convo, stretch, limit);
-            if let Some(commit) = found.members {
-                self.tail.settled_to(commit).await?;
+            if found.is_joining {
+                self.tail.convos_settled([convo]).await?;
             }
-            let read = move |db: &Connection| history::read(db, user, convo, stretch, limit, found);
+            let read = move |db: &Connection| history::read(db, user, convo, stretch, limit, &found);
             match self.readers.read(read).await? {
                 Read::Page(page) => return Ok(page),
                 // Mostly once: it takes another removal and coming back to begin later still.
@@ -150,13 +160,13 @@ impl Store for Embedded {
     }
 
     async fn conversation(&self, user: UserId, convo: ConvoId) -> Result<Option<Conversation>, StoreError> {
-        self.tail.convo_settled(convo).await?;
+        self.tail.convos_settled([convo]).await?;
         self.readers.read(move |db| conversation::read(db, user, convo)).await
     }
 
     async fn inbox(&self, user: UserId, cursor: Option<&str>, limit: usize) -> Result<InboxPage, StoreError> {
         let cursor = cursor.map(InboxCursor::decode).transpose()?;
-        self.tail.all_settled().await?;
+        self.settled_of(user).await?;
         self.readers.read(move |db| inbox::read(db, user, cursor, limit)).await
     }
 
@@ -168,7 +178,7 @@ impl Store for Embedded {
         limit: usize,
     ) -> Result<Option<MemberPage>, StoreError> {
         let cursor = cursor.map(MembersCursor::decode).transpose()?;
-        self.tail.convo_settled(convo).await?;
+        self.tail.convos_settled([convo]).await?;
         self.readers.read(move |db| members::read(db, user, convo, cursor, limit)).await
     }
 
@@ -178,12 +188,12 @@ impl Store for Embedded {
         convo: ConvoId,
         seq: Seq,
     ) -> Result<Option<Vec<MessageReceipt>>, StoreError> {
-        self.tail.convo_settled(convo).await?;
+        self.tail.convos_settled([convo]).await?;
         self.readers.read(move |db| receipts::read(db, user, convo, seq)).await
     }
 
     async fn heads(&self, user: UserId) -> Result<Vec<Head>, StoreError> {
-        self.tail.all_settled().await?;
+        self.settled_of(user).await?;
         self.readers.read(move |db| heads::read(db, user)).await
     }
 
@@ -193,20 +203,23 @@ impl Store for Embedded {
         since: Position,
         only: Option<ConvoId>,
     ) -> Result<Vec<Change>, StoreError> {
-        self.tail.all_settled().await?;
+        match only {
+            Some(convo) => self.tail.convos_settled([convo]).await?,
+            None => self.settled_of(user).await?,
+        }
         let newest = Arc::clone(&self.newest);
         self.readers.read(move |db| changes::read(db, &newest, user, since.of_part(0), only)).await
     }
 
     async fn missed(&self, user: UserId, since: Position, entries_max: usize) -> Result<Missed, StoreError> {
-        self.tail.all_settled().await?;
+        self.settled_of(user).await?;
         let newest = Arc::clone(&self.newest);
         self.readers.read(move |db| changes::missed(db, &newest, user, since.of_part(0), entries_max)).await
     }
 
     async fn sharing(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError> {
         let others = others.to_vec();
-        self.tail.all_settled().await?;
+        self.tail.members_settled().await?;
         self.readers.read(move |db| sharing::read(db, user, &others)).await
     }
 
@@ -215,7 +228,7 @@ impl Store for Embedded {
         user: UserId,
         only: Option<ConvoId>,
     ) -> Result<Vec<(ConvoId, Seq)>, StoreError> {
-        self.tail.all_settled().await?;
+        self.tail.members_settled().await?;
         self.readers.read(move |db| feed::visible_from(db, user, only)).await
     }
 

@@ -13,17 +13,15 @@ use tertulia_protocol::{ConvoId, IdSet, Timestamp};
 use tokio::sync::oneshot;
 
 use super::conversations::Conversations;
-use super::journal::{Journal, JournalError};
+use super::journal::{Journal, JournalError, Written};
 use super::settler::Progress;
-use super::tail::Tail;
+use super::tail::{FULL_FROM, Tail};
 use crate::queue::{Call, Queue, Taken};
 use crate::{AppendObserver, AppendStats};
 use crate::{Batch, StoreError};
 
 /// How long a full tail may make calls wait before they are refused.
 const ROOM_PATIENCE: Duration = Duration::from_secs(2);
-/// When the tail is this full, appending begins to slow down.
-const SLOW_FROM: f64 = 0.5;
 /// The longest pause before a batch.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// When to come back after the journal could not be written.
@@ -90,7 +88,7 @@ impl Writer {
                 Decided { answer, outcomes, changed: records.len() > before }
             })
             .collect();
-        let stored = if records.is_empty() { Ok(None) } else { self.store(records).map(Some) };
+        let stored = if records.is_empty() { Ok(None) } else { self.store(&records).map(Some) };
         match stored {
             Ok(_) => self.conversations.end_batch(used, &self.tail),
             Err(_) => self.conversations.forget(used),
@@ -109,11 +107,11 @@ impl Writer {
     /// Takes the pace of the settler before the tail is full: a wall would stop everybody for seconds.
     fn slow_down(&self, intents: usize) -> Result<(), StoreError> {
         let fill = self.tail.fill();
-        if fill < SLOW_FROM {
+        if fill < FULL_FROM {
             return Ok(());
         }
         // At three quarters a batch takes as long as settling it; beyond, the tail gets emptier.
-        let share = (fill - SLOW_FROM) * 4.0;
+        let share = (fill - FULL_FROM) * 4.0;
         let pause = self.progress.record_cost().mul_f64(share * intents as f64).min(PAUSE_MAX);
         std::thread::sleep(pause);
         self.tail.wait_for_room(ROOM_PATIENCE)
@@ -209,14 +207,15 @@ impl Writer {
     }
 
     /// Writes and syncs the batch, then shows it to reads.
-    fn store(&mut self, records: Vec<Record>) -> Result<Commit, StoreError> {
-        match self.journal.append(&records, self.progress.synced()) {
-            Ok(commit) => {
-                self.tail.push(commit, records);
+    fn store(&mut self, records: &[Record]) -> Result<Commit, StoreError> {
+        match self.journal.append(records, self.progress.synced()) {
+            Ok(Written { commit, place, starts }) => {
+                self.tail.push(commit, place, records, starts);
                 self.batches.fetch_add(1, Ordering::Relaxed);
                 Ok(commit)
             }
             Err(error) => {
+                self.tail.hurry();
                 tracing::error!(%error, records = records.len(), "a batch was refused: the journal cannot be written");
                 Err(match error {
                     JournalError::Io(_) => {

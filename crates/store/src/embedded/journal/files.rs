@@ -63,7 +63,7 @@ pub(super) fn create(
             _ => {}
         }
     }
-    let mut file = File::options().write(true).create(true).truncate(false).open(&next)?;
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&next)?;
     let mut length = file.metadata()?.len();
     if length < bytes {
         allocate(&file, bytes)?;
@@ -75,6 +75,11 @@ pub(super) fn create(
     fs::rename(&next, path(dir, header.first))?;
     sync_folder(dir)?;
     Ok((file, length))
+}
+
+/// Opens a segment of an earlier process.
+pub(super) fn open(dir: &Path, first: Commit) -> io::Result<File> {
+    File::options().read(true).write(true).open(path(dir, first))
 }
 
 /// Keeps a segment that may go as a spare one.
@@ -109,7 +114,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 /// Leaves only the header.
-pub(super) fn cut(file: &mut File) -> io::Result<()> {
+pub(super) fn cut(mut file: &File) -> io::Result<()> {
     file.set_len(HEADER_BYTES as u64)?;
     file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
     file.sync_all()
@@ -120,6 +125,18 @@ pub(in super::super) fn sync_folder(dir: &Path) -> io::Result<()> {
     #[cfg(unix)]
     File::open(dir)?.sync_all()?;
     Ok(())
+}
+
+/// What is free on a folder's disk, in bytes, where the system says it.
+#[cfg(target_os = "linux")]
+pub(in super::super) fn free_bytes(dir: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(dir).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(in super::super) fn free_bytes(_: &Path) -> Option<u64> {
+    None
 }
 
 #[cfg(target_os = "linux")]

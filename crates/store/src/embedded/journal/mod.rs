@@ -7,6 +7,7 @@
 //! ([decision 6](../../../../../docs/decisions/006-the-journal-is-segment-files.md)).
 
 mod files;
+mod place;
 pub(super) mod segment;
 
 use std::collections::VecDeque;
@@ -20,16 +21,15 @@ use std::time::{Duration, Instant};
 use tertulia_domain::conversation::Record;
 use tertulia_domain::log::Commit;
 
-pub(super) use self::files::sync_folder;
-use self::segment::{Frames, HEADER_BYTES, Header};
-use super::tail::Committed;
+pub(super) use self::files::{free_bytes, sync_folder};
+pub(super) use self::place::{Place, PlaceError};
+use self::segment::{FRAME_BYTES, Frames, HEADER_BYTES, Header};
+use super::paced::write_once_more;
 use super::{Faults, OpenError, record};
 
 /// How many segments that were let go are kept to be written over. Under load some are settled at a time, and each that has
 /// to be made anew costs every sync into it a write of its inode: its blocks hold nothing yet.
 const SPARES_MAX: usize = 4;
-/// How many records are replayed at a time.
-const REPLAYED_AT_ONCE: usize = 20_000;
 
 /// The writer's end of the journal.
 pub(super) struct Journal {
@@ -42,8 +42,9 @@ pub(super) struct Journal {
     current: Option<Current>,
     /// The newest commit in it.
     newest: Commit,
-    /// Kept from batch to batch for its capacity.
+    /// Kept from batch to batch for their capacity.
     bytes: Vec<u8>,
+    starts: Vec<u32>,
     /// What its files take, for the figures.
     size: Arc<AtomicU64>,
     /// Segments that were let go, by their first commits, and since when; what was deleted is in there, too.
@@ -65,15 +66,25 @@ struct Finished {
     /// The one before `first` if it holds nothing.
     last: Commit,
     bytes: u64,
+    /// Open for those who read what is not settled; not what an earlier process left.
+    file: Option<Arc<File>>,
 }
 
 /// The segment that is written to.
 struct Current {
-    file: File,
+    file: Arc<File>,
     first: Commit,
     begun: Instant,
     written: u64,
     bytes: u64,
+}
+
+/// A batch that is written and synced.
+pub(super) struct Written<'a> {
+    pub(super) commit: Commit,
+    pub(super) place: Place,
+    /// Where in the batch each record begins.
+    pub(super) starts: &'a [u32],
 }
 
 impl Journal {
@@ -95,6 +106,7 @@ impl Journal {
             current: None,
             newest: settled,
             bytes: Vec::new(),
+            starts: Vec::new(),
             size: Arc::default(),
             spares: VecDeque::new(),
         };
@@ -126,7 +138,7 @@ impl Journal {
                     frames.next_commit().previous()
                 }
             };
-            let finished = Finished { first, last, bytes: found.bytes.len() as u64 };
+            let finished = Finished { first, last, bytes: found.bytes.len() as u64, file: None };
             journal.finished.push_back(finished);
         }
         if let Some(first) = firsts.first().filter(|first| first.get() > settled.get() + 1) {
@@ -142,47 +154,61 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Hands out what is not settled yet, in order, some at a time.
+    /// Hands out what is not settled yet, a batch at a time, in order; `take` is told, too, where each record begins.
     pub(super) fn replay(
-        &self,
+        &mut self,
         settled: Commit,
-        mut settle: impl FnMut(&[Arc<Committed>]) -> Result<(), OpenError>,
+        mut take: impl FnMut(Written<'_>, &[Record]),
     ) -> Result<(), OpenError> {
-        let (mut batches, mut records) = (Vec::new(), 0);
-        for segment in self.finished.iter().filter(|segment| segment.last > settled) {
+        let failed = |source| OpenError::Folder { dir: self.dir.clone(), source };
+        let last = self.finished.len().saturating_sub(1);
+        let unsettled = self.finished.iter_mut().enumerate().filter(|(_, segment)| segment.last > settled);
+        for (number, segment) in unsettled {
             let found = read(&self.dir, segment.first)?;
+            let file = files::open(&self.dir, segment.first).map_err(failed)?;
+            if number == last {
+                // Whether its last frame was ever synced nobody knows, nor whether the system would say so.
+                write_once_more(&file).and_then(|()| file.sync_data()).map_err(failed)?;
+            }
+            let file = segment.file.insert(Arc::new(file));
             let mut frames = Frames::new(&found.bytes, segment.first);
+            let mut end = HEADER_BYTES;
             while frames.next_commit() <= segment.last {
                 let Some((commit, bytes)) = frames.next() else {
                     return Err(lacks(frames.next_commit(), "its segment goes on"));
                 };
+                let at = end + FRAME_BYTES;
+                end = at + bytes.len();
                 if commit <= settled {
                     continue;
                 }
-                let decoded = record::decode(bytes).map_err(|error| {
+                self.starts.clear();
+                let begins = |start| self.starts.push(u32::try_from(start).unwrap_or(u32::MAX));
+                let records = record::decode_with(bytes, begins).map_err(|error| {
                     OpenError::Damaged(format!("commit {} in the journal: {error}", commit.get()))
                 })?;
-                records += decoded.len();
-                batches.push(Arc::new(Committed { commit, records: decoded }));
-                if records >= REPLAYED_AT_ONCE {
-                    settle(&batches)?;
-                    batches.clear();
-                    records = 0;
-                }
+                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                let place = Place { file: Arc::clone(file), at: at as u64, length };
+                take(Written { commit, place, starts: &self.starts }, &records);
             }
         }
-        if batches.is_empty() { Ok(()) } else { settle(&batches) }
+        Ok(())
     }
 
     /// Writes a batch as the next commit and syncs it; lets go of segments up to `removable`.
-    pub(super) fn append(&mut self, records: &[Record], removable: Commit) -> Result<Commit, JournalError> {
+    pub(super) fn append(
+        &mut self,
+        records: &[Record],
+        removable: Commit,
+    ) -> Result<Written<'_>, JournalError> {
         if self.faults.journal_full.load(Ordering::Relaxed) {
             return Err(JournalError::Io(io::ErrorKind::StorageFull.into()));
         }
         self.tidy(removable)?;
         let commit = self.newest.next();
         segment::begin_frame(&mut self.bytes);
-        record::encode(records, &mut self.bytes)?;
+        self.starts.clear();
+        record::encode(records, &mut self.bytes, &mut self.starts)?;
         segment::end_frame(&mut self.bytes, commit);
         let length = self.bytes.len() as u64;
         let current = match self.current.take() {
@@ -200,7 +226,8 @@ impl Journal {
             }
         };
         let current = self.current.insert(current);
-        if let Err(error) = current.file.write_all(&self.bytes).and_then(|()| current.file.sync_data()) {
+        let written = (&*current.file).write_all(&self.bytes).and_then(|()| current.file.sync_data());
+        if let Err(error) = written {
             // What a failed sync has left behind nobody knows: the next batch goes into a segment of its own, whose
             // name says that this one ends before it.
             if let Some(broken) = self.current.take().filter(|current| current.first < commit) {
@@ -208,9 +235,14 @@ impl Journal {
             }
             return Err(error.into());
         }
+        let place = Place {
+            file: Arc::clone(&current.file),
+            at: current.written + FRAME_BYTES as u64,
+            length: u32::try_from(self.bytes.len() - FRAME_BYTES).unwrap_or(u32::MAX),
+        };
         current.written += length;
         self.newest = commit;
-        Ok(commit)
+        Ok(Written { commit, place, starts: &self.starts })
     }
 
     /// The newest commit in it, or before it.
@@ -243,8 +275,12 @@ impl Journal {
             && self.finished.len() + usize::from(self.current.is_some()) > kept
         {
             // A whole one will be written over, if another is soon needed.
-            let is_spare =
-                self.spares.len() < SPARES_MAX && kept > 0 && segment.bytes == self.options.segment_bytes;
+            // Not if somebody still reads in it: one that is only removed stays as it is for him.
+            let is_read = segment.file.as_ref().is_some_and(|file| Arc::strong_count(file) > 1);
+            let is_spare = self.spares.len() < SPARES_MAX
+                && kept > 0
+                && segment.bytes == self.options.segment_bytes
+                && !is_read;
             let let_go = if is_spare { files::keep_as_spare } else { files::remove };
             if let Err(error) = let_go(&self.dir, segment.first) {
                 tracing::warn!(%error, first = segment.first.get(), "a settled segment of the journal stays for now");
@@ -287,9 +323,9 @@ impl Journal {
     pub(super) fn finish(&mut self, removable: Commit) -> io::Result<()> {
         self.trim(removable, 1);
         self.renew(removable)?;
-        if let Some(current) = self.current.as_mut().filter(|current| current.written == HEADER_BYTES as u64)
+        if let Some(current) = self.current.as_ref().filter(|current| current.written == HEADER_BYTES as u64)
         {
-            files::cut(&mut current.file)?;
+            files::cut(&current.file)?;
         }
         self.spares.clear();
         files::remove_spares(&self.dir)
@@ -307,11 +343,18 @@ impl Journal {
         // One that held nothing had the same name: it is no more.
         self.finished.retain(|segment| segment.first != first);
         self.size.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Current { file, first, begun: Instant::now(), written: HEADER_BYTES as u64, bytes })
+        Ok(Current {
+            file: Arc::new(file),
+            first,
+            begun: Instant::now(),
+            written: HEADER_BYTES as u64,
+            bytes,
+        })
     }
 
     fn finish_segment(&self, current: &Current) -> Finished {
-        Finished { first: current.first, last: self.newest, bytes: current.bytes }
+        let (first, bytes, file) = (current.first, current.bytes, Some(Arc::clone(&current.file)));
+        Finished { first, last: self.newest, bytes, file }
     }
 
     fn measure(&self) -> u64 {

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use rusqlite::{Connection, OptionalExtension};
+use tertulia_domain::conversation::Record;
 use tertulia_domain::log::HistorySlice;
 use tertulia_protocol::{ConvoId, Seq, UserId};
 
@@ -52,7 +53,7 @@ pub(in super::super) fn read(
     convo: ConvoId,
     stretch: Stretch,
     limit: usize,
-    found: Found,
+    found: &Found,
 ) -> Result<Read, ReadError> {
     let access = match user {
         Some(user) => access(db, user, convo)?,
@@ -83,8 +84,12 @@ pub(in super::super) fn read(
         if below.start() <= below.end() {
             log::read(db, convo, key, &below, &mut entries)?;
         }
-        let unsettled = found.entries.into_iter().filter(|found| page.contains(&found.entry.seq));
-        entries.extend(unsettled.map(|found| (found.entry, found.commit)));
+        for (seq, pending) in found.entries.iter().filter(|(seq, _)| page.contains(seq)) {
+            match pending.read()? {
+                Record::Entry { entry, .. } if entry.seq == *seq => entries.push((entry, pending.commit)),
+                _ => return Err(ReadError::Row(format!("no entry {seq} where the journal is to have it"))),
+            }
+        }
         if entries.len() != length(&page) {
             return Err(ReadError::Row(format!("entries of conversation {convo} are missing in {page:?}")));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tertulia_domain::log::{Intent, Outcome, Refusal};
 
 use super::support::*;
-use crate::embedded::{Faults, OpenOptions};
+use crate::embedded::{Faults, OpenOptions, TailLimits};
 use crate::testsuite::world::{ANA, BO, CY, convo, rename, send};
 use crate::{Slice, Store, StoreError};
 
@@ -101,7 +101,7 @@ async fn while_nothing_settles_the_tail_serves_until_it_is_full() {
     let faults = Faults::default();
     let under_test = UnderTest::with(OpenOptions {
         faults: faults.clone(),
-        tail_entries_max: 40,
+        tail: TailLimits { records_max: 40, ..TailLimits::default() },
         ..OpenOptions::default()
     });
     let store = &under_test.store;
@@ -145,7 +145,10 @@ async fn a_store_that_cannot_settle_can_be_closed_and_loses_nothing() {
 /// A small tail makes its writers slower, not refused.
 #[tokio::test]
 async fn more_than_the_tail_holds_is_taken_at_the_pace_of_settling() {
-    let under_test = UnderTest::with(OpenOptions { tail_entries_max: 50, ..OpenOptions::default() });
+    let under_test = UnderTest::with(OpenOptions {
+        tail: TailLimits { records_max: 50, ..TailLimits::default() },
+        ..OpenOptions::default()
+    });
     let store = &under_test.store;
     group(store, convo(1)).await;
     for chunk in 0..50 {

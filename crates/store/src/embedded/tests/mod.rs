@@ -1,5 +1,6 @@
 //! The embedded store against the suite of its port, and what it alone promises.
 
+mod ahead;
 mod crash;
 mod feed;
 mod full;
@@ -9,7 +10,7 @@ mod open;
 mod power;
 mod support;
 
-use support::{Tiny, UnderTest};
+use support::{Ahead, Tiny, UnderTest};
 
 crate::store_suite!(UnderTest);
 
@@ -18,4 +19,11 @@ mod tiny {
     use super::Tiny;
 
     crate::store_suite!(Tiny);
+}
+
+/// And where nothing is settled in its turn that somebody reads.
+mod before_turn {
+    use super::Ahead;
+
+    crate::store_suite!(Ahead);
 }

@@ -31,7 +31,7 @@ async fn a_folder_of_a_newer_version_is_refused_and_left_as_it_is() {
     drop(db);
     let before = std::fs::read(&path).unwrap();
     let refused = Embedded::open(under_test.dir.path(), OpenOptions::default());
-    assert!(matches!(&refused, Err(OpenError::Newer { found: 99, known: 3, .. })), "{:?}", refused.err());
+    assert!(matches!(&refused, Err(OpenError::Newer { found: 99, known: 4, .. })), "{:?}", refused.err());
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 

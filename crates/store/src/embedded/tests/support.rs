@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tertulia_domain::log::{Intent, Outcome};
 use tertulia_protocol::{ConvoId, Timestamp};
 
-use crate::embedded::{Embedded, OpenOptions};
+use crate::embedded::{Embedded, OpenOptions, TailLimits};
 use crate::testsuite::StoreUnderTest;
 use crate::testsuite::world::{ANA, BO, create_group, send};
 use crate::{Slice, Store, StoreError};
@@ -59,14 +59,35 @@ impl StoreUnderTest for Tiny {
         Self(UnderTest::with(OpenOptions {
             queue_intents_max: 3,
             queue_bytes_max: 1_000,
-            tail_entries_max: 6,
-            tail_bytes_max: 100_000,
+            tail: TailLimits { records_max: 6, bytes_max: 100_000, convos_max: 6, whole_max: 2 },
             journal_segment_bytes: 300,
             journal_segment_age: std::time::Duration::from_millis(2),
             conversations_weight_max: 6,
             readers: 1,
             ..OpenOptions::default()
         }))
+    }
+
+    async fn reopen(self) -> Self {
+        Self(self.0.reopen().await)
+    }
+
+    async fn crash(self) -> Self {
+        Self(self.0.crash().await)
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.0.store()
+    }
+}
+
+/// The same where whoever reads has what he reads settled before its turn.
+pub(super) struct Ahead(UnderTest);
+
+impl StoreUnderTest for Ahead {
+    async fn open() -> Self {
+        let tail = TailLimits { whole_max: 0, ..TailLimits::default() };
+        Self(UnderTest::with(OpenOptions { tail, ..OpenOptions::default() }))
     }
 
     async fn reopen(self) -> Self {
