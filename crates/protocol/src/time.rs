@@ -53,22 +53,32 @@ impl Timestamp {
     pub fn to_rfc3339(self) -> [u8; 24] {
         let (days, millis) = (self.0.div_euclid(MILLIS_PER_DAY), self.0.rem_euclid(MILLIS_PER_DAY));
         let (year, month, day) = civil_from_days(days);
+        // All of these are in range; small numbers are divided faster, and this is done twice a message.
+        let [year, month, day, millis] =
+            [year, month, day, millis].map(|part| u32::try_from(part).unwrap_or_default());
+        let (seconds, millis) = (millis / 1_000, millis % 1_000);
         let mut text = *b"0000-00-00T00:00:00.000Z";
-        let mut put = |at: usize, width: usize, mut value: i64| {
-            for place in (at..at + width).rev() {
-                text[place] = b'0' + (value % 10) as u8;
-                value /= 10;
-            }
-        };
-        put(0, 4, year);
-        put(5, 2, month);
-        put(8, 2, day);
-        put(11, 2, millis / 3_600_000);
-        put(14, 2, millis / 60_000 % 60);
-        put(17, 2, millis / 1_000 % 60);
-        put(20, 3, millis % 1_000);
+        let pairs = [
+            (0, year / 100),
+            (2, year % 100),
+            (5, month),
+            (8, day),
+            (11, seconds / 3_600),
+            (14, seconds / 60 % 60),
+            (17, seconds % 60),
+            (20, millis / 10),
+        ];
+        for (at, pair) in pairs {
+            (text[at], text[at + 1]) = (digit(pair / 10), digit(pair));
+        }
+        text[22] = digit(millis);
         text
     }
+}
+
+/// The last digit of a number.
+const fn digit(number: u32) -> u8 {
+    b'0' + (number % 10) as u8
 }
 
 /// Days since the epoch to (year, month, day); Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".

@@ -107,7 +107,7 @@ impl Pace {
     }
 }
 
-/// Deals with one thing that was heard. `Err` closes the socket. `pace` begins with the first thing.
+/// Deals with one thing that was heard at `now`. `Err` closes the socket. `pace` begins with the first thing.
 ///
 /// # Errors
 /// The reason to close.
@@ -116,6 +116,7 @@ pub async fn handle(
     connection: &Arc<Connection>,
     pace: &mut Option<Box<Pace>>,
     heard: Heard,
+    now: Duration,
 ) -> Result<(), CloseReason> {
     let pace = pace.get_or_insert_with(|| {
         Box::new(Pace::new(app, Identity { user: connection.user, device: connection.device }))
@@ -124,21 +125,21 @@ pub async fn handle(
         Heard::Event(event, bytes) => (event, bytes),
         Heard::Malformed(problem) => {
             // Told in any case; but whoever goes on and on is closed.
-            let _ = pace.check_frame(app.clock.monotonic());
+            let _ = pace.check_frame(now);
             connection.push(encode(&problem));
             return if pace.is_exhausted() { Err(CloseReason::RateLimited) } else { Ok(()) };
         }
         Heard::Ping(payload) => {
             // Pings that come too fast need no pong each (RFC 6455 section 5.5.3).
-            if pace.check_frame(app.clock.monotonic()).is_ok() {
+            if pace.check_frame(now).is_ok() {
                 connection.push(tertulia_websocket::Frame::pong(&payload));
             }
             return if pace.is_exhausted() { Err(CloseReason::RateLimited) } else { Ok(()) };
         }
     };
     let (convo, client_seq) = named(&event);
-    let result = match pace.check(&event, bytes, app.clock.monotonic()) {
-        Ok(()) => act(app, connection, event).await,
+    let result = match pace.check(&event, bytes, now) {
+        Ok(()) => act(app, connection, event, now).await,
         Err(_) if pace.is_exhausted() => return Err(CloseReason::RateLimited),
         Err(wait) => Err(Failure::Problem(ApiError::rate_limited(wait))),
     };
@@ -191,7 +192,12 @@ pub fn error_event(
     }
 }
 
-async fn act(app: &App, connection: &Arc<Connection>, event: ClientEvent) -> Result<(), Failure> {
+async fn act(
+    app: &App,
+    connection: &Arc<Connection>,
+    event: ClientEvent,
+    now: Duration,
+) -> Result<(), Failure> {
     let identity = Identity { user: connection.user, device: connection.device };
     match event {
         ClientEvent::SendMessage { convo_id, client_seq, body, media_ids, reply_to } => {
@@ -200,13 +206,13 @@ async fn act(app: &App, connection: &Arc<Connection>, event: ClientEvent) -> Res
                 convo_id,
                 SendMessage { client_seq, body, reply_to, media_ids },
             )?;
-            app.lanes.submit(intent, connection, Some(client_seq), true).await;
+            app.lanes.submit(intent, (connection, Some(client_seq)), true, now).await;
         }
         ClientEvent::Mark { convo_id, delivered_seq, read_seq } => {
             let mark = Mark { delivered_seq, read_seq };
             let intent = messages::mark_intent(identity.user, convo_id, mark)?;
             let shows_read = messages::shows_read(app, identity.user).await?;
-            app.lanes.submit(intent, connection, None, shows_read).await;
+            app.lanes.submit(intent, (connection, None), shows_read, now).await;
         }
         ClientEvent::Typing { convo_id, active } => {
             if !app.hub.typing(connection, convo_id, active, app.steady_now()) {

@@ -338,11 +338,12 @@ impl Ready {
 
     async fn act_on_heard(&mut self) -> ControlFlow<Box<End>> {
         let Self { app, wire, connection, pace, .. } = self;
+        let now = app.clock.monotonic();
         // Whoever does not read his answers is not heard: what he sends waits in his own machine.
         while !app.hub.is_congested(connection)
             && let Some(heard) = wire.heard.pop_front()
         {
-            if let Err(reason) = incoming::handle(app, connection, pace, heard).await {
+            if let Err(reason) = incoming::handle(app, connection, pace, heard, now).await {
                 return ControlFlow::Break(Box::new(reason.into()));
             }
         }

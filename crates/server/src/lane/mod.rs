@@ -100,17 +100,17 @@ pub fn lanes(
 }
 
 impl Lanes {
-    /// Submits what a connection sent; the hub answers it there. Waits while the queue is full.
+    /// Submits what was heard from a connection at this time; the hub answers it there. Waits while the queue is full.
     pub async fn submit(
         &self,
         intent: Intent,
-        connection: &Arc<Connection>,
-        client_seq: Option<ClientSeq>,
+        (connection, client_seq): (&Arc<Connection>, Option<ClientSeq>),
         shows_read: bool,
+        at: Duration,
     ) {
         let connection = Arc::clone(connection);
         let reply = Reply::Connection { connection, convo: intent.convo(), client_seq };
-        self.enqueue(intent, reply, shows_read).await;
+        self.enqueue(intent, Waiting { reply, shows_read, at }).await;
     }
 
     /// Appends an intent and waits for what comes of it.
@@ -119,14 +119,14 @@ impl Lanes {
     /// As [`Store::append`]: nobody knows whether it is stored.
     pub async fn append(&self, intent: Intent, shows_read: bool) -> Result<Outcome, StoreError> {
         let (sender, receiver) = oneshot::channel();
-        self.enqueue(intent, Reply::Call(sender), shows_read).await;
+        let at = self.clock.monotonic();
+        self.enqueue(intent, Waiting { reply: Reply::Call(sender), shows_read, at }).await;
         receiver.await.map_err(|_| StoreError::Closed)?
     }
 
-    async fn enqueue(&self, intent: Intent, reply: Reply, shows_read: bool) {
-        let at = self.clock.monotonic();
+    async fn enqueue(&self, intent: Intent, waiting: Waiting) {
         let lane = self.store.lane_of(intent.convo());
-        self.door.0[lane].push(intent, Waiting { reply, shows_read, at }).await;
+        self.door.0[lane].push(intent, waiting).await;
     }
 
     /// What the lanes have at the store.
@@ -248,7 +248,7 @@ struct Waiting {
     reply: Reply,
     /// For a mark: whether its owner shows what he has read.
     shows_read: bool,
-    /// When it was submitted, by the clock's monotonic time.
+    /// When it was heard, by the clock's monotonic time.
     at: Duration,
 }
 

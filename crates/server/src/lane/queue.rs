@@ -33,15 +33,15 @@ pub(super) struct Gathered<W> {
     pub(super) waiting: Vec<W>,
 }
 
-impl<W> Default for Gathered<W> {
-    fn default() -> Self {
-        Self { intents: Vec::new(), waiting: Vec::new() }
+impl<W> Gathered<W> {
+    fn with_capacity(capacity: usize) -> Self {
+        Self { intents: Vec::with_capacity(capacity), waiting: Vec::with_capacity(capacity) }
     }
 }
 
 impl<W> Queue<W> {
     pub(super) fn new() -> Self {
-        let inner = Inner { gathered: Gathered::default(), bytes: 0, closed: false };
+        let inner = Inner { gathered: Gathered::with_capacity(0), bytes: 0, closed: false };
         Self { inner: Mutex::new(inner), work: Notify::new(), room: Notify::new() }
     }
 
@@ -81,7 +81,9 @@ impl<W> Queue<W> {
     /// Takes all that has gathered; mostly nothing, or something.
     pub(super) fn take(&self) -> Gathered<W> {
         let mut inner = self.lock();
-        let gathered = std::mem::take(&mut inner.gathered);
+        // The next batch is mostly as long as this one.
+        let next = Gathered::with_capacity(inner.gathered.intents.len());
+        let gathered = std::mem::replace(&mut inner.gathered, next);
         inner.bytes = 0;
         drop(inner);
         if !gathered.intents.is_empty() {
