@@ -43,9 +43,11 @@ pub struct Options {
     pub history: Option<PathBuf>,
 }
 
-/// A server rests that uses less than this share of a core, looked at so often.
+/// A server rests that uses less than this share of a core, looked at so often, and so many times in a row: it may wait for a
+/// while before it sees that the load is over.
 const REST_SHARE: f64 = 0.05;
 const REST_INTERVAL: Duration = Duration::from_millis(500);
+const REST_INTERVALS: usize = 4;
 /// How long is waited for that; one with many connections, or that indexes, may never rest.
 const REST_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -157,12 +159,14 @@ impl Bench {
         let Some(before) = before else { return Ok(None) };
         self.progress.begin("waiting until the server rests", REST_PATIENCE.as_secs() as usize);
         let begun = Instant::now();
-        let mut last = before;
+        let (mut last, mut quiet) = (before, 0);
         loop {
             self.progress.unless_interrupted(tokio::time::sleep(REST_INTERVAL)).await?;
             let Some(now) = self.service.cpu() else { return Ok(None) };
             let took = begun.elapsed();
-            let is_at_rest = now.saturating_sub(last) < REST_INTERVAL.mul_f64(REST_SHARE);
+            let is_quiet = now.saturating_sub(last) < REST_INTERVAL.mul_f64(REST_SHARE);
+            quiet = if is_quiet { quiet + 1 } else { 0 };
+            let is_at_rest = quiet >= REST_INTERVALS;
             if is_at_rest || took >= REST_PATIENCE {
                 let cpu_seconds = now.saturating_sub(before).as_secs_f64();
                 return Ok(Some(Afterwards { seconds: took.as_secs_f64(), cpu_seconds, is_at_rest }));

@@ -150,7 +150,12 @@ pub fn put_text(wire: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let payload = &wire[start + HEADER_BYTES_GUESSED..];
     debug_assert!(std::str::from_utf8(payload).is_ok(), "a text frame carries UTF-8 (section 5.6)");
     let (header, header_len) = header(TEXT, 0, payload.len());
-    wire.splice(start..start + HEADER_BYTES_GUESSED, header[..header_len].iter().copied());
+    let guessed = start..start + HEADER_BYTES_GUESSED;
+    if header_len == HEADER_BYTES_GUESSED {
+        wire[guessed].copy_from_slice(&header[..header_len]);
+    } else {
+        wire.splice(guessed, header[..header_len].iter().copied());
+    }
 }
 
 /// The payloads of whole server frames that stand one behind the other, as a server has written them.

@@ -29,6 +29,10 @@ const BITE_RECORDS_HURRIED: usize = 10_000;
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// And after this many bytes of the journal, so that it stays small under load.
 const SYNC_BYTES: usize = 32 << 20;
+/// What is lately, in records.
+const LATELY_RECORDS: u64 = 100_000;
+/// How long a burst may put off settling: those who follow the logs (the search index is one) hear of nothing before.
+const BURST_MAX: Duration = Duration::from_secs(15);
 /// How long to wait before trying again what failed, at first and at most.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -38,8 +42,9 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Progress {
     /// The newest commit that is settled and synced: the journal may forget it.
     synced: AtomicU64,
-    /// What settling a record costs at present, in nanoseconds.
-    record_ns: AtomicU64,
+    /// How many records were settled lately, and how long it took, in nanoseconds.
+    records: AtomicU64,
+    took_ns: AtomicU64,
     /// All who follow the logs have passed what came before this commit.
     passed: AtomicU64,
 }
@@ -62,15 +67,20 @@ impl Progress {
         self.passed.fetch_max(commit.get(), Ordering::Relaxed);
     }
 
+    /// What settling a record costs at present.
     pub(super) fn record_cost(&self) -> Duration {
-        Duration::from_nanos(self.record_ns.load(Ordering::Relaxed))
+        let records = self.records.load(Ordering::Relaxed).max(1);
+        Duration::from_nanos(self.took_ns.load(Ordering::Relaxed) / records)
     }
 
+    /// Only the settler calls it. Small bites say less than large ones.
     fn observe(&self, records: usize, took: Duration) {
-        let nanos =
-            u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / u64::try_from(records.max(1)).unwrap_or(1);
-        let old = self.record_ns.load(Ordering::Relaxed);
-        self.record_ns.store(if old == 0 { nanos } else { old - old / 4 + nanos / 4 }, Ordering::Relaxed);
+        let settled = [(&self.records, records as u64), (&self.took_ns, took.as_nanos() as u64)];
+        let is_much = self.records.load(Ordering::Relaxed) > LATELY_RECORDS;
+        for (sum, more) in settled {
+            let before = sum.load(Ordering::Relaxed);
+            sum.store(if is_much { before / 2 } else { before } + more, Ordering::Relaxed);
+        }
     }
 }
 
@@ -125,6 +135,7 @@ impl Settler {
             let patience = unsynced.then(|| SYNC_INTERVAL.saturating_sub(self.synced_at.elapsed()));
             let bite = Bite {
                 linger: LINGER,
+                linger_max: BURST_MAX,
                 records_min: BITE_RECORDS_MIN,
                 records_max: BITE_RECORDS_MAX,
                 hurried_max: BITE_RECORDS_HURRIED,

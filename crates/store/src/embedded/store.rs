@@ -61,6 +61,14 @@ impl Embedded {
 }
 
 impl Embedded {
+    /// Waits until it is settled who is where, as it is visible now; and all else if that is not much.
+    async fn members_settled(&self) -> Result<(), StoreError> {
+        if self.tail.is_short() {
+            return self.tail.all_settled().await;
+        }
+        self.tail.members_settled().await
+    }
+
     /// Waits until everything of a user's conversations that is visible now is settled.
     async fn settled_of(&self, user: UserId) -> Result<(), StoreError> {
         if self.tail.is_short() {
@@ -228,7 +236,7 @@ impl Store for Embedded {
         user: UserId,
         only: Option<ConvoId>,
     ) -> Result<Vec<(ConvoId, Seq)>, StoreError> {
-        self.tail.members_settled().await?;
+        self.members_settled().await?;
         self.readers.read(move |db| feed::visible_from(db, user, only)).await
     }
 

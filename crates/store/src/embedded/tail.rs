@@ -44,8 +44,6 @@ struct Inner {
     batches: VecDeque<Unit>,
     /// The commit of the first of them, or the next one that comes.
     first: Commit,
-    /// When the first of them came.
-    since: Option<Instant>,
     convos: IdMap<ConvoId, Unsettled>,
     records: usize,
     entries: usize,
@@ -72,6 +70,7 @@ struct Inner {
 struct Unit {
     place: Place,
     records: usize,
+    came: Instant,
 }
 
 /// How far settling has come.
@@ -139,7 +138,6 @@ impl Tail {
         let inner = Inner {
             batches: VecDeque::new(),
             first: settled.next(),
-            since: None,
             convos: IdMap::default(),
             records: 0,
             entries: 0,
@@ -203,9 +201,8 @@ impl Tail {
         inner.records += records.len();
         inner.pushed += records.len() as u64;
         inner.bytes += place.length() as u64;
-        let is_first = inner.since.is_none();
-        inner.since.get_or_insert_with(Instant::now);
-        inner.batches.push_back(Unit { place, records: records.len() });
+        let is_first = inner.batches.is_empty();
+        inner.batches.push_back(Unit { place, records: records.len(), came: Instant::now() });
         let wakes = is_first || inner.records >= inner.wakes_at;
         drop(inner);
         self.horizon.store(commit.next().get(), Ordering::Release);
@@ -387,7 +384,7 @@ impl Tail {
     /// Waits for work, and takes at most about `records_max` records of it.
     ///
     /// Lingers a little, so that rows of one conversation are written together, and while `is_burst` says so of the records
-    /// that have come until now; not while somebody waits, and not when it is rather full.
+    /// that have come until now, but not for ever; not while somebody waits, and not when it is rather full.
     pub(super) fn next_work(&self, bite: &Bite, mut is_burst: impl FnMut(u64, Instant) -> bool) -> Work {
         let deadline = bite.patience.map(|patience| Instant::now() + patience);
         let mut inner = self.lock();
@@ -403,11 +400,12 @@ impl Tail {
                 let wanted = std::mem::take(&mut inner.wanted);
                 return Work::Wanted(wanted.into_iter().collect(), inner.rounds);
             }
-            let patience = if let Some(since) = inner.since {
+            let patience = if let Some(oldest) = inner.batches.front() {
                 let hurried = self.waiting.load(Ordering::Acquire) > 0;
-                let lingered = since.elapsed();
+                let lingered = oldest.came.elapsed();
                 let is_due = inner.records >= bite.records_min || lingered >= bite.linger;
-                let cannot_wait = hurried || is_full || inner.hurry || inner.closing;
+                let is_late = lingered >= bite.linger_max;
+                let cannot_wait = hurried || is_full || is_late || inner.hurry || inner.closing;
                 if cannot_wait || (is_due && !is_burst(inner.pushed, Instant::now())) {
                     let max = if hurried { bite.hurried_max } else { bite.records_max };
                     return inner.first_batches(max);
@@ -487,7 +485,6 @@ impl Tail {
         };
         inner.first = settled.next();
         inner.bytes -= gone.iter().map(|gone| gone.place.length() as u64).sum::<u64>();
-        inner.since = (!inner.batches.is_empty()).then(Instant::now);
         inner.hurry &= !inner.batches.is_empty();
         drop(inner);
         self.progress.notify_all();
@@ -591,6 +588,8 @@ pub(super) enum Stretch {
 pub(super) struct Bite {
     /// How long batches may wait for company.
     pub(super) linger: Duration,
+    /// How long at most, if this is a burst.
+    pub(super) linger_max: Duration,
     /// So many records do not wait for more, unless this is a burst.
     pub(super) records_min: usize,
     /// The most records to take.
