@@ -9,18 +9,10 @@ use tertulia_protocol::{ClientSeq, ConvoId, Seq};
 
 use super::support::*;
 use crate::embedded::tail::Stretch;
-use crate::embedded::{Embedded, Faults, OpenError, OpenOptions, TailLimits};
+use crate::embedded::{Embedded, OpenError, OpenOptions, TailLimits};
 use crate::testsuite::StoreUnderTest as _;
 use crate::testsuite::world::{ANA, BO, CY, convo, mark, send};
 use crate::{Slice, Store, Touched};
-
-/// A burst that does not end, and what is read is settled before its turn.
-fn burst() -> (OpenOptions, Faults) {
-    let faults = Faults::default();
-    faults.burst.store(true, Relaxed);
-    let tail = TailLimits { whole_max: 0, ..TailLimits::default() };
-    (OpenOptions { faults: faults.clone(), tail, ..OpenOptions::default() }, faults)
-}
 
 fn unsettled(store: &Embedded) -> usize {
     figure(store, "store_unsettled_records") as usize

@@ -20,8 +20,19 @@ const FOLDER: &str = "TERTULIA_TEST_FOLDER";
 
 #[test]
 fn nothing_that_was_acked_is_lost_by_kill_9() {
+    survive("nothing_that_was_acked_is_lost_by_kill_9", &OpenOptions::default());
+}
+
+/// Nothing is settled in its turn, and much before it, while others append.
+#[test]
+fn nothing_that_was_acked_is_lost_by_kill_9_in_a_burst() {
+    survive("nothing_that_was_acked_is_lost_by_kill_9_in_a_burst", &burst().0);
+}
+
+/// `test`: which one this is, to be run by the child.
+fn survive(test: &str, options: &OpenOptions) {
     if let Some(folder) = std::env::var_os(FOLDER) {
-        append_for_ever(Path::new(&folder));
+        append_for_ever(Path::new(&folder), options.clone());
     }
     let dir = tempfile::tempdir().unwrap();
     // What was acked: (conversation, client_seq) → seq.
@@ -29,11 +40,7 @@ fn nothing_that_was_acked_is_lost_by_kill_9() {
     for round in 0..5_u64 {
         let known = acked.len();
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "--nocapture",
-                "embedded::tests::kill::nothing_that_was_acked_is_lost_by_kill_9",
-            ])
+            .args(["--exact", "--nocapture", &format!("embedded::tests::kill::{test}")])
             .env(FOLDER, dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -65,10 +72,10 @@ fn nothing_that_was_acked_is_lost_by_kill_9() {
 }
 
 /// Appends to a few conversations from where they are, several calls at a time, until it is killed.
-fn append_for_ever(folder: &Path) -> ! {
+fn append_for_ever(folder: &Path, options: OpenOptions) -> ! {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = Embedded::open(folder, OpenOptions::default()).unwrap();
+        let store = Embedded::open(folder, options).unwrap();
         let mut tasks = Vec::new();
         for number in 0..CONVERSATIONS {
             let store = store.clone();
@@ -82,6 +89,11 @@ fn append_for_ever(folder: &Path) -> ! {
                     for (client_seq, outcome) in (first..).zip(batch.outcomes) {
                         let Outcome::Appended { entry, .. } = outcome else { panic!("{outcome:?}") };
                         println!("acked {number} {client_seq} {}", entry.seq);
+                    }
+                    // Each at its own pace.
+                    if first / 3 % (2 + u64::from(number)) == 0 {
+                        let seen = store.conversation(BO, id).await.unwrap().unwrap();
+                        assert_eq!((seen.last_seq.get(), seen.unread_count), (first + 3, first + 2));
                     }
                 }
             }));
@@ -105,6 +117,11 @@ fn verify(folder: &Path, acked: &BTreeMap<(u16, u64), u64>) {
                 continue;
             };
             let found: Vec<_> = page.entries.iter().map(|(entry, _)| entry).collect();
+            let seen = store.conversation(BO, convo(number)).await.unwrap().unwrap();
+            assert_eq!(
+                (seen.last_seq.get(), seen.unread_count + 1),
+                (found.len() as u64, found.len() as u64)
+            );
             for (place, entry) in (1..).zip(&found) {
                 assert_eq!(entry.seq.get(), place, "dense");
                 // Every number once, in order: the child counts on from the head.

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;
 use tertulia_domain::log::{Intent, Outcome};
 use tertulia_protocol::{ConvoId, Timestamp};
 
-use crate::embedded::{Embedded, OpenOptions, TailLimits};
+use crate::embedded::{Embedded, Faults, OpenOptions, TailLimits};
 use crate::testsuite::StoreUnderTest;
 use crate::testsuite::world::{ANA, BO, create_group, send};
 use crate::{Slice, Store, StoreError};
@@ -101,6 +102,14 @@ impl StoreUnderTest for Ahead {
     fn store(&self) -> &dyn Store {
         self.0.store()
     }
+}
+
+/// A burst that does not end, and what is read is settled before its turn.
+pub(super) fn burst() -> (OpenOptions, Faults) {
+    let faults = Faults::default();
+    faults.burst.store(true, Ordering::Relaxed);
+    let tail = TailLimits { whole_max: 0, ..TailLimits::default() };
+    (OpenOptions { faults: faults.clone(), tail, ..OpenOptions::default() }, faults)
 }
 
 /// A copy of a folder as it is at this moment, as a crash would leave it. Nothing may be writing.
