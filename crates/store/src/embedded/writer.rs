@@ -132,7 +132,12 @@ impl Writer {
             let convo = intent.convo();
             used.insert(convo);
             self.decide_one(intent, now, records).unwrap_or_else(|error| {
-                tracing::error!(%error, %convo, "an intent was refused: what decides it cannot be read");
+                // That settling stopped was said where it did, once and not for each.
+                if matches!(error, StoreError::Unavailable { .. }) {
+                    tracing::debug!(%error, %convo, "an intent was refused: it needs what cannot be settled now");
+                } else {
+                    tracing::error!(%error, %convo, "an intent was refused: what decides it cannot be read");
+                }
                 Outcome::Refused(Refusal::Unavailable)
             })
         });

@@ -43,7 +43,7 @@ impl Place {
         Ok(record::decode(bytes)?)
     }
 
-    /// The record that begins at this byte of the batch.
+    /// The record that begins at this byte of the batch. There is one version of the format so far, so it need not be looked at.
     pub(in crate::embedded) fn record(&self, start: u32) -> Result<Record, PlaceError> {
         let rest = self.length().saturating_sub(start as usize);
         let at = self.at + u64::from(start);
