@@ -86,6 +86,9 @@ pub async fn run(
         chronicle: chronicle.map(Arc::new),
     };
     let mut findings = scenario.run(&mut bench).await?;
+    if let Some(load) = &mut findings.load {
+        load.afterwards = bench.until_at_rest().await?;
+    }
     if bench.service.process().is_none() {
         findings
             .notes
@@ -143,20 +146,21 @@ impl Bench {
         let mut memory = vec![self.memory("before")];
         let played = generator.play(self.warm_up, self.measured, &self.service, &self.progress).await?;
         memory.push(self.memory("after"));
-        let before = self.service.cpu();
         let tally = generator.leave().await?;
-        let mut figures = LoadFigures::new(&tally, &played, self.measured);
-        figures.afterwards = self.until_at_rest(before).await?;
-        let mut findings =
-            Findings { load: Some(figures), memory, problems: played.problems, ..Findings::default() };
+        let mut findings = Findings {
+            load: Some(LoadFigures::new(&tally, &played, self.measured)),
+            memory,
+            problems: played.problems,
+            ..Findings::default()
+        };
         self.end_history(readers, &mut findings).await?;
         Ok(findings)
     }
 
     /// Waits until the server has done what it has put off: it is part of the price, and would slow down what is measured
-    /// next. `before`: its CPU when the load ended.
-    async fn until_at_rest(&self, before: Option<Duration>) -> Result<Option<Afterwards>, Error> {
-        let Some(before) = before else { return Ok(None) };
+    /// next.
+    async fn until_at_rest(&self) -> Result<Option<Afterwards>, Error> {
+        let Some(before) = self.service.cpu() else { return Ok(None) };
         self.progress.begin("waiting until the server rests", REST_PATIENCE.as_secs() as usize);
         let begun = Instant::now();
         let (mut last, mut quiet) = (before, 0);

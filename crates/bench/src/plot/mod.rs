@@ -107,10 +107,11 @@ fn conditions(run: &Run, is_one_of_many: bool) -> String {
     let gib = number("/conditions/memoryBytes").unwrap_or(0.0) / f64::from(1 << 30);
     let valid = match run.report.pointer("/valid") {
         Some(Value::Bool(true)) => "",
-        _ => "; NOT VALID: these figures say nothing",
+        // First, where no end of a line comes between.
+        _ => "NOT VALID, these figures say nothing: ",
     };
     format!(
-        "{name}{} × {}, {gib:.0} GiB, {}; load {} before; generator {} {} on the same machine with {} threads; server {}{valid}",
+        "{valid}{name}{} × {}, {gib:.0} GiB, {}; load {} before; generator {} {} on the same machine with {} threads; server {}",
         number("/conditions/cores").unwrap_or(0.0),
         of("/conditions/machine"),
         of("/conditions/kernel"),
