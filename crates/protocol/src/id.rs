@@ -116,10 +116,11 @@ macro_rules! ids {
                 Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
             }
 
-            /// Appends the hyphenated form, as [`Display`](fmt::Display) writes it, without its detours.
-            pub fn write_to(&self, text: &mut Vec<u8>) {
-                let mut form = [0; uuid::fmt::Hyphenated::LENGTH];
-                text.extend_from_slice(self.0.hyphenated().encode_lower(&mut form).as_bytes());
+            /// The 36 ASCII characters of the hyphenated form, as [`Display`](fmt::Display) writes it, without its detours.
+            pub fn to_hyphenated(&self) -> [u8; uuid::fmt::Hyphenated::LENGTH] {
+                let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+                self.0.hyphenated().encode_lower(&mut text);
+                text
             }
 
             /// The 16 bytes of the UUID.

@@ -2,6 +2,8 @@
 //!
 //! Names are `tertulia_<area>_<thing>_<unit>`; no label ever names a user or a conversation.
 
+mod latencies;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use tertulia_feed::relay::RelayProgress;
 use tertulia_protocol::event::CloseReason;
 use tertulia_protocol::{Code, Timestamp};
 
+use self::latencies::Latencies;
 use crate::consumers::Progresses;
 
 /// Seconds; closer together around what people notice.
@@ -30,7 +33,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// The metrics of a node.
 pub struct Metrics {
     registry: Registry,
-    ack_seconds: Histogram,
+    ack_seconds: Latencies,
     append_seconds: Histogram,
     batch_intents: Histogram,
     append_failures: Counter,
@@ -109,7 +112,7 @@ impl Metrics {
     pub fn new(version: &'static str) -> Self {
         let metrics = Self {
             registry: Registry::with_prefix("tertulia"),
-            ack_seconds: latency(),
+            ack_seconds: Latencies::default(),
             append_seconds: latency(),
             batch_intents: Histogram::new(BATCH_BUCKETS),
             append_failures: Counter::default(),
@@ -257,9 +260,9 @@ impl Metrics {
         self
     }
 
-    /// A send was acked this long after it was taken.
-    pub fn acked(&self, after: Duration) {
-        self.ack_seconds.observe(after.as_secs_f64());
+    /// Sends were acked, each of them so long after it was taken.
+    pub fn acked(&self, each_after: impl IntoIterator<Item = Duration>) {
+        self.ack_seconds.observe(each_after);
     }
 
     /// The store committed a batch.

@@ -296,10 +296,13 @@ impl Hub {
         state.end_lag_if_over();
         let position = if state.lag.is_none() { self.position().or(&safe) } else { Position::default() };
         let last = given.len().saturating_sub(1);
+        let mut texts = frames::Texts::default();
         for (at, entry) in given.iter().enumerate() {
             let is_end = at == last && state.lag.is_none();
             let text = is_end.then(|| self.position_text(position));
-            wake(state.push_written(|wire| frames::write_message(wire, entry, text.as_deref())));
+            wake(state.push_written(|wire| {
+                frames::write_message(wire, entry, text.as_deref(), &mut texts);
+            }));
         }
         count(&self.stats.deliveries, given.len() as u64);
     }

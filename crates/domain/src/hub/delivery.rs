@@ -8,7 +8,7 @@ use tertulia_protocol::event::{ServerEvent, SharedSettings};
 use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind, Seq};
 
 use super::connection::{Lag, Lagging, State};
-use super::frames::{self, EntryFrames};
+use super::frames::{self, EntryFrames, Texts};
 use super::holes::Early;
 use super::routes::Routes;
 use super::{Connection, Hub, Mode, count};
@@ -91,13 +91,22 @@ pub(super) struct Delivery<'h> {
     pub(super) wakers: Vec<Waker>,
     /// Those of the entries in hand; their memory is used for the next ones.
     frames: EntryFrames,
+    pub(super) texts: Texts,
     /// Whether something waits behind a hole, as far as was seen.
     pub(super) has_holes: bool,
 }
 
 impl<'h> Delivery<'h> {
     pub(super) fn new(hub: &'h Hub, reached: Position, position: &'h str) -> Self {
-        Self { hub, reached, position, wakers: Vec::new(), frames: EntryFrames::default(), has_holes: false }
+        Self {
+            hub,
+            reached,
+            position,
+            wakers: Vec::new(),
+            frames: EntryFrames::default(),
+            texts: Texts::default(),
+            has_holes: false,
+        }
     }
 
     /// Wakes all at the end: each connection then writes all of the batch at once. Says whether something waits behind
@@ -153,7 +162,7 @@ impl<'h> Delivery<'h> {
             let mut state = sender.state();
             for (committed, entry) in run.iter().zip(&entries) {
                 let client_seq = committed.origin.and_then(|origin| origin.client_seq);
-                self.wakers.extend(acked(&mut state, client_seq, entry));
+                self.wakers.extend(acked(&mut state, client_seq, entry, &mut self.texts));
             }
         }
         let slot = routes.convo_slot(first.convo_id);
@@ -204,7 +213,8 @@ impl<'h> Delivery<'h> {
 
     /// Answers may exceed the outbox: there are no more of them than requests under way, which are bounded.
     fn ack(&mut self, origin: Origin<'_>, entry: &Entry) {
-        self.wakers.extend(acked(&mut origin.connection.state(), origin.client_seq, entry));
+        let mut state = origin.connection.state();
+        self.wakers.extend(acked(&mut state, origin.client_seq, entry, &mut self.texts));
     }
 
     fn refuse(&mut self, origin: Origin<'_>, refusal: &Refusal) {
@@ -282,13 +292,15 @@ impl<'h> Delivery<'h> {
         sender: Option<&Arc<Connection>>,
     ) {
         let Some(convo) = entries.first().and_then(|entry| routes.convo(entry.convo_id)) else { return };
-        self.frames.clear(entries.len());
+        // Of two, one has mostly said it.
+        let is_for_one = routes.readers(convo).nth(2).is_none();
+        self.frames.clear(entries.len(), is_for_one);
         let mut pushed = 0;
         for (_, connection) in routes.readers(convo) {
             let is_sender = sender.is_some_and(|sender| Arc::ptr_eq(sender, connection));
             let mut state = connection.state();
             if connection.mode == Mode::Socket && !is_sender && state.lag.is_none() {
-                let all = self.frames.all(entries, self.position);
+                let all = self.frames.all(entries, self.position, &mut self.texts);
                 if state.has_room_for(&self.hub.settings.outbox, all.frames(), all.len()) {
                     self.wakers.extend(state.push_encoded(all));
                     pushed += entries.len() as u64;
@@ -343,7 +355,7 @@ impl<'h> Delivery<'h> {
             return false; // The ack stands for it.
         }
         let position = state.lag.is_none().then_some(self.position);
-        let frame = self.frames.one(index, entry, position);
+        let frame = self.frames.one((index, entry), position, &mut self.texts);
         if !state.has_room(&self.hub.settings.outbox, frame.len()) {
             count(&self.hub.stats.lagged, 1);
             state.lag_at(self.reached, entry.convo_id, entry.seq);
@@ -357,9 +369,14 @@ impl<'h> Delivery<'h> {
 
 /// Tells the connection that sent a message what became of it.
 #[must_use = "the task sleeps until it is woken"]
-fn acked(state: &mut State, client_seq: Option<ClientSeq>, entry: &Entry) -> Option<Waker> {
+fn acked(
+    state: &mut State,
+    client_seq: Option<ClientSeq>,
+    entry: &Entry,
+    texts: &mut Texts,
+) -> Option<Waker> {
     let client_seq = client_seq.or(entry.client_seq).unwrap_or_default();
-    state.push_written(|wire| frames::write_ack(wire, client_seq, entry))
+    state.push_written(|wire| frames::write_ack(wire, client_seq, entry, texts))
 }
 
 impl State {

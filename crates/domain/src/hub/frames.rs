@@ -23,6 +23,51 @@ fn write_json(wire: impl io::Write, value: &impl serde::Serialize) {
     debug_assert!(written.is_ok(), "an event that cannot be written: {written:?}");
 }
 
+/// Ids and times as they were last written. What is told together mostly has the same ones, and writing them takes
+/// longer than all the rest of a frame.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    convo: Last<ConvoId, 36>,
+    sender: Last<UserId, 36>,
+    ts: Last<Timestamp, 24>,
+}
+
+/// A value and its text.
+#[derive(Debug)]
+struct Last<T, const LEN: usize> {
+    of: Option<T>,
+    text: [u8; LEN],
+}
+
+impl<T, const LEN: usize> Default for Last<T, LEN> {
+    fn default() -> Self {
+        Self { of: None, text: [0; LEN] }
+    }
+}
+
+impl<T: Copy + PartialEq, const LEN: usize> Last<T, LEN> {
+    fn text(&mut self, of: T, write: impl FnOnce(&T) -> [u8; LEN]) -> &[u8; LEN] {
+        if self.of != Some(of) {
+            *self = Self { of: Some(of), text: write(&of) };
+        }
+        &self.text
+    }
+}
+
+impl Texts {
+    fn convo(&mut self, id: ConvoId) -> &[u8] {
+        self.convo.text(id, ConvoId::to_hyphenated)
+    }
+
+    fn sender(&mut self, id: UserId) -> &[u8] {
+        self.sender.text(id, UserId::to_hyphenated)
+    }
+
+    fn ts(&mut self, ts: Timestamp) -> &[u8] {
+        self.ts.text(ts, |ts| ts.to_rfc3339())
+    }
+}
+
 /// Entries that follow on each other as the frames that their readers get; each form is made when the first reader needs
 /// it.
 #[derive(Debug, Default)]
@@ -38,34 +83,38 @@ struct OneEntry {
 }
 
 impl EntryFrames {
-    /// Forgets the entries, for the next ones, which are so many.
-    pub(super) fn clear(&mut self, next: usize) {
-        self.all.clear();
+    /// Forgets the entries, for the next ones, which are so many, and for one reader or for more.
+    pub(super) fn clear(&mut self, next: usize, is_for_one: bool) {
+        self.all.clear(is_for_one);
         for one in &mut self.each {
-            one.positioned.clear();
-            one.plain.clear();
+            one.positioned.clear(is_for_one);
+            one.plain.clear(is_for_one);
         }
         self.each.resize_with(next, OneEntry::default);
     }
 
     /// The frames of all `entries`, for a reader who lacks nothing earlier.
-    pub(super) fn all(&mut self, entries: &[&Arc<Entry>], position: &str) -> &mut Encoded {
-        let write = |entry| move |wire: &mut Vec<u8>| write_message(wire, entry, Some(position));
-        self.all.get_or_write(entries.iter().map(|entry| write(*entry)))
+    pub(super) fn all(&mut self, entries: &[&Arc<Entry>], position: &str, texts: &mut Texts) -> &mut Encoded {
+        self.all.get_or_write(entries, |wire, entry| write_message(wire, entry, Some(position), texts))
     }
 
     /// The frame of `entry`, which is the one at `index`: with the position for a reader who lacks nothing earlier; without
     /// one for a reader who does, and keeps the position that he has.
-    pub(super) fn one(&mut self, index: usize, entry: &Entry, position: Option<&str>) -> &mut Encoded {
+    pub(super) fn one(
+        &mut self,
+        (index, entry): (usize, &Entry),
+        position: Option<&str>,
+        texts: &mut Texts,
+    ) -> &mut Encoded {
         let one = &mut self.each[index];
         let form = if position.is_some() { &mut one.positioned } else { &mut one.plain };
-        form.get_or_write([|wire: &mut Vec<u8>| write_message(wire, entry, position)])
+        form.get_or_write([entry], |wire, entry| write_message(wire, entry, position, texts))
     }
 }
 
 /// Appends a `message` event: the JSON of [`ServerEvent::Message`]. A text is written field by field, because there
 /// are so many of them.
-pub(super) fn write_message(wire: &mut Vec<u8>, entry: &Entry, position: Option<&str>) {
+pub(super) fn write_message(wire: &mut Vec<u8>, entry: &Entry, position: Option<&str>, texts: &mut Texts) {
     /// Everything but the body and what else is as long as somebody likes.
     const FIELDS_BYTES_MAX: usize = 400;
     let EntryKind::Text { body, reply_to } = &entry.kind else {
@@ -77,18 +126,18 @@ pub(super) fn write_message(wire: &mut Vec<u8>, entry: &Entry, position: Option<
     wire.reserve(FIELDS_BYTES_MAX + body.len());
     put_text(wire, |wire| {
         wire.extend_from_slice(br#"{"type":"message","convoId":""#);
-        entry.convo_id.write_to(wire);
+        wire.extend_from_slice(texts.convo(entry.convo_id));
         wire.extend_from_slice(br#"","seq":"#);
         put_number(wire, entry.seq.get());
         wire.extend_from_slice(br#","senderId":""#);
-        entry.sender_id.write_to(wire);
+        wire.extend_from_slice(texts.sender(entry.sender_id));
         wire.push(b'"');
         if let Some(client_seq) = entry.client_seq {
             wire.extend_from_slice(br#","clientSeq":"#);
             put_number(wire, client_seq.get());
         }
         wire.extend_from_slice(br#","ts":""#);
-        wire.extend_from_slice(&entry.ts.to_rfc3339());
+        wire.extend_from_slice(texts.ts(entry.ts));
         wire.extend_from_slice(br#"","kind":"text","body":"#);
         put_string(wire, body);
         if let Some(seq) = reply_to {
@@ -104,16 +153,16 @@ pub(super) fn write_message(wire: &mut Vec<u8>, entry: &Entry, position: Option<
 }
 
 /// Appends a `message_ack`, once for each message: written field by field, too.
-pub(super) fn write_ack(wire: &mut Vec<u8>, client_seq: ClientSeq, entry: &Entry) {
+pub(super) fn write_ack(wire: &mut Vec<u8>, client_seq: ClientSeq, entry: &Entry, texts: &mut Texts) {
     put_text(wire, |wire| {
         wire.extend_from_slice(br#"{"type":"message_ack","convoId":""#);
-        entry.convo_id.write_to(wire);
+        wire.extend_from_slice(texts.convo(entry.convo_id));
         wire.extend_from_slice(br#"","clientSeq":"#);
         put_number(wire, client_seq.get());
         wire.extend_from_slice(br#","serverSeq":"#);
         put_number(wire, entry.seq.get());
         wire.extend_from_slice(br#","ts":""#);
-        wire.extend_from_slice(&entry.ts.to_rfc3339());
+        wire.extend_from_slice(texts.ts(entry.ts));
         wire.extend_from_slice(br#""}"#);
     });
 }
@@ -212,7 +261,7 @@ mod tests {
                 for position in [None, Some("1a.2b")] {
                     let entry = entry(body, client_seq, reply_to);
                     let mut wire = b"before".to_vec();
-                    write_message(&mut wire, &entry, position);
+                    write_message(&mut wire, &entry, position, &mut Texts::default());
                     let event = ServerEvent::Message { entry, position: position.map(str::to_owned) };
                     let expected = serde_json::to_string(&event).unwrap();
                     let found: Vec<_> =
@@ -227,7 +276,7 @@ mod tests {
     fn an_ack_is_the_json_of_its_event() {
         let entry = entry("hola", None, None);
         let mut wire = Vec::new();
-        write_ack(&mut wire, ClientSeq::new(7), &entry);
+        write_ack(&mut wire, ClientSeq::new(7), &entry, &mut Texts::default());
         let event = ServerEvent::MessageAck {
             convo_id: entry.convo_id,
             client_seq: ClientSeq::new(7),

@@ -109,7 +109,9 @@ impl Delivery<'_> {
                 self.wakers.extend(state.push(&gap));
             }
             if lagging.next <= entry.seq {
-                self.wakers.extend(state.push_written(|wire| frames::write_message(wire, entry, None)));
+                self.wakers.extend(state.push_written(|wire| {
+                    frames::write_message(wire, entry, None, &mut self.texts);
+                }));
             }
         }
         self.wakers.extend(state.push(&frames::left(entry.convo_id)));

@@ -12,7 +12,7 @@ use bytes::{Buf as _, Bytes};
 use tertulia_websocket::Frame;
 
 /// The longest frame that is copied, or frames that are put in together: what is longer costs more to copy for each reader
-/// than to share among them.
+/// than to share among them, if there are some.
 const COPIED_FRAME_MAX: usize = 1_024;
 /// What is copied for one reader; what waits beyond it is shared.
 const COPIED_BYTES_MAX: usize = 16 * 1_024;
@@ -69,13 +69,15 @@ impl Outbox {
 
     /// Puts a frame behind the others.
     pub fn push(&mut self, frame: &Frame) {
-        self.put(frame.bytes(), 1, || frame.bytes().clone());
+        self.put(frame.bytes(), 1, COPIED_FRAME_MAX, || frame.bytes().clone());
     }
 
     /// Puts a frame behind the others that others read, too.
     pub(super) fn push_encoded(&mut self, encoded: &mut Encoded) {
-        let Encoded { wire, frames, shared } = encoded;
-        self.put(wire, *frames, || shared.get_or_insert_with(|| Bytes::copy_from_slice(wire)).clone());
+        let Encoded { wire, frames, shared, is_for_one } = encoded;
+        let copied_max = if *is_for_one { COPIED_BYTES_MAX } else { COPIED_FRAME_MAX };
+        let share = || shared.get_or_insert_with(|| Bytes::copy_from_slice(wire)).clone();
+        self.put(wire, *frames, copied_max, share);
     }
 
     /// Puts a frame behind the others that nobody else reads; `write` appends it.
@@ -124,8 +126,8 @@ impl Outbox {
         all
     }
 
-    fn put(&mut self, wire: &[u8], frames: u32, share: impl FnOnce() -> Bytes) {
-        if wire.len() <= COPIED_FRAME_MAX && (self.copied as usize) < COPIED_BYTES_MAX {
+    fn put(&mut self, wire: &[u8], frames: u32, copied_max: usize, share: impl FnOnce() -> Bytes) {
+        if wire.len() <= copied_max && (self.copied as usize) < COPIED_BYTES_MAX {
             self.room(wire.len()).extend_from_slice(wire);
             self.copied += wire.len() as u32;
         } else {
@@ -160,24 +162,28 @@ pub(super) struct Encoded {
     frames: u32,
     /// The same bytes, made when the first reader does not copy them.
     shared: Option<Bytes>,
+    /// Whether there is nobody to share them with.
+    is_for_one: bool,
 }
 
 impl Encoded {
-    /// Forgets the frames; their memory serves the next ones.
-    pub(super) fn clear(&mut self) {
+    /// Forgets the frames; their memory serves the next ones, which are for one reader or for more.
+    pub(super) fn clear(&mut self, is_for_one: bool) {
+        self.is_for_one = is_for_one;
         self.wire.clear();
         self.frames = 0;
         self.shared = None;
     }
 
-    /// The frames; each of `writes` appends one if they are not there yet.
-    pub(super) fn get_or_write<W: FnOnce(&mut Vec<u8>)>(
+    /// The frames; if they are not there yet, `write` appends one for each of `items`.
+    pub(super) fn get_or_write<T>(
         &mut self,
-        writes: impl IntoIterator<Item = W>,
+        items: impl IntoIterator<Item = T>,
+        mut write: impl FnMut(&mut Vec<u8>, T),
     ) -> &mut Self {
         if self.wire.is_empty() {
-            for write in writes {
-                write(&mut self.wire);
+            for item in items {
+                write(&mut self.wire, item);
                 self.frames += 1;
             }
         }
@@ -237,9 +243,9 @@ mod tests {
     #[test]
     fn a_reader_who_falls_behind_shares_what_he_waits_for() {
         let mut encoded = Encoded::default();
-        encoded.get_or_write([|wire: &mut Vec<u8>| {
-            wire.extend_from_slice(Frame::text(&"x".repeat(1_000)).bytes());
-        }]);
+        encoded.get_or_write([Frame::text(&"x".repeat(1_000))], |wire, frame| {
+            wire.extend_from_slice(frame.bytes());
+        });
         let mut slow = Outbox::default();
         for _ in 0..100 {
             slow.push_encoded(&mut encoded);
@@ -248,5 +254,20 @@ mod tests {
         assert_eq!(copied, 1);
         assert!(slow.copied as usize <= COPIED_BYTES_MAX + 1_004, "{}", slow.copied);
         assert_eq!(texts(&slow), [1_000; 100]);
+    }
+
+    #[test]
+    fn what_is_long_is_shared_unless_there_is_nobody_to_share_it_with() {
+        for (is_for_one, is_copied) in [(true, true), (false, false)] {
+            let mut encoded = Encoded::default();
+            encoded.clear(is_for_one);
+            encoded.get_or_write(["a", "b"].map(|text| Frame::text(&text.repeat(1_000))), |wire, frame| {
+                wire.extend_from_slice(frame.bytes());
+            });
+            let mut outbox = Outbox::default();
+            outbox.push_encoded(&mut encoded);
+            assert_eq!(matches!(outbox.pieces[0], Piece::Copied { .. }), is_copied);
+            assert_eq!((texts(&outbox), outbox.frames()), (vec![1_000; 2], 2));
+        }
     }
 }

@@ -12,6 +12,7 @@ use tertulia_protocol::{ClientSeq, Code, ConvoId, UserId};
 
 use crate::accounts::Identity;
 use crate::app::App;
+use crate::lane::Submission;
 use crate::limits::Bucket;
 use crate::messages;
 use crate::rest::problem::ApiError;
@@ -107,51 +108,116 @@ impl Pace {
     }
 }
 
-/// Deals with one thing that was heard at `now`. `Err` closes the socket. `pace` begins with the first thing.
+/// What a connection said at one moment, while it is dealt with.
 ///
-/// # Errors
-/// The reason to close.
-pub async fn handle(
-    app: &App,
-    connection: &Arc<Connection>,
-    pace: &mut Option<Box<Pace>>,
-    heard: Heard,
+/// What is to be appended is gathered, and [submitted](Self::submit) at once.
+pub struct Hearing<'a> {
+    app: &'a App,
+    connection: &'a Arc<Connection>,
+    pace: &'a mut Pace,
     now: Duration,
-) -> Result<(), CloseReason> {
-    let pace = pace.get_or_insert_with(|| {
-        Box::new(Pace::new(app, Identity { user: connection.user, device: connection.device }))
-    });
-    let (event, bytes) = match heard {
-        Heard::Event(event, bytes) => (event, bytes),
-        Heard::Malformed(problem) => {
-            // Told in any case; but whoever goes on and on is closed.
-            let _ = pace.check_frame(now);
-            connection.push(encode(&problem));
-            return if pace.is_exhausted() { Err(CloseReason::RateLimited) } else { Ok(()) };
-        }
-        Heard::Ping(payload) => {
-            // Pings that come too fast need no pong each (RFC 6455 section 5.5.3).
-            if pace.check_frame(now).is_ok() {
-                connection.push(tertulia_websocket::Frame::pong(&payload));
+    gathered: Vec<Submission>,
+}
+
+impl<'a> Hearing<'a> {
+    /// Begins with at most so many things that were heard at `now`. `pace` begins with the first of all.
+    pub fn new(
+        app: &'a App,
+        connection: &'a Arc<Connection>,
+        pace: &'a mut Option<Box<Pace>>,
+        now: Duration,
+        at_most: usize,
+    ) -> Self {
+        let identity = Identity { user: connection.user, device: connection.device };
+        let pace = pace.get_or_insert_with(|| Box::new(Pace::new(app, identity)));
+        Self { app, connection, pace, now, gathered: Vec::with_capacity(at_most) }
+    }
+
+    /// Deals with the next thing. `Err` closes the socket; what came before is to be submitted all the same.
+    ///
+    /// # Errors
+    /// The reason to close.
+    pub async fn hear(&mut self, heard: Heard) -> Result<(), CloseReason> {
+        let Self { connection, pace, now, .. } = self;
+        let (event, bytes) = match heard {
+            Heard::Event(event, bytes) => (event, bytes),
+            Heard::Malformed(problem) => {
+                // Told in any case; but whoever goes on and on is closed.
+                let _ = pace.check_frame(*now);
+                connection.push(encode(&problem));
+                return if pace.is_exhausted() { Err(CloseReason::RateLimited) } else { Ok(()) };
             }
-            return if pace.is_exhausted() { Err(CloseReason::RateLimited) } else { Ok(()) };
+            Heard::Ping(payload) => {
+                // Pings that come too fast need no pong each (RFC 6455 section 5.5.3).
+                if pace.check_frame(*now).is_ok() {
+                    connection.push(tertulia_websocket::Frame::pong(&payload));
+                }
+                return if pace.is_exhausted() { Err(CloseReason::RateLimited) } else { Ok(()) };
+            }
+        };
+        let (convo, client_seq) = named(&event);
+        let result = match pace.check(&event, bytes, *now) {
+            Ok(()) => self.act(event).await,
+            Err(_) if pace.is_exhausted() => return Err(CloseReason::RateLimited),
+            Err(wait) => Err(Failure::Problem(ApiError::rate_limited(wait))),
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(Failure::Close(reason)) => Err(reason),
+            Err(Failure::Problem(problem)) => {
+                self.app.metrics.problem(problem.code());
+                self.app.note_refused(&problem);
+                self.connection.push(encode(&error_event(&problem, convo, client_seq)));
+                Ok(())
+            }
         }
-    };
-    let (convo, client_seq) = named(&event);
-    let result = match pace.check(&event, bytes, now) {
-        Ok(()) => act(app, connection, event, now).await,
-        Err(_) if pace.is_exhausted() => return Err(CloseReason::RateLimited),
-        Err(wait) => Err(Failure::Problem(ApiError::rate_limited(wait))),
-    };
-    match result {
-        Ok(()) => Ok(()),
-        Err(Failure::Close(reason)) => Err(reason),
-        Err(Failure::Problem(problem)) => {
-            app.metrics.problem(problem.code());
-            app.note_refused(&problem);
-            connection.push(encode(&error_event(&problem, convo, client_seq)));
-            Ok(())
+    }
+
+    /// Submits what is to be appended, in the order in which it came.
+    pub async fn submit(&mut self) {
+        self.app.lanes.submit(self.connection, &mut self.gathered, self.now).await;
+    }
+
+    /// Does what an event asks for. What is not gathered itself comes behind what is.
+    async fn act(&mut self, event: ClientEvent) -> Result<(), Failure> {
+        let Self { app, connection, .. } = *self;
+        let user = connection.user;
+        if !matches!(event, ClientEvent::SendMessage { .. } | ClientEvent::Mark { .. }) {
+            self.submit().await;
         }
+        match event {
+            ClientEvent::SendMessage { convo_id, client_seq, body, media_ids, reply_to } => {
+                let identity = Identity { user, device: connection.device };
+                let message = SendMessage { client_seq, body, reply_to, media_ids };
+                let intent = messages::send_intent(identity, convo_id, message)?;
+                self.gathered.push(Submission { intent, client_seq: Some(client_seq), shows_read: true });
+            }
+            ClientEvent::Mark { convo_id, delivered_seq, read_seq } => {
+                let mark = Mark { delivered_seq, read_seq };
+                let intent = messages::mark_intent(user, convo_id, mark)?;
+                let shows_read = messages::shows_read(app, user).await?;
+                self.gathered.push(Submission { intent, client_seq: None, shows_read });
+            }
+            ClientEvent::Typing { convo_id, active } => {
+                if !app.hub.typing(connection, convo_id, active, app.steady_now()) {
+                    return Err(ApiError::from(tertulia_domain::log::Refusal::NotFound).into());
+                }
+            }
+            ClientEvent::PresenceSet { status } => {
+                app.hub.set_presence(connection, status, app.steady_now());
+            }
+            ClientEvent::PresenceSubscribe { user_ids } => subscribe(app, connection, user_ids).await?,
+            ClientEvent::PresenceUnsubscribe { user_ids } => app.hub.unwatch(connection, &user_ids),
+            ClientEvent::Ping {} => {
+                let position = app.hub.position_of(connection);
+                connection.push(encode(&ServerEvent::Pong { position }));
+            }
+            // Only ever the first frame.
+            ClientEvent::Connect { .. } | ClientEvent::Resume { .. } => {
+                return Err(Failure::Close(CloseReason::Protocol));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -190,48 +256,6 @@ pub fn error_event(
             .retry_after()
             .and_then(|wait| u64::try_from(wait.as_micros().div_ceil(1_000)).ok()),
     }
-}
-
-async fn act(
-    app: &App,
-    connection: &Arc<Connection>,
-    event: ClientEvent,
-    now: Duration,
-) -> Result<(), Failure> {
-    let identity = Identity { user: connection.user, device: connection.device };
-    match event {
-        ClientEvent::SendMessage { convo_id, client_seq, body, media_ids, reply_to } => {
-            let intent = messages::send_intent(
-                identity,
-                convo_id,
-                SendMessage { client_seq, body, reply_to, media_ids },
-            )?;
-            app.lanes.submit(intent, (connection, Some(client_seq)), true, now).await;
-        }
-        ClientEvent::Mark { convo_id, delivered_seq, read_seq } => {
-            let mark = Mark { delivered_seq, read_seq };
-            let intent = messages::mark_intent(identity.user, convo_id, mark)?;
-            let shows_read = messages::shows_read(app, identity.user).await?;
-            app.lanes.submit(intent, (connection, None), shows_read, now).await;
-        }
-        ClientEvent::Typing { convo_id, active } => {
-            if !app.hub.typing(connection, convo_id, active, app.steady_now()) {
-                return Err(ApiError::from(tertulia_domain::log::Refusal::NotFound).into());
-            }
-        }
-        ClientEvent::PresenceSet { status } => app.hub.set_presence(connection, status, app.steady_now()),
-        ClientEvent::PresenceSubscribe { user_ids } => subscribe(app, connection, user_ids).await?,
-        ClientEvent::PresenceUnsubscribe { user_ids } => app.hub.unwatch(connection, &user_ids),
-        ClientEvent::Ping {} => {
-            let position = app.hub.position_of(connection);
-            connection.push(encode(&ServerEvent::Pong { position }));
-        }
-        // Only ever the first frame.
-        ClientEvent::Connect { .. } | ClientEvent::Resume { .. } => {
-            return Err(Failure::Close(CloseReason::Protocol));
-        }
-    }
-    Ok(())
 }
 
 async fn subscribe(app: &App, connection: &Arc<Connection>, mut users: Vec<UserId>) -> Result<(), ApiError> {

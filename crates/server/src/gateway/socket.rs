@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::incoming::{self, Heard, Pace};
+use super::incoming::{self, Heard, Hearing, Pace};
 use super::joining;
 use crate::accounts::{AuthError, Identity};
 use crate::app::App;
@@ -33,6 +33,10 @@ use crate::rest::problem::{ApiError, Refused};
 const SCRATCH_BYTES: usize = 64 * 1_024;
 /// How many pieces of an outbox one system call writes.
 const SLICES_MAX: usize = 64;
+/// How much of what a client says is dealt with before it is looked whether he reads his answers.
+const HEARD_TOGETHER_MAX: usize = 64;
+/// A send with a short text is about as long: so much room is made for what was heard.
+const SHORT_SEND_BYTES: usize = 192;
 /// How long a close waits for the other side.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// How long to wait before a failed catch-up read is tried again, at least.
@@ -340,10 +344,18 @@ impl Ready {
         let Self { app, wire, connection, pace, .. } = self;
         let now = app.clock.monotonic();
         // Whoever does not read his answers is not heard: what he sends waits in his own machine.
-        while !app.hub.is_congested(connection)
-            && let Some(heard) = wire.heard.pop_front()
-        {
-            if let Err(reason) = incoming::handle(app, connection, pace, heard, now).await {
+        while !wire.heard.is_empty() && !app.hub.is_congested(connection) {
+            let together = wire.heard.len().min(HEARD_TOGETHER_MAX);
+            let mut hearing = Hearing::new(app, connection, pace, now, together);
+            let mut is_over = Ok(());
+            for heard in wire.heard.drain(..together) {
+                is_over = hearing.hear(heard).await;
+                if is_over.is_err() {
+                    break;
+                }
+            }
+            hearing.submit().await;
+            if let Err(reason) = is_over {
                 return ControlFlow::Break(Box::new(reason.into()));
             }
         }
@@ -440,6 +452,7 @@ impl Wire {
     }
 
     fn hear(&mut self, mut input: &mut [u8]) {
+        self.heard.reserve(input.len() / SHORT_SEND_BYTES);
         loop {
             match self.decoder.next(&mut input) {
                 Ok(None) => return,

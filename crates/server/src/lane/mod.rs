@@ -28,6 +28,16 @@ use crate::cluster::Outgoing;
 use crate::metrics::Metrics;
 use crate::outage::Outage;
 
+/// What was heard from a connection and is to be appended.
+pub struct Submission {
+    /// What is to be appended.
+    pub intent: Intent,
+    /// The number that the client gave it, if it is a message.
+    pub client_seq: Option<ClientSeq>,
+    /// For a mark: whether its owner shows what he has read.
+    pub shows_read: bool,
+}
+
 enum Reply {
     /// The connection that sent it; the hub tells it.
     Connection { connection: Arc<Connection>, convo: ConvoId, client_seq: Option<ClientSeq> },
@@ -100,17 +110,20 @@ pub fn lanes(
 }
 
 impl Lanes {
-    /// Submits what was heard from a connection at this time; the hub answers it there. Waits while the queue is full.
-    pub async fn submit(
-        &self,
-        intent: Intent,
-        (connection, client_seq): (&Arc<Connection>, Option<ClientSeq>),
-        shows_read: bool,
-        at: Duration,
-    ) {
-        let connection = Arc::clone(connection);
-        let reply = Reply::Connection { connection, convo: intent.convo(), client_seq };
-        self.enqueue(intent, Waiting { reply, shows_read, at }).await;
+    /// Submits, in this order, what was heard from a connection at this time; the hub answers it there. Waits while a queue
+    /// is full.
+    pub async fn submit(&self, connection: &Arc<Connection>, heard: &mut Vec<Submission>, at: Duration) {
+        while let Some(first) = heard.first() {
+            let lane = self.lane_of(&first.intent);
+            let is_of_lane = |next: &&Submission| self.lane_of(&next.intent) == lane;
+            let together = heard.iter().take_while(is_of_lane).count();
+            let intents = heard.drain(..together).map(|Submission { intent, client_seq, shows_read }| {
+                let connection = Arc::clone(connection);
+                let reply = Reply::Connection { connection, convo: intent.convo(), client_seq };
+                (intent, Waiting { reply, shows_read, at })
+            });
+            self.door.0[lane].push(intents).await;
+        }
     }
 
     /// Appends an intent and waits for what comes of it.
@@ -120,13 +133,13 @@ impl Lanes {
     pub async fn append(&self, intent: Intent, shows_read: bool) -> Result<Outcome, StoreError> {
         let (sender, receiver) = oneshot::channel();
         let at = self.clock.monotonic();
-        self.enqueue(intent, Waiting { reply: Reply::Call(sender), shows_read, at }).await;
+        let waiting = Waiting { reply: Reply::Call(sender), shows_read, at };
+        self.door.0[self.lane_of(&intent)].push([(intent, waiting)]).await;
         receiver.await.map_err(|_| StoreError::Closed)?
     }
 
-    async fn enqueue(&self, intent: Intent, waiting: Waiting) {
-        let lane = self.store.lane_of(intent.convo());
-        self.door.0[lane].push(intent, waiting).await;
+    fn lane_of(&self, intent: &Intent) -> usize {
+        if self.door.0.len() == 1 { 0 } else { self.store.lane_of(intent.convo()) }
     }
 
     /// What the lanes have at the store.
@@ -200,10 +213,10 @@ impl LaneEnd {
             let told = batch.outcomes.iter().zip(&waiting);
             outgoing.tell(self.number, commit, told.map(|(outcome, waiting)| (outcome, waiting.shows_read)));
         }
+        let is_sent = |outcome: &Outcome| matches!(outcome, Outcome::Appended { .. } | Outcome::Duplicate(_));
+        let sent = batch.outcomes.iter().zip(&waiting).filter(|(outcome, _)| is_sent(outcome));
+        self.metrics.acked(sent.map(|(_, waiting)| now.saturating_sub(waiting.at)));
         for (outcome, waiting) in batch.outcomes.into_iter().zip(waiting) {
-            if matches!(outcome, Outcome::Appended { .. } | Outcome::Duplicate(_)) {
-                self.metrics.acked(now.saturating_sub(waiting.at));
-            }
             if let Reply::Call(sender) = waiting.reply {
                 // Whoever asked may have gone; what is stored is stored.
                 drop(sender.send(Ok(outcome)));

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// How many intents may wait. When it is full, sockets are not read and calls wait: TCP pushes back.
 const INTENTS_MAX: usize = 16_384;
-/// How many bytes of bodies may wait.
+/// How many bytes of bodies may wait; the last one may go beyond it.
 const BYTES_MAX: usize = 32 << 20;
 
 /// Intents in the order in which they came, each with who waits for what comes of it (a `W`).
@@ -39,43 +39,55 @@ impl<W> Gathered<W> {
     }
 }
 
+impl<W> Inner<W> {
+    fn has_room(&self) -> bool {
+        self.gathered.intents.len() < INTENTS_MAX && self.bytes < BYTES_MAX
+    }
+}
+
 impl<W> Queue<W> {
     pub(super) fn new() -> Self {
         let inner = Inner { gathered: Gathered::with_capacity(0), bytes: 0, closed: false };
         Self { inner: Mutex::new(inner), work: Notify::new(), room: Notify::new() }
     }
 
-    /// Puts an intent behind the others, once there is room.
-    pub(super) async fn push(&self, intent: Intent, waiting: W) {
-        let Err(mut pushed) = self.try_push(intent, waiting) else { return };
+    /// Puts intents behind the others, each once there is room.
+    pub(super) async fn push(
+        &self,
+        intents: impl IntoIterator<Item = (Intent, W), IntoIter: ExactSizeIterator>,
+    ) {
+        let mut left = intents.into_iter();
+        if self.push_what_fits(&mut left) {
+            return;
+        }
         loop {
             // Registered before the look, so that room made in between is not missed.
             let mut room = std::pin::pin!(self.room.notified());
             room.as_mut().enable();
-            match self.try_push(pushed.0, pushed.1) {
-                Ok(()) => return,
-                Err(back) => pushed = back,
+            if self.push_what_fits(&mut left) {
+                return;
             }
             room.await;
         }
     }
 
-    fn try_push(&self, intent: Intent, waiting: W) -> Result<(), (Intent, W)> {
-        let bytes = bytes(&intent);
+    /// Whether all did.
+    fn push_what_fits(&self, left: &mut impl ExactSizeIterator<Item = (Intent, W)>) -> bool {
         let mut inner = self.lock();
-        let count = inner.gathered.intents.len();
-        // One always fits into an empty queue.
-        if count > 0 && (count >= INTENTS_MAX || inner.bytes + bytes > BYTES_MAX) {
-            return Err((intent, waiting));
+        let was_empty = inner.gathered.intents.is_empty();
+        while inner.has_room()
+            && let Some((intent, waiting)) = left.next()
+        {
+            inner.bytes += bytes(&intent);
+            inner.gathered.intents.push(intent);
+            inner.gathered.waiting.push(waiting);
         }
-        inner.gathered.intents.push(intent);
-        inner.gathered.waiting.push(waiting);
-        inner.bytes += bytes;
+        let has_work = was_empty && !inner.gathered.intents.is_empty();
         drop(inner);
-        if count == 0 {
+        if has_work {
             self.work.notify_one();
         }
-        Ok(())
+        left.len() == 0
     }
 
     /// Takes all that has gathered; mostly nothing, or something.
@@ -154,7 +166,7 @@ mod tests {
     async fn what_gathers_is_taken_as_a_whole_in_its_order() {
         let queue = Queue::new();
         for number in 0..5 {
-            queue.push(send(number.to_string()), number).await;
+            queue.push([(send(number.to_string()), number)]).await;
         }
         assert_eq!(queue.len(), 5);
         let Gathered { intents, waiting } = queue.wait().await.unwrap();
@@ -167,23 +179,21 @@ mod tests {
     async fn whoever_finds_it_full_waits_until_it_is_taken() {
         let queue = Queue::new();
         let half = "x".repeat(BYTES_MAX / 2);
-        queue.push(send(half.clone()), 0).await;
-        queue.push(send(half.clone()), 1).await;
-        let third = queue.push(send("x".into()), 2);
-        tokio::pin!(third);
-        assert!(tokio::time::timeout(Duration::ZERO, &mut third).await.is_err());
+        let rest = queue.push([(send(half.clone()), 0), (send(half), 1), (send("x".into()), 2)]);
+        tokio::pin!(rest);
+        assert!(tokio::time::timeout(Duration::ZERO, &mut rest).await.is_err());
         assert_eq!(queue.take().waiting, [0, 1]);
-        third.await;
+        rest.await;
         assert_eq!(queue.take().waiting, [2]);
-        // What is longer than all that may wait comes in alone.
-        queue.push(send("x".repeat(BYTES_MAX + 1)), 3).await;
+        // What is longer than all that may wait comes in, too.
+        queue.push([(send("x".repeat(BYTES_MAX + 1)), 3)]).await;
         assert_eq!(queue.take().waiting, [3]);
     }
 
     #[tokio::test]
     async fn what_waits_when_it_is_closed_is_still_taken() {
         let queue = Queue::new();
-        queue.push(send("x".into()), 0).await;
+        queue.push([(send("x".into()), 0)]).await;
         queue.close();
         assert_eq!(queue.wait().await.unwrap().waiting, [0]);
         assert!(queue.wait().await.is_none());

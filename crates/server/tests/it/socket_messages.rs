@@ -1,11 +1,13 @@
 //! Messages over the socket: who gets the ack, who the entry, in which order, and what is refused.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::asking::path;
 use crate::harness::{Server, Socket};
+use crate::wire::{self, TEXT, Wire};
 
 fn message(convo: &str, client_seq: u64, body: &str) -> Value {
     json!({ "type": "send_message", "convoId": convo, "clientSeq": client_seq, "body": body })
@@ -294,4 +296,41 @@ async fn whoever_was_acked_reads_his_own_write_everywhere() {
         let page = phone.history(&server, &group, &format!("after={}", seq - 1)).await;
         assert_eq!(page["items"][0]["clientSeq"], number);
     }
+}
+
+#[tokio::test]
+async fn what_comes_in_one_piece_is_stored_in_its_order_up_to_the_frame_that_closes() {
+    let server = Server::start().await;
+    let (ana, bo) = (server.user("ana").await, server.user("bo1").await);
+    let group = server.group(&ana, &[&bo]).await;
+    let mut wire = Wire::connect(&server, &ana.token).await;
+    let frame = |event: Value| wire::frame(TEXT, event.to_string().as_bytes());
+    let send = |number: u64| frame(message(&group, number, &number.to_string()));
+    // More than are dealt with at once, with others between them, and one that must not come again.
+    let mut piece = Vec::new();
+    for number in 1..=150 {
+        piece.extend(send(number));
+        if number % 50 == 0 {
+            piece.extend(frame(json!({ "type": "ping" })));
+        }
+    }
+    piece.extend(frame(json!({ "type": "connect", "token": ana.token })));
+    piece.extend(send(151));
+    wire.write(&piece).await;
+    assert_eq!(wire.closed().await, 4003);
+    let path = path(&group, "/messages?limit=200");
+    let bodies = || async {
+        let page = bo.get(&server, &path).await.expect(200).body;
+        let entries = page["messages"].as_array().unwrap().clone();
+        entries.iter().filter_map(|entry| entry["body"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = (1..=150).map(|number: u64| number.to_string()).collect();
+    // The socket ends before what it said is stored.
+    let stored = async {
+        while bodies().await.len() < all.len() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), stored).await.unwrap();
+    assert_eq!(bodies().await, all);
 }
