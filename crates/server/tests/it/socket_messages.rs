@@ -321,7 +321,7 @@ async fn what_comes_in_one_piece_is_stored_in_its_order_up_to_the_frame_that_clo
     let path = path(&group, "/messages?limit=200");
     let bodies = || async {
         let page = bo.get(&server, &path).await.expect(200).body;
-        let entries = page["messages"].as_array().unwrap().clone();
+        let entries = page["items"].as_array().unwrap().clone();
         entries.iter().filter_map(|entry| entry["body"].as_str().map(str::to_owned)).collect::<Vec<_>>()
     };
     let all: Vec<_> = (1..=150).map(|number: u64| number.to_string()).collect();
