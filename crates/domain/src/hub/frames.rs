@@ -23,8 +23,8 @@ fn write_json(wire: impl io::Write, value: &impl serde::Serialize) {
     debug_assert!(written.is_ok(), "an event that cannot be written: {written:?}");
 }
 
-/// Ids and times as they were last written. What is told together mostly has the same ones, and writing them takes
-/// longer than all the rest of a frame.
+/// Ids and times as they were last written. What is told together mostly has the same ones, and writing them anew
+/// was two fifths of what a frame took.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     convo: Last<ConvoId, 36>,
@@ -86,11 +86,11 @@ impl EntryFrames {
     /// Forgets the entries, for the next ones, which are so many, and for one reader or for more.
     pub(super) fn clear(&mut self, next: usize, is_for_one: bool) {
         self.all.clear(is_for_one);
+        self.each.resize_with(next, OneEntry::default);
         for one in &mut self.each {
             one.positioned.clear(is_for_one);
             one.plain.clear(is_for_one);
         }
-        self.each.resize_with(next, OneEntry::default);
     }
 
     /// The frames of all `entries`, for a reader who lacks nothing earlier.

@@ -2,7 +2,7 @@
 //!
 //! A short frame is copied behind the one before it: all that waits for a reader is then one piece of memory and one
 //! plain write, without an allocation, a reference count and an I/O slice for each frame. A long frame, or some that come
-//! together, is shared by all of its readers, and so is every frame once a reader has fallen behind: then many slow readers of one conversation
+//! together, is shared by all of its readers if there are some, and so is every frame once a reader has fallen behind: then many slow readers of one conversation
 //! hold it once.
 
 use std::collections::VecDeque;

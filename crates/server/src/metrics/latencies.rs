@@ -19,7 +19,8 @@ pub(super) struct Latencies(Arc<Counts>);
 struct Counts {
     /// The last one is for what is longer than all bounds.
     buckets: [AtomicU64; LATENCY_BUCKETS.len() + 1],
-    nanos: AtomicU64,
+    /// In microseconds, so that it does not run over within the life of a server.
+    sum: AtomicU64,
 }
 
 impl Latencies {
@@ -39,10 +40,10 @@ impl Latencies {
     fn note(&self, (after, times): (Duration, u64)) {
         let seconds = after.as_secs_f64();
         let bucket = LATENCY_BUCKETS.iter().take_while(|bound| seconds > **bound).count();
-        let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
         // Relaxed: these are counts, and nothing else is published by them.
         self.0.buckets[bucket].fetch_add(times, Ordering::Relaxed);
-        self.0.nanos.fetch_add(nanos.saturating_mul(times), Ordering::Relaxed);
+        self.0.sum.fetch_add(micros.saturating_mul(times), Ordering::Relaxed);
     }
 }
 
@@ -52,7 +53,7 @@ impl EncodeMetric for Latencies {
         let counts = self.0.buckets.iter().map(|count| count.load(Ordering::Relaxed));
         let buckets: Vec<_> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        let sum = Duration::from_nanos(self.0.nanos.load(Ordering::Relaxed)).as_secs_f64();
+        let sum = Duration::from_micros(self.0.sum.load(Ordering::Relaxed)).as_secs_f64();
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 
