@@ -22,8 +22,11 @@ use crate::views;
 /// once, those who are here find the threads as busy as by [`ARRIVALS_MAX`] tasks, not by thousands.
 pub const ARRIVALS_MAX: usize = 16;
 
+/// A place among those who come in or go, until it is dropped.
+pub type Turn = Option<OwnedSemaphorePermit>;
+
 /// Waits for a turn to come in, or to go. Nobody keeps one while he is waited for himself.
-pub async fn turn(app: &App) -> Option<OwnedSemaphorePermit> {
+pub async fn turn(app: &App) -> Turn {
     // The semaphore is never closed.
     Arc::clone(&app.arrivals).acquire_owned().await.ok()
 }

@@ -17,11 +17,11 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
-use super::joining;
+use super::joining::{self, Turn};
 use crate::app::App;
 use crate::rest::extract::ClientAddress;
 
@@ -37,9 +37,6 @@ const HTTP_CONNECTIONS_MAX: usize = 8_192;
 const LATE_MAX: Duration = Duration::from_secs(1);
 /// How long to wait after `accept` failed, for instance because no file descriptor is left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-
-/// A place among those who come in.
-type Turn = Option<OwnedSemaphorePermit>;
 
 /// Accepts until the node drains, on a thread of its own; what is accepted is served by the runtime that calls this.
 ///
