@@ -1,5 +1,6 @@
 //! A store in a folder that goes with the test.
 
+use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,12 +53,23 @@ impl StoreUnderTest for UnderTest {
     }
 }
 
-/// The same with limits so small that every one of them is reached.
-pub(super) struct Tiny(UnderTest);
+/// The same, opened with other options.
+pub(super) struct Limited<L>(UnderTest, PhantomData<L>);
 
-impl StoreUnderTest for Tiny {
-    async fn open() -> Self {
-        Self(UnderTest::with(OpenOptions {
+pub(super) trait Limits {
+    fn options() -> OpenOptions;
+}
+
+/// Limits so small that every one of them is reached.
+pub(super) type Tiny = Limited<TinyLimits>;
+/// Whoever reads has what he reads settled before its turn.
+pub(super) type Ahead = Limited<NothingWhole>;
+
+pub(super) enum TinyLimits {}
+
+impl Limits for TinyLimits {
+    fn options() -> OpenOptions {
+        OpenOptions {
             queue_intents_max: 3,
             queue_bytes_max: 1_000,
             tail: TailLimits { records_max: 6, bytes_max: 100_000, convos_max: 6, whole_max: 2 },
@@ -66,37 +78,30 @@ impl StoreUnderTest for Tiny {
             conversations_weight_max: 6,
             readers: 1,
             ..OpenOptions::default()
-        }))
-    }
-
-    async fn reopen(self) -> Self {
-        Self(self.0.reopen().await)
-    }
-
-    async fn crash(self) -> Self {
-        Self(self.0.crash().await)
-    }
-
-    fn store(&self) -> &dyn Store {
-        self.0.store()
+        }
     }
 }
 
-/// The same where whoever reads has what he reads settled before its turn.
-pub(super) struct Ahead(UnderTest);
+pub(super) enum NothingWhole {}
 
-impl StoreUnderTest for Ahead {
-    async fn open() -> Self {
+impl Limits for NothingWhole {
+    fn options() -> OpenOptions {
         let tail = TailLimits { whole_max: 0, ..TailLimits::default() };
-        Self(UnderTest::with(OpenOptions { tail, ..OpenOptions::default() }))
+        OpenOptions { tail, ..OpenOptions::default() }
+    }
+}
+
+impl<L: Limits> StoreUnderTest for Limited<L> {
+    async fn open() -> Self {
+        Self(UnderTest::with(L::options()), PhantomData)
     }
 
     async fn reopen(self) -> Self {
-        Self(self.0.reopen().await)
+        Self(self.0.reopen().await, PhantomData)
     }
 
     async fn crash(self) -> Self {
-        Self(self.0.crash().await)
+        Self(self.0.crash().await, PhantomData)
     }
 
     fn store(&self) -> &dyn Store {
@@ -108,8 +113,7 @@ impl StoreUnderTest for Ahead {
 pub(super) fn burst() -> (OpenOptions, Faults) {
     let faults = Faults::default();
     faults.burst.store(true, Ordering::Relaxed);
-    let tail = TailLimits { whole_max: 0, ..TailLimits::default() };
-    (OpenOptions { faults: faults.clone(), tail, ..OpenOptions::default() }, faults)
+    (OpenOptions { faults: faults.clone(), ..NothingWhole::options() }, faults)
 }
 
 /// A copy of a folder as it is at this moment, as a crash would leave it. Nothing may be writing.

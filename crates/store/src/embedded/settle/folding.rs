@@ -1,245 +1,20 @@
-//! Folding committed batches into `tertulia.db`.
-//!
-//! A bite is folded in one transaction, a conversation after the other in the order of their keys, so that rows
-//! that stand together are written together. Records say all that follows from them; nothing is looked up but keys.
+//! Folding the records of one conversation into its rows.
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{CachedStatement, Connection, Transaction};
 use tertulia_domain::conversation::{Effect, Passed, Record};
 use tertulia_domain::log::Commit;
 use tertulia_protocol::entry::Role;
-use tertulia_protocol::{ConvoId, Entry, EntryKind, IdMap, Seq, Timestamp, UserId};
+use tertulia_protocol::{Entry, EntryKind, IdMap, Seq, Timestamp, UserId};
 
-use super::block::{EncodeError, Packer};
-use super::journal::PlaceError;
-use super::log;
-use super::paced::PacedError;
-use super::readers::ReadError;
-use super::rows::{self, Key, sql};
-use super::sqlite::is_disk_full;
-use super::touched;
-use crate::Touched;
+use super::super::block::Packer;
+use super::super::log;
+use super::super::rows::{self, Key, sql};
+use super::SettleError;
+use super::keys::Keys;
 use crate::codes::Code;
 
-/// How many keys are remembered of each kind; then all are forgotten and looked up again.
-const KEYS_REMEMBERED: usize = 500_000;
-
-/// Why a bite could not be settled.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SettleError {
-    #[error("tertulia.db: {0}")]
-    Sqlite(#[from] rusqlite::Error),
-    #[error("tertulia.db: {0}")]
-    Paced(#[from] PacedError),
-    #[error("{0}")]
-    Journal(#[from] PlaceError),
-    #[error("write an entry: {0}")]
-    Entry(#[from] EncodeError),
-    #[error("write which entries came: {0}")]
-    Touched(#[from] postcard::Error),
-    #[error("{0}")]
-    Damaged(String),
-    #[error("a record of {0}, which was never created")]
-    NeverCreated(ConvoId),
-}
-
-impl SettleError {
-    /// Whether the disk is full.
-    pub(super) fn is_full(&self) -> bool {
-        match self {
-            Self::Sqlite(error) => is_disk_full(error),
-            Self::Paced(error) => error.is_full(),
-            _ => false,
-        }
-    }
-}
-
-impl From<ReadError> for SettleError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Sqlite(error) => Self::Sqlite(error),
-            ReadError::Row(what) => Self::Damaged(what),
-            ReadError::Journal(error) => Self::Journal(error),
-        }
-    }
-}
-
-/// A batch, or the part of it that is to be settled.
-pub(super) struct Committed {
-    pub(super) commit: Commit,
-    pub(super) records: Vec<Record>,
-}
-
-/// A conversation that was seen lately.
-#[derive(Clone, Copy)]
-struct Known {
-    key: Key,
-    /// Its rows have everything up to this commit.
-    settled: Commit,
-}
-
-/// Keys that were seen lately.
-#[derive(Default)]
-pub(super) struct Keys {
-    convos: IdMap<ConvoId, Known>,
-    /// Users and devices: both are UUIDs, and none is the other.
-    ids: IdMap<[u8; 16], Key>,
-}
-
-impl Keys {
-    /// Forgets everything: after a rollback some of it may never have been stored.
-    pub(super) fn clear(&mut self) {
-        self.convos.clear();
-        self.ids.clear();
-    }
-
-    fn bound(&mut self) {
-        if self.convos.len() > KEYS_REMEMBERED {
-            self.convos.clear();
-        }
-        if self.ids.len() > KEYS_REMEMBERED {
-            self.ids.clear();
-        }
-    }
-
-    fn id(&mut self, db: &Connection, id: &[u8; 16]) -> rusqlite::Result<Key> {
-        if let Some(&key) = self.ids.get(id) {
-            return Ok(key);
-        }
-        let found = db
-            .prepare_cached("SELECT key FROM ids WHERE id = ?1")?
-            .query_row([id], |row| row.get(0))
-            .optional()?;
-        let key = match found {
-            Some(key) => key,
-            None => db.prepare_cached("INSERT INTO ids (id) VALUES (?1)")?.insert([id])?,
-        };
-        self.ids.insert(*id, key);
-        Ok(key)
-    }
-
-    /// The key of a conversation; its `created` makes the row.
-    fn convo(&mut self, db: &Connection, record: &Record) -> Result<Key, SettleError> {
-        let convo = record.convo();
-        if let Some(known) = self.convos.get(&convo) {
-            return Ok(known.key);
-        }
-        let found = db
-            .prepare_cached("SELECT key, last_commit FROM conversations WHERE id = ?1")?
-            .query_row([convo.as_bytes()], |row| {
-                Ok(Known { key: row.get(0)?, settled: rows::get_commit(row, 1)? })
-            })
-            .optional()?;
-        let known = match (found, record) {
-            (Some(known), _) => known,
-            (None, Record::Entry { entry, .. }) => {
-                let key = create(db, entry)?.ok_or(SettleError::NeverCreated(convo))?;
-                Known { key, settled: Commit::default() }
-            }
-            (None, _) => return Err(SettleError::NeverCreated(convo)),
-        };
-        self.convos.insert(convo, known);
-        Ok(known.key)
-    }
-
-    /// Up to where the rows of a conversation are exact.
-    fn settled(&mut self, convo: ConvoId) -> Option<&mut Commit> {
-        self.convos.get_mut(&convo).map(|known| &mut known.settled)
-    }
-}
-
-/// Makes the row of a conversation; its numbers come with the rest of the bite.
-fn create(db: &Connection, entry: &Entry) -> Result<Option<Key>, rusqlite::Error> {
-    let EntryKind::Created { conversation_type, title, history, .. } = &entry.kind else { return Ok(None) };
-    let key = db
-        .prepare_cached(
-            "INSERT INTO conversations (id, kind, title, history, created_at, member_count, last_joined_no,
-                last_seq, last_ts, last_message_no, last_message_seq, last_change_seq, last_commit)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, ?5, 0, 0, 0, 0)",
-        )?
-        .insert((
-            entry.convo_id.as_bytes(),
-            conversation_type.code(),
-            title,
-            history.code(),
-            entry.ts.as_millis(),
-        ))?;
-    Ok(Some(key))
-}
-
-/// Folds `batches`, which follow on what is settled, into `db`, all or nothing; tells of which conversations they are. All
-/// who follow have passed what came before the commit `passed`.
-pub(super) fn settle(
-    db: &mut Connection,
-    keys: &mut Keys,
-    batches: &[Committed],
-    passed: Commit,
-) -> Result<Vec<ConvoId>, SettleError> {
-    let Some(commit) = batches.last().map(|batch| batch.commit) else { return Ok(Vec::new()) };
-    keys.bound();
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let Folded { convos, touched } = fold(&tx, keys, batches)?;
-    if !touched.is_empty() {
-        tx.prepare_cached("INSERT INTO touched (commit_no, ranges) VALUES (?1, ?2)")?
-            .execute((sql(commit), touched::encode(&touched)?))?;
-    }
-    touched::forget(&tx, passed.min(commit.next()))?;
-    tx.prepare_cached("UPDATE meta SET settled = ?1")?.execute([sql(commit)])?;
-    tx.commit()?;
-    Ok(convos)
-}
-
-/// Folds all that is unsettled of some conversations into `db`, all or nothing, though what came before it is not settled.
-/// When its turn comes, it is passed over, and named to those who follow.
-pub(super) fn settle_before_turn(
-    db: &mut Connection,
-    keys: &mut Keys,
-    parts: &[Committed],
-) -> Result<(), SettleError> {
-    let Some(newest) = parts.iter().map(|part| part.commit).max() else { return Ok(()) };
-    keys.bound();
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    fold(&tx, keys, parts)?;
-    tx.prepare_cached("UPDATE meta SET ahead = max(ahead, ?1)")?.execute([sql(newest)])?;
-    Ok(tx.commit()?)
-}
-
-struct Folded {
-    convos: Vec<ConvoId>,
-    touched: Vec<Touched>,
-}
-
-fn fold(tx: &Transaction<'_>, keys: &mut Keys, batches: &[Committed]) -> Result<Folded, SettleError> {
-    let mut records = Vec::with_capacity(batches.iter().map(|batch| batch.records.len()).sum());
-    for batch in batches {
-        for record in &batch.records {
-            records.push((keys.convo(tx, record)?, batch.commit, record));
-        }
-    }
-    // Stable: within a conversation the order of the log stays.
-    records.sort_by_key(|&(key, ..)| key);
-    let mut statements = Statements::prepare(tx)?;
-    let mut packer = Packer::default();
-    let mut folded = Folded { convos: Vec::new(), touched: Vec::new() };
-    for of_one in records.chunk_by(|one, next| one.0 == next.0) {
-        let &[(key, _, first), ..] = of_one else { continue };
-        let convo = first.convo();
-        folded.convos.push(convo);
-        folded.touched.extend(touched::of(of_one.iter().map(|&(.., record)| record)));
-        let settled = keys.settled(convo).copied().unwrap_or_default();
-        // What was settled before its turn is there.
-        let fresh = &of_one[of_one.partition_point(|&(_, commit, _)| commit <= settled)..];
-        if let Some(&(_, last, _)) = fresh.last() {
-            Folding::new(tx, keys, &mut statements, &mut packer, key).fold(fresh)?;
-            if let Some(settled) = keys.settled(convo) {
-                *settled = last;
-            }
-        }
-    }
-    Ok(folded)
-}
-
 /// The statements that nearly every message needs.
-struct Statements<'db> {
+pub(super) struct Statements<'db> {
     block: CachedStatement<'db>,
     run: CachedStatement<'db>,
     head: CachedStatement<'db>,
@@ -248,7 +23,7 @@ struct Statements<'db> {
 }
 
 impl<'db> Statements<'db> {
-    fn prepare(db: &'db Transaction<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn prepare(db: &'db Transaction<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             block: db.prepare_cached(
                 "INSERT INTO log (convo, first, entries) VALUES (?1, ?2, ?3)
@@ -315,7 +90,7 @@ struct Head {
 }
 
 /// Folds the records of one conversation.
-struct Folding<'a, 'db> {
+pub(super) struct Folding<'a, 'db> {
     db: &'a Connection,
     keys: &'a mut Keys,
     statements: &'a mut Statements<'db>,
@@ -328,7 +103,7 @@ struct Folding<'a, 'db> {
 }
 
 impl<'a, 'db> Folding<'a, 'db> {
-    fn new(
+    pub(super) fn new(
         db: &'a Connection,
         keys: &'a mut Keys,
         statements: &'a mut Statements<'db>,
@@ -338,7 +113,7 @@ impl<'a, 'db> Folding<'a, 'db> {
         Self { db, keys, statements, packer, convo, run: None, head: None, marks: IdMap::default() }
     }
 
-    fn fold(mut self, records: &[(Key, Commit, &Record)]) -> Result<(), SettleError> {
+    pub(super) fn fold(mut self, records: &[(Key, Commit, &Record)]) -> Result<(), SettleError> {
         for &(_, commit, record) in records {
             match record {
                 Record::Entry { entry, message_no, effect } => {

@@ -5,21 +5,26 @@
 //!
 //! Settling goes by commits, the oldest first, unless a read needs the rows of some conversations and much is before
 //! them: these are then settled before their turn. What is settled so stays in here until its turn has come.
+//!
+//! Here is what comes in, is found and goes; `waiting` has those who wait for settling, `work` what the settler does next.
+
+mod waiting;
+mod work;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tertulia_domain::conversation::Record;
 use tertulia_domain::log::Commit;
 use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, IdMap, IdSet, Seq};
 use tokio::sync::watch;
 
+pub(super) use self::work::{Bite, Work};
 use super::TailLimits;
 use super::journal::{Place, PlaceError};
 use super::unsettled::{Spot, Unsettled};
-use crate::StoreError;
 
 /// From how many conversations the settler lets go under one lock; the writer and all reads wait for it.
 const FORGOTTEN_AT_ONCE: usize = 1_000;
@@ -98,16 +103,6 @@ impl Pending {
     }
 }
 
-/// When conversations that a read waits for are settled.
-enum Turn {
-    /// They are.
-    None,
-    /// With this commit, in its turn.
-    Commit(Commit),
-    /// At the end of this round, or in their turn with this commit.
-    Round(u64, Commit),
-}
-
 /// What a read finds of a conversation.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -117,20 +112,6 @@ pub(super) struct Found {
     pub(super) range: Option<(Seq, Seq)>,
     /// Who is in it is not settled: `participants` says it only when all of the conversation is.
     pub(super) is_joining: bool,
-}
-
-/// What the settler is to do next.
-pub(super) enum Work {
-    /// Settle these, the first of which has this commit.
-    Settle(Commit, Vec<Place>),
-    /// Settle these conversations; then this round is over.
-    Wanted(Vec<ConvoId>, u64),
-    /// Nothing came in time.
-    Nothing,
-    /// Everything is settled, and nothing will come.
-    Closed,
-    /// Stop where you are.
-    Abandoned,
 }
 
 impl Tail {
@@ -228,47 +209,6 @@ impl Tail {
         self.lock().convos.get(&convo).is_none_or(Unsettled::is_settled)
     }
 
-    /// Waits until all of a conversation is settled, but not for ever.
-    pub(super) fn wait_settled(&self, convo: ConvoId, patience: Duration) -> Result<(), StoreError> {
-        let mut inner = self.lock();
-        if inner.convos.get(&convo).is_some_and(|found| !found.is_settled()) {
-            inner.wanted.insert(convo);
-        }
-        self.wait_while(inner, patience, |inner| {
-            inner.convos.get(&convo).is_some_and(|found| !found.is_settled())
-        })
-    }
-
-    /// Waits until there is room for more, but not for ever.
-    pub(super) fn wait_for_room(&self, patience: Duration) -> Result<(), StoreError> {
-        let inner = self.lock();
-        self.wait_while(inner, patience, |inner| inner.fill(&self.limits) >= 1.0)
-    }
-
-    fn wait_while(
-        &self,
-        inner: MutexGuard<'_, Inner>,
-        patience: Duration,
-        blocked: impl Fn(&Inner) -> bool,
-    ) -> Result<(), StoreError> {
-        if !blocked(&inner) {
-            return Ok(());
-        }
-        // The settler must not linger while somebody waits for it.
-        let _waiting = Waiting::enter(&self.waiting);
-        self.work.notify_one();
-        let (inner, _) = self
-            .progress
-            .wait_timeout_while(inner, patience, |inner| {
-                blocked(inner) && inner.stuck.is_none() && !inner.abandoned
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        if !blocked(&inner) {
-            return Ok(());
-        }
-        Err(behind(inner.stuck.as_deref()))
-    }
-
     /// Has all settled soon, whatever the load is: segments of the journal can go only then.
     pub(super) fn hurry(&self) {
         let mut inner = self.lock();
@@ -279,80 +219,9 @@ impl Tail {
 
     // --- reads ---
 
-    /// Waits until everything up to `commit` is settled.
-    ///
-    /// # Errors
-    /// `Unavailable` if settling does not go on.
-    pub(super) async fn settled_to(&self, commit: Commit) -> Result<(), StoreError> {
-        if self.settled.borrow().commit >= commit {
-            return Ok(());
-        }
-        let _waiting = Waiting::enter(&self.waiting);
-        // Under the lock the settler either waits already, or has yet to look at the count.
-        drop(self.lock());
-        self.work.notify_one();
-        self.wait_for(|settled| settled.commit >= commit).await
-    }
-
-    /// Waits until everything that is visible now is settled.
-    pub(super) async fn all_settled(&self) -> Result<(), StoreError> {
-        self.settled_to(Commit::new(self.horizon().get().saturating_sub(1))).await
-    }
-
-    /// Waits until everything of these conversations that is visible now is settled: if much is before it, they are
-    /// settled before their turn.
-    pub(super) async fn convos_settled(
-        &self,
-        convos: impl IntoIterator<Item = ConvoId>,
-    ) -> Result<(), StoreError> {
-        match self.want(convos) {
-            Turn::None => Ok(()),
-            Turn::Commit(commit) => self.settled_to(commit).await,
-            Turn::Round(round, commit) => {
-                self.work.notify_one();
-                self.wait_for(|settled| settled.rounds >= round || settled.commit >= commit).await
-            }
-        }
-    }
-
-    fn want(&self, convos: impl IntoIterator<Item = ConvoId>) -> Turn {
-        let mut inner = self.lock();
-        let mut unsettled = Vec::new();
-        let mut newest = None;
-        for convo in convos {
-            if let Some(found) = inner.convos.get(&convo).filter(|found| !found.is_settled()) {
-                newest = newest.max(Some(found.last));
-                unsettled.push(convo);
-            }
-        }
-        match newest {
-            None => Turn::None,
-            Some(commit) if inner.is_short(&self.limits) => Turn::Commit(commit),
-            Some(commit) => {
-                inner.wanted.extend(unsettled);
-                Turn::Round(inner.rounds + 1, commit)
-            }
-        }
-    }
-
-    /// Waits until it is settled who is in which conversation, as it is visible now.
-    pub(super) async fn members_settled(&self) -> Result<(), StoreError> {
-        let joining: Vec<_> = self.lock().joining.iter().copied().collect();
-        self.convos_settled(joining).await
-    }
-
     /// Whether all that is not settled is settled in a moment.
     pub(super) fn is_short(&self) -> bool {
         self.lock().is_short(&self.limits)
-    }
-
-    async fn wait_for(&self, is_reached: impl Fn(&Settled) -> bool) -> Result<(), StoreError> {
-        let mut settled = self.settled.subscribe();
-        let reached = settled
-            .wait_for(|settled| is_reached(settled) || settled.stuck.is_some())
-            .await
-            .map_err(|_| StoreError::Closed)?;
-        if is_reached(&reached) { Ok(()) } else { Err(behind(reached.stuck.as_deref())) }
     }
 
     /// The unsettled entries of a conversation from `from` (or the newest `limit` before `to`), at most `limit`.
@@ -380,64 +249,6 @@ impl Tail {
     }
 
     // --- the settler ---
-
-    /// Waits for work, and takes at most about `records_max` records of it.
-    ///
-    /// Lingers a little, so that rows of one conversation are written together, and while `is_burst` says so of the records
-    /// that have come until now, but not for ever; not while somebody waits, and not when it is rather full.
-    pub(super) fn next_work(&self, bite: &Bite, mut is_burst: impl FnMut(u64, Instant) -> bool) -> Work {
-        let deadline = bite.patience.map(|patience| Instant::now() + patience);
-        let mut inner = self.lock();
-        loop {
-            if inner.abandoned {
-                return Work::Abandoned;
-            }
-            let is_full = inner.fill(&self.limits) >= FULL_FROM;
-            // Those who read must not keep it from getting emptier.
-            let is_their_turn = !(is_full && bite.is_after_wanted);
-            if is_their_turn && !inner.wanted.is_empty() {
-                inner.rounds += 1;
-                let wanted = std::mem::take(&mut inner.wanted);
-                return Work::Wanted(wanted.into_iter().collect(), inner.rounds);
-            }
-            let patience = if let Some(oldest) = inner.batches.front() {
-                let hurried = self.waiting.load(Ordering::Acquire) > 0;
-                let lingered = oldest.came.elapsed();
-                let is_due = inner.records >= bite.records_min || lingered >= bite.linger;
-                let is_late = lingered >= bite.linger_max;
-                let cannot_wait = hurried || is_full || is_late || inner.hurry || inner.closing;
-                if cannot_wait || (is_due && !is_burst(inner.pushed, Instant::now())) {
-                    let max = if hurried { bite.hurried_max } else { bite.records_max };
-                    return inner.first_batches(max);
-                }
-                inner.wakes_at = if is_due { usize::MAX } else { bite.records_min };
-                Some(if is_due { bite.linger } else { bite.linger - lingered })
-            } else {
-                if inner.closing {
-                    return Work::Closed;
-                }
-                let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-                if left == Some(Duration::ZERO) {
-                    return Work::Nothing;
-                }
-                left
-            };
-            inner = self.wait_for_work(inner, patience);
-        }
-    }
-
-    fn wait_for_work<'a>(
-        &'a self,
-        inner: MutexGuard<'a, Inner>,
-        patience: Option<Duration>,
-    ) -> MutexGuard<'a, Inner> {
-        match patience {
-            None => self.work.wait(inner).unwrap_or_else(PoisonError::into_inner),
-            Some(patience) => {
-                self.work.wait_timeout(inner, patience).unwrap_or_else(PoisonError::into_inner).0
-            }
-        }
-    }
 
     /// The records of a conversation whose rows are not there, in their order.
     pub(super) fn not_settled(&self, convo: ConvoId) -> Vec<Pending> {
@@ -497,16 +308,6 @@ impl Tail {
         self.progress.notify_all();
     }
 
-    /// Waits, unless it is to stop.
-    pub(super) fn pause(&self, pause: Duration) -> bool {
-        let inner = self.lock();
-        let (inner, _) = self
-            .work
-            .wait_timeout_while(inner, pause, |inner| !inner.abandoned && !inner.closing)
-            .unwrap_or_else(PoisonError::into_inner);
-        !inner.abandoned
-    }
-
     /// No batch will come any more.
     pub(super) fn close(&self) {
         self.lock().closing = true;
@@ -549,17 +350,6 @@ impl Inner {
         Some(Pending { commit, place, start })
     }
 
-    fn first_batches(&self, records_max: usize) -> Work {
-        let mut records = 0;
-        let begun_below = |batch: &&Unit| {
-            let begun_below = records < records_max;
-            records += batch.records;
-            begun_below
-        };
-        let places = self.batches.iter().take_while(begun_below).map(|batch| batch.place.clone()).collect();
-        Work::Settle(self.first, places)
-    }
-
     fn forget(&mut self, convo: ConvoId, settled: Commit) {
         let Some(found) = self.convos.get_mut(&convo) else { return };
         let (entries, records) = found.forget(settled, self.first);
@@ -581,46 +371,4 @@ pub(super) enum Stretch {
     From(Seq),
     /// The newest below this one.
     Before(Seq),
-}
-
-/// How the settler wants its work.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bite {
-    /// How long batches may wait for company.
-    pub(super) linger: Duration,
-    /// How long at most, if this is a burst.
-    pub(super) linger_max: Duration,
-    /// So many records do not wait for more, unless this is a burst.
-    pub(super) records_min: usize,
-    /// The most records to take.
-    pub(super) records_max: usize,
-    /// How many when a read waits.
-    pub(super) hurried_max: usize,
-    /// How long to wait for the first batch; `None`: as long as it takes.
-    pub(super) patience: Option<Duration>,
-    /// What was done last was settled before its turn.
-    pub(super) is_after_wanted: bool,
-}
-
-fn behind(stuck: Option<&str>) -> StoreError {
-    StoreError::Unavailable {
-        reason: stuck.map_or_else(|| "settling is behind".into(), |why| format!("settling stopped: {why}")),
-        retry_after: Duration::from_secs(2),
-    }
-}
-
-/// Counts somebody who waits for settling.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
