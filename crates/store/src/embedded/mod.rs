@@ -25,12 +25,13 @@
 //!
 //! Where to look: `queue` (the door), `writer` (decide, journal, answer), `conversations` (what the writer
 //! knows), `record` (a batch as bytes), `journal`, `tail` (of each conversation: `unsettled`), `settler` (when: `burst`) and `settle` (folding), `log` and `block` (neighbours in a row; `pack`: as they were not yet), `positions`,
-//! `paced` (how it comes to the disk), `priority`, `readers` and `reads` (one file a question), `touched` (what came, for those who follow), `newest` (what many ask for), `open` (replay), `store`
+//! `paced` (how it comes to the disk; `disk`: every sync), `priority`, `readers` and `reads` (one file a question), `touched` (what came, for those who follow), `newest` (what many ask for), `open` (replay), `store`
 //! (the port), `sqlite` (all files).
 
 mod block;
 mod burst;
 mod conversations;
+mod disk;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::conversations::Conversations;
-use super::journal::{self, Journal, JournalOptions, Written};
+use super::journal::{Journal, JournalOptions, Written};
 use super::readers::Readers;
 use super::settler::{Progress, Settler};
 use super::sqlite::FolderLock;
 use super::store::{Embedded, Threads};
 use super::tail::Tail;
 use super::writer::Writer;
-use super::{OpenError, OpenOptions, TailLimits, settled};
+use super::{OpenError, OpenOptions, TailLimits, disk, settled};
 use crate::queue::Queue;
 
 impl Embedded {
@@ -65,7 +65,7 @@ impl Embedded {
         let settler = Settler::new(db, dir.to_owned(), tail.clone(), progress.clone(), faults, settled);
         let readers = Readers::open(dir, options.readers)?;
         let conversations = Conversations::open(dir, options.conversations_weight_max)?;
-        journal::sync_folder(dir).map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })?;
+        disk::sync_folder(dir).map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })?;
         let queue = Arc::new(Queue::new(options.queue_intents_max, options.queue_bytes_max));
         let (batches, journal_bytes) = (Arc::default(), journal.size());
         let writer = Writer {
@@ -118,7 +118,7 @@ const DISK_SHARE: u64 = 4;
 const TAIL_BYTES_MIN: u64 = 64 << 20;
 
 fn limits_on(dir: &Path, limits: TailLimits) -> TailLimits {
-    let free = journal::free_bytes(dir).unwrap_or(u64::MAX);
+    let free = disk::free_bytes(dir).unwrap_or(u64::MAX);
     TailLimits { bytes_max: limits.bytes_max.min((free / DISK_SHARE).max(TAIL_BYTES_MIN)), ..limits }
 }
 

@@ -24,11 +24,8 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::OpenError;
-use super::journal::sync_folder;
+use super::disk::{self, PIECE_BYTES};
 use super::sqlite::{Durability, is_disk_full};
-
-/// How much is written in one go: a quarter of a millisecond of a fast disk.
-const PIECE_BYTES: u64 = 512 * 1_024;
 
 /// What a WAL begins with, and what stands before each of its pages, in bytes (<https://www.sqlite.org/fileformat2.html#walformat>).
 const WAL_HEADER_BYTES: u64 = 32;
@@ -100,9 +97,9 @@ impl Paced {
         let opened = || {
             let (main, wal) = (open(file)?, open(&format!("{file}-wal"))?);
             // What an earlier process has committed, and what the file is called.
-            write_once_more(&wal)?;
-            wal.sync_data()?;
-            sync_folder(dir)?;
+            disk::write_once_more(&wal)?;
+            disk::sync(&wal)?;
+            disk::sync_folder(dir)?;
             Ok((main, wal))
         };
         let (main, wal) = opened().map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })?;
@@ -144,7 +141,7 @@ impl Paced {
         if frames > self.synced {
             let (from, end) = (self.frame(self.synced), self.frame(frames));
             let pieces = (from..end).step_by(PIECE_BYTES as usize).map(|at| (at, PIECE_BYTES.min(end - at)));
-            let done = sync_in_pieces(&self.wal, pieces);
+            let done = disk::sync_in_pieces(&self.wal, pieces);
             self.note(done)?;
             self.synced = frames;
         }
@@ -184,7 +181,7 @@ impl Paced {
                 let (first, last) = (u64::from(*pages.first()?) - 1, u64::from(*pages.last()?));
                 Some((first * page_bytes, (last - first) * page_bytes))
             });
-            let done = sync_in_pieces(&self.main, pieces);
+            let done = disk::sync_in_pieces(&self.main, pieces);
             self.note(done)?;
             self.is_owing = false;
             // It may be begun anew by the next commit.
@@ -244,62 +241,6 @@ fn take(db: &mut Connection, frames: &Arc<AtomicU32>) -> rusqlite::Result<u64> {
         Ok(())
     }))?;
     db.query_row("PRAGMA page_size", (), |row| row.get::<_, u32>(0)).map(u64::from)
-}
-
-/// Writes what a file has over itself, so that the next sync brings it to the disk whatever became of those before.
-pub(super) fn write_once_more(file: &File) -> io::Result<()> {
-    let mut piece = vec![0; PIECE_BYTES as usize];
-    let mut at = 0;
-    loop {
-        let length = file.read_at(&mut piece, at)?;
-        if length == 0 {
-            return Ok(());
-        }
-        file.write_all_at(&piece[..length], at)?;
-        at += length as u64;
-    }
-}
-
-/// Writes these stretches, one after the other, and syncs.
-fn sync_in_pieces(file: &File, pieces: impl Iterator<Item = (u64, u64)>) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    for (from, bytes) in pieces {
-        super::linux::write_back(file, from, bytes)?;
-    }
-    #[cfg(not(target_os = "linux"))]
-    drop(pieces);
-    #[cfg(test)]
-    watched::tell(file, false);
-    file.sync_data()?;
-    #[cfg(test)]
-    watched::tell(file, true);
-    Ok(())
-}
-
-/// The syncs of a thread, for tests that cut the power between them.
-#[cfg(test)]
-pub(super) mod watched {
-    use std::cell::RefCell;
-    use std::fs::File;
-
-    type Watcher = Box<dyn FnMut(&File, bool)>;
-
-    thread_local! {
-        static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
-    }
-
-    /// Has this told of every sync of this thread: which file, and whether it is done.
-    pub(in crate::embedded) fn watch(watcher: impl FnMut(&File, bool) + 'static) {
-        WATCHER.with_borrow_mut(|place| *place = Some(Box::new(watcher)));
-    }
-
-    pub(super) fn tell(file: &File, is_done: bool) {
-        WATCHER.with_borrow_mut(|watcher| {
-            if let Some(watcher) = watcher {
-                watcher(file, is_done);
-            }
-        });
-    }
 }
 
 #[cfg(test)]

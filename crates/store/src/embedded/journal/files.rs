@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tertulia_domain::log::Commit;
 
+use super::super::disk;
 use super::segment::{HEADER_BYTES, Header};
 
 const PREFIX: &str = "journal-";
@@ -57,23 +58,40 @@ pub(super) fn create(
     spare: Option<Commit>,
 ) -> io::Result<(File, u64)> {
     let next = dir.join(NEXT);
+    let begun = begin(dir, &next, header, bytes, spare);
+    if begun.is_err() {
+        // What a failed sync has left of it nobody knows, and the disk may be full.
+        remove_if_there(&next)?;
+    }
+    let begun = begun?;
+    // Named only when it is whole: a segment that is found has a header.
+    fs::rename(&next, path(dir, header.first))?;
+    disk::sync_folder(dir)?;
+    Ok(begun)
+}
+
+fn begin(
+    dir: &Path,
+    next: &Path,
+    header: Header,
+    bytes: u64,
+    spare: Option<Commit>,
+) -> io::Result<(File, u64)> {
     if let Some(spare) = spare {
-        match fs::rename(named(dir, spare, SPARE_SUFFIX), &next) {
+        match fs::rename(named(dir, spare, SPARE_SUFFIX), next) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+            // On the disk it may still have the name under which it was written.
+            _ => disk::sync_folder(dir)?,
         }
     }
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&next)?;
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(next)?;
     let mut length = file.metadata()?.len();
     if length < bytes {
-        allocate(&file, bytes)?;
+        disk::allocate(&file, bytes)?;
         length = bytes;
     }
     file.write_all(&header.encode())?;
-    // Named only when it is whole: a segment that is found has a header.
-    file.sync_all()?;
-    fs::rename(&next, path(dir, header.first))?;
-    sync_folder(dir)?;
+    disk::sync_all(&file)?;
     Ok((file, length))
 }
 
@@ -117,38 +135,5 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 pub(super) fn cut(mut file: &File) -> io::Result<()> {
     file.set_len(HEADER_BYTES as u64)?;
     file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
-    file.sync_all()
-}
-
-/// What is synced in the files is found again only if the folder that names them is synced, too.
-pub(in super::super) fn sync_folder(dir: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    File::open(dir)?.sync_all()?;
-    Ok(())
-}
-
-/// What is free on a folder's disk, in bytes, where the system says it.
-#[cfg(target_os = "linux")]
-pub(in super::super) fn free_bytes(dir: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(dir).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(in super::super) fn free_bytes(_: &Path) -> Option<u64> {
-    None
-}
-
-#[cfg(target_os = "linux")]
-fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-        // Not every file system can: there a full disk is found when it is written to.
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(bytes),
-        done => Ok(done?),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-    file.set_len(bytes)
+    disk::sync_all(file)
 }

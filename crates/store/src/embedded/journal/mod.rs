@@ -21,11 +21,9 @@ use std::time::{Duration, Instant};
 use tertulia_domain::conversation::Record;
 use tertulia_domain::log::Commit;
 
-pub(super) use self::files::{free_bytes, sync_folder};
 pub(super) use self::place::{Place, PlaceError};
 use self::segment::{FRAME_BYTES, Frames, HEADER_BYTES, Header};
-use super::paced::write_once_more;
-use super::{Faults, OpenError, record};
+use super::{Faults, OpenError, disk, record};
 
 /// How many segments that were let go are kept to be written over. Under load some are settled at a time, and each that has
 /// to be made anew costs every sync into it a write of its inode: its blocks hold nothing yet.
@@ -168,7 +166,7 @@ impl Journal {
             let file = files::open(&self.dir, segment.first).map_err(failed)?;
             if number == last {
                 // Whether its last frame was ever synced nobody knows, nor whether the system would say so.
-                write_once_more(&file).and_then(|()| file.sync_data()).map_err(failed)?;
+                disk::write_once_more(&file).and_then(|()| disk::sync(&file)).map_err(failed)?;
             }
             let file = segment.file.insert(Arc::new(file));
             let mut frames = Frames::new(&found.bytes, segment.first);
@@ -226,7 +224,7 @@ impl Journal {
             }
         };
         let current = self.current.insert(current);
-        let written = (&*current.file).write_all(&self.bytes).and_then(|()| current.file.sync_data());
+        let written = (&*current.file).write_all(&self.bytes).and_then(|()| disk::sync(&current.file));
         if let Err(error) = written {
             // What a failed sync has left behind nobody knows: the next batch goes into a segment of its own, whose
             // name says that this one ends before it.

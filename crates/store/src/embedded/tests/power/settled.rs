@@ -1,20 +1,21 @@
-//! Power cuts: whatever of the unsynced sectors has reached the disk, the file is whole and has all that was synced.
-//!
-//! A cut is made from what a file was at its last sync and what it is now: each sector that differs is one or the other.
+//! The settled file: it is whole, and has all commits up to one that is not before the last synced one.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use proptest::prelude::RngExt as _;
-use proptest::test_runner::{RngAlgorithm, TestRng};
+use proptest::test_runner::TestRng;
 use rusqlite::Connection;
 
-use super::super::paced::{Paced, watched};
-use super::super::sqlite::{self, Durability, Schema};
+use super::{chance, left};
+use crate::embedded::disk::watched::{self, Watcher};
+use crate::embedded::paced::Paced;
+use crate::embedded::sqlite::{self, Durability, Schema};
 
 const SCHEMA: Schema = Schema {
     file: "t.db",
@@ -24,13 +25,7 @@ const SCHEMA: Schema = Schema {
 const FILES: [&str; 2] = ["t.db", "t.db-wal"];
 const WAL_PAGES_MAX: u32 = 24;
 const WAL_HEADER_BYTES: usize = 32;
-const SECTOR_BYTES: usize = 512;
 const COMMITS: usize = 60;
-
-/// The same cuts in every run of a seed.
-fn chance(seed: u8) -> TestRng {
-    TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32])
-}
 
 type Rows = BTreeMap<i64, i64>;
 
@@ -63,19 +58,11 @@ impl Machine {
 
     /// What the disk has after a cut, for a file.
     fn left(&mut self, file: usize) -> Vec<u8> {
-        let (old, new) = (self.durable[file].clone(), self.now(file));
-        let odds = [0, 1, 8, 15, 16][self.chance.random_range(0..5)];
-        let length = if self.chance.random() { old.len() } else { new.len() };
-        let mut left = vec![0; length];
-        for (number, sector) in left.chunks_mut(SECTOR_BYTES).enumerate() {
-            let at = number * SECTOR_BYTES;
-            let from = if self.chance.random_range(0..16) < odds { &new } else { &old };
-            let bytes = from.get(at..from.len().min(at + sector.len())).unwrap_or_default();
-            sector[..bytes.len()].copy_from_slice(bytes);
-        }
-        if file == 1 && left.len() >= WAL_HEADER_BYTES && new.len() >= WAL_HEADER_BYTES {
+        let now = self.now(file);
+        let mut left = left(&self.durable[file], &now, &mut self.chance);
+        if file == 1 && left.len() >= WAL_HEADER_BYTES && now.len() >= WAL_HEADER_BYTES {
             // SQLite syncs the header of a WAL that it begins anew before any frame of it.
-            left[..WAL_HEADER_BYTES].copy_from_slice(&new[..WAL_HEADER_BYTES]);
+            left[..WAL_HEADER_BYTES].copy_from_slice(&now[..WAL_HEADER_BYTES]);
         }
         left
     }
@@ -101,6 +88,32 @@ impl Machine {
         self.cuts += 1;
         self.lossy += usize::from(place != Some(possible.len() - 1));
     }
+}
+
+/// Cuts the power around each sync.
+struct Told(Rc<RefCell<Machine>>);
+
+impl Told {
+    fn cut(machine: &mut Machine) {
+        for _ in 0..3 {
+            machine.cut();
+        }
+    }
+}
+
+impl Watcher for Told {
+    fn before(&mut self, _: &File) -> io::Result<()> {
+        Self::cut(&mut self.0.borrow_mut());
+        Ok(())
+    }
+
+    fn after(&mut self, file: &File) {
+        let mut machine = self.0.borrow_mut();
+        machine.note_sync(file);
+        Self::cut(&mut machine);
+    }
+
+    fn written_once_more(&mut self, _: &File) {}
 }
 
 fn rows(db: &Connection) -> Rows {
@@ -138,16 +151,7 @@ fn run(seed: u8) {
         cuts: 0,
         lossy: 0,
     }));
-    let told = Rc::clone(&machine);
-    watched::watch(move |file, is_done| {
-        let mut machine = told.borrow_mut();
-        if is_done {
-            machine.note_sync(file);
-        }
-        for _ in 0..3 {
-            machine.cut();
-        }
-    });
+    let _watching = watched::watch(Told(Rc::clone(&machine)));
     let mut state = Rows::new();
     for number in 1..=COMMITS {
         // SQLite may begin the WAL anew in here: there is no moment in it that could be watched.
