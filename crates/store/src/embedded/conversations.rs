@@ -15,8 +15,8 @@ use super::tail::Tail;
 use crate::StoreError;
 use crate::remembered::Remembered;
 
-/// How long the writer waits for a conversation to be settled before it loads it. That is only after a batch
-/// failed; otherwise what is in the tail is in memory too.
+/// How long the writer waits for a conversation to be settled before it loads it. That is only after a start that found
+/// some of it in the journal, or after a batch failed; otherwise what is in the tail is in memory too.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The conversations that the writer knows.

@@ -99,6 +99,26 @@ async fn after_a_crash_nothing_is_settled_twice_and_nothing_is_missing() {
     }
 }
 
+/// The appender knows nothing of it any more, and what it loads must be exact.
+#[tokio::test]
+async fn after_a_crash_in_a_burst_what_is_sent_to_is_settled_before_its_turn() {
+    let (options, _) = burst();
+    let under_test = UnderTest::with(options);
+    for number in [1, 2] {
+        group(&under_test.store, convo(number)).await;
+        say(&under_test.store, convo(number), 1..=5).await;
+    }
+    let under_test = under_test.crash().await;
+    let store = &under_test.store;
+    for number in [2, 1] {
+        say(store, convo(number), 6..=8).await;
+        let again = try_one(store, send(convo(number), ANA, 3, "3")).await.unwrap();
+        assert!(matches!(again, Outcome::Duplicate(_)), "{again:?}");
+        assert_messages(store, convo(number), 8).await;
+    }
+    assert_eq!(unsettled(store), 2 * (1 + 8), "nothing was settled in its turn");
+}
+
 /// Whoever follows asks from where he is: what is named behind his back he never hears of.
 #[tokio::test]
 async fn what_was_settled_before_its_turn_is_named_in_its_turn() {
