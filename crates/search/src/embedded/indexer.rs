@@ -90,29 +90,42 @@ fn say_if_badly(well: bool) {
 
 fn work(mut writer: Writer, mut waiting: mpsc::Receiver<Job>, is_closing: &AtomicBool) {
     while let Some(job) = waiting.blocking_recv() {
-        let (begun, cpu) = (Instant::now(), cpu_time());
+        let (begun, cpu, all) = (Instant::now(), cpu_of_thread(), cpu_of_process());
         // A transaction that is left half way is rolled back; whoever asked learns of it.
         if catch_unwind(AssertUnwindSafe(|| job(&mut writer))).is_err() {
             tracing::error!("writing the search index went wrong");
         }
-        rest(begun.elapsed(), cpu_time().saturating_sub(cpu), is_closing);
+        let worked = cpu_of_thread().saturating_sub(cpu);
+        let others = cpu_of_process().saturating_sub(all).saturating_sub(worked);
+        rest(rest_after(begun.elapsed(), worked, others), is_closing);
     }
     writer.close();
 }
 
+/// How long the thread rests after a work that `took` so long, for which it had a core for so long, and all `others` of the
+/// process together.
+///
 /// The policy of a thread says nothing to the disk, which others sync to, nor to the caches. So the thread rests after a work
 /// for which it had to wait, be it for a core or for the disk: there are others who need them. What is left is a twentieth
 /// of its time, which is thousands of messages a second. By the wait for a core alone, as the system tells it, logs are read
 /// anew in two thirds of the time, and sends beside it wait longer (p99 at 40,000 a second 32 to 60 ms, not 23 to 28).
-fn rest(took: Duration, worked: Duration, is_closing: &AtomicBool) {
+///
+/// Where the others do next to nothing it has waited for nobody but the disk, for itself.
+fn rest_after(took: Duration, worked: Duration, others: Duration) -> Duration {
     const RESTS: u32 = 20;
     const REST_MAX: Duration = Duration::from_secs(5);
     /// Of what is done sooner nobody notices anything.
     const LITTLE: Duration = Duration::from_millis(20);
-    if worked < LITTLE {
-        return;
+    /// This part of a core is next to nothing: some two hundred messages a second.
+    const IDLE_SHARE: u32 = 50;
+    if worked < LITTLE || others * IDLE_SHARE < took {
+        return Duration::ZERO;
     }
-    let until = Instant::now() + (took.saturating_sub(worked) * RESTS).min(REST_MAX);
+    (took.saturating_sub(worked) * RESTS).min(REST_MAX)
+}
+
+fn rest(rest: Duration, is_closing: &AtomicBool) {
+    let until = Instant::now() + rest;
     while !is_closing.load(Ordering::Acquire) {
         // It may wake up for no reason.
         let left = until.saturating_duration_since(Instant::now());
@@ -124,8 +137,17 @@ fn rest(took: Duration, worked: Duration, is_closing: &AtomicBool) {
 }
 
 /// For how long this thread had a core.
-fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+fn cpu_of_thread() -> Duration {
+    time_of(rustix::time::ClockId::ThreadCPUTime)
+}
+
+/// For how long all threads of this process had one, together.
+fn cpu_of_process() -> Duration {
+    time_of(rustix::time::ClockId::ProcessCPUTime)
+}
+
+fn time_of(clock: rustix::time::ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(clock);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
@@ -144,11 +166,11 @@ mod tests {
         let told = Arc::clone(&is_closing);
         let (done, is_done) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
-            rest(Duration::from_secs(60), Duration::from_secs(1), &told);
+            rest(Duration::from_secs(60), &told);
             done.send(()).unwrap();
         });
         let soon = Duration::from_millis(100);
-        is_done.recv_timeout(soon).expect_err("it had to wait, and did not rest");
+        is_done.recv_timeout(soon).expect_err("it did not rest");
         is_closing.store(true, Ordering::Release);
         thread.thread().unpark();
         is_done.recv_timeout(Duration::from_secs(2)).unwrap();
@@ -156,9 +178,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_little_or_did_not_wait_needs_no_rest() {
-        let is_closing = AtomicBool::new(false);
-        rest(Duration::from_secs(60), Duration::from_millis(19), &is_closing);
-        rest(Duration::from_secs(60), Duration::from_secs(60), &is_closing);
+    fn it_rests_longer_than_it_had_to_wait_but_not_for_ever() {
+        let (took, worked) = (Duration::from_millis(150), Duration::from_millis(100));
+        assert_eq!(rest_after(took, worked, took), Duration::from_secs(1));
+        assert_eq!(rest_after(Duration::from_secs(60), worked, took), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_is_little_or_did_not_wait_or_waited_while_nobody_else_works_needs_no_rest() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(rest_after(minute, Duration::from_millis(19), minute), Duration::ZERO);
+        assert_eq!(rest_after(minute, minute, minute), Duration::ZERO);
+        assert_eq!(rest_after(minute, Duration::from_secs(1), Duration::from_secs(1)), Duration::ZERO);
     }
 }
