@@ -181,7 +181,8 @@ mod tests {
     fn it_rests_longer_than_it_had_to_wait_but_not_for_ever() {
         let (took, worked) = (Duration::from_millis(150), Duration::from_millis(100));
         assert_eq!(rest_after(took, worked, took), Duration::from_secs(1));
-        assert_eq!(rest_after(Duration::from_secs(60), worked, took), Duration::from_secs(5));
+        let minute = Duration::from_secs(60);
+        assert_eq!(rest_after(minute, worked, minute), Duration::from_secs(5));
     }
 
     #[test]
