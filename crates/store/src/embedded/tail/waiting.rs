@@ -21,25 +21,27 @@ enum Turn {
 }
 
 impl Tail {
-    /// Waits until all of a conversation is settled, but not for ever.
+    /// Waits until all of a conversation is settled, before its turn, but not for ever.
     pub(in crate::embedded) fn wait_settled(
         &self,
         convo: ConvoId,
         patience: Duration,
     ) -> Result<(), StoreError> {
+        let is_unsettled = |inner: &Inner| inner.convos.get(&convo).is_some_and(|found| !found.is_settled());
         let mut inner = self.lock();
-        if inner.convos.get(&convo).is_some_and(|found| !found.is_settled()) {
+        if is_unsettled(&inner) {
             inner.wanted.insert(convo);
         }
-        self.wait_while(inner, patience, |inner| {
-            inner.convos.get(&convo).is_some_and(|found| !found.is_settled())
-        })
+        self.wait_while(inner, patience, is_unsettled)
     }
 
     /// Waits until there is room for more, but not for ever.
     pub(in crate::embedded) fn wait_for_room(&self, patience: Duration) -> Result<(), StoreError> {
+        let is_full = |inner: &Inner| inner.fill(&self.limits) >= 1.0;
         let inner = self.lock();
-        self.wait_while(inner, patience, |inner| inner.fill(&self.limits) >= 1.0)
+        // The settler must not linger while somebody waits for it.
+        let _waiting = is_full(&inner).then(|| Waiting::enter(&self.waiting));
+        self.wait_while(inner, patience, is_full)
     }
 
     fn wait_while(
@@ -51,8 +53,6 @@ impl Tail {
         if !blocked(&inner) {
             return Ok(());
         }
-        // The settler must not linger while somebody waits for it.
-        let _waiting = Waiting::enter(&self.waiting);
         self.work.notify_one();
         let (inner, _) = self
             .progress
