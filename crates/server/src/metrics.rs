@@ -139,7 +139,7 @@ impl Metrics {
         registry.register("build_info", "The version that runs", build);
         registry.register(
             "send_ack_seconds",
-            "From the moment a send was taken to its ack",
+            "From the moment a message, or another entry, was taken until its ack is in the outbox of whoever sent it",
             self.ack_seconds.clone(),
         );
         registry.register(

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use tertulia_store::dead_letters::{DeadLetter, DeadLetters, FolderDeadLetters};
 use tertulia_store::postgres::{PostgresDeadLetters, PostgresOptions};
 
-/// Looks after a data folder.
+/// Looks after what a server keeps, in its data folder or its database.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub(crate) struct AdminArgs {
@@ -49,8 +49,8 @@ struct WhereArgs {
     #[arg(long, env = "TERTULIA_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
 
-    /// The database of nodes that share a feed: the (first) --store that they are given [default: the data folder]
-    #[arg(long, value_name = "URL")]
+    /// The database of nodes that share a feed: the --store that they are given, of several the first [default: the data folder]
+    #[arg(long, env = "TERTULIA_STORE", value_name = "URL", hide_env_values = true, value_parser = first_of)]
     store: Option<String>,
 }
 
@@ -76,6 +76,11 @@ struct ReplayArgs {
     /// Tries all of them again
     #[arg(long)]
     all: bool,
+}
+
+/// The first of what stands in TERTULIA_STORE, as servers take it: several by spaces.
+fn first_of(stores: &str) -> Result<String, &'static str> {
+    stores.split_whitespace().next().map(str::to_owned).ok_or("names no database")
 }
 
 /// How many are read at once.

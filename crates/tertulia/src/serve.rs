@@ -27,16 +27,18 @@ const DRAIN: RangeInclusive<u64> = 0..=3_600;
 /// How many threads may serve connections.
 const THREADS: RangeInclusive<i64> = 1..=1_024;
 
-/// Runs a server: everything in this one process, with its data in one folder.
+/// Runs a server: everything in this one process, with its data in one folder; or, with --store, a node of a cluster.
 ///
 /// It prints one line when it is ready. On SIGTERM or Ctrl-C it drains: sockets are told when to come back,
 /// what was taken is stored and answered, and it exits with 0.
 ///
-/// Each option can also stand in the environment (TERTULIA_LISTEN, …) or, with the same name, in the file of
-/// --config (not --threads and those of the log); an option wins over the environment, and the environment over the file.
+/// Each option can also stand in the environment (TERTULIA_LISTEN, …) or, with underscores, in the file of --config
+/// (not --threads and those of the log); an option wins over the environment, and the environment over the file.
+/// What stands in the file alone: each rate limit, how long going down may take, what a node is made for, web origins,
+/// and proxies that are trusted.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// A TOML file with any of these options and the rate limits.
+    /// A TOML file with these options and more; docs/tertulia.example.toml has all, with their defaults
     #[arg(long, env = "TERTULIA_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -44,19 +46,19 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "TERTULIA_LISTEN", value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 
-    /// The data folder; made if it is not there [default: data]
+    /// The data folder, of this process alone; made if it is not there [default: data]
     #[arg(long, env = "TERTULIA_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
 
     /// Where conversations and accounts are kept: in the data folder, or in the PostgreSQL database
     /// postgres://USER:PASSWORD@HOST:PORT/NAME. Given several times, conversations are spread over these servers, and
-    /// accounts are on the one that was the first when the data was made; in the environment by spaces
-    /// [default: the data folder]
+    /// accounts are on the one that was the first when the data was made; in the environment by spaces. A primary and its
+    /// standbys are hosts of one URL, by commas; ?sslmode=require and &sslrootcert=FILE ask for TLS [default: the data folder]
     #[arg(long, env = "TERTULIA_STORE", value_name = "URL", hide_env_values = true)]
     store: Vec<String>,
 
-    /// How nodes with one store tell each other what was sent: redis://HOST:PORT or redis://USER:PASSWORD@HOST:PORT, several hosts of a
-    /// Redis Cluster by commas [default: there is one node]
+    /// How nodes with one store tell each other what was sent: redis://HOST:PORT or redis://USER:PASSWORD@HOST:PORT, with TLS
+    /// rediss://, several hosts of a Redis Cluster by commas [default: there is one node]
     #[arg(long, env = "TERTULIA_LIVE", value_name = "URL", hide_env_values = true, value_parser = live_at)]
     live: Option<LiveAt>,
 
@@ -70,8 +72,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "TERTULIA_FEED", value_name = "URL", value_parser = feed_at)]
     feed: Option<FeedAt>,
 
-    /// Where clients reach this node, https://HOST: what GET /api/gateway of all nodes says of it
-    /// [default: it says nothing]
+    /// Where clients reach this node, https://HOST: what GET /api/gateway of all nodes says of it [default: the others do not
+    /// name it, and it names the address at which it was asked]
     #[arg(long, env = "TERTULIA_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
     public_url: Option<String>,
 
@@ -415,12 +417,14 @@ mod tests {
 
     #[test]
     fn the_example_says_what_holds_without_it() {
-        let file: File = toml::from_str(include_str!("../../../docs/tertulia.example.toml")).unwrap();
+        const EXAMPLE: &str = include_str!("../../../docs/tertulia.example.toml");
+        let file: File = toml::from_str(EXAMPLE).unwrap();
         let default = Config::new(PathBuf::from("data"), SocketAddr::from(([127, 0, 0, 1], 8080)));
         assert_eq!(file.listen, Some(default.listen));
         assert_eq!(file.data, Some(default.data));
         assert_eq!(file.presence_ttl, Some(default.presence_ttl.as_secs()));
-        assert_eq!(file.heartbeat, Some(default.heartbeat.as_secs()));
+        assert_eq!(file.heartbeat, None, "it goes by the presence TTL where it does not stand");
+        assert!(EXAMPLE.contains(&format!("\n# heartbeat = {}\n", default.heartbeat.as_secs())));
         assert_eq!(file.drain, Some(default.drain.as_secs()));
         assert_eq!(file.capacity, Some(default.capacity));
         let journal = tertulia_store::embedded::OpenOptions::default().journal_segment_bytes;

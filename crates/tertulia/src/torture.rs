@@ -13,50 +13,63 @@ use tokio_util::sync::CancellationToken;
 
 /// Tortures a server of its own, and checks that every guarantee held.
 ///
-/// It starts `tertulia serve` on a free port with a data folder of its own. A crowd of devices registers there and
-/// does everything that clients do: sends with retries on other connections and over REST, reconnects, resumes
-/// from old positions, long-polls, marks, reads, group changes, slow readers, devices that are logged out.
-/// Meanwhile the server suffers:
+/// It starts `tertulia serve` on a free port with a data folder of its own. A
+/// crowd of devices registers there and does everything that clients do: sends
+/// with retries on other connections and over REST, reconnects, resumes from old
+/// positions, long-polls, marks, reads, group changes, slow readers, devices that
+/// are logged out. Meanwhile the server suffers:
 ///
-///   kill   killed with SIGKILL and started on the same data, sometimes again before it is ready
+///   kill   killed with SIGKILL and started on the same data, sometimes again
+///          before it is ready
 ///   stop   stopped for 1 to 5 s (SIGSTOP), then let go on
 ///   drain  asked to end (SIGTERM), and started again
-///   disk   its disk is full until sends are refused, and for seconds more; sometimes it is killed meanwhile.
-///          As root its data is on a small file system in memory, which is made as small as what it holds;
-///          else the size of its files is limited, which gives another error (EFBIG) for the same trouble
+///   disk   its disk is full until sends are refused, and for seconds more;
+///          sometimes it is killed meanwhile. As root its data is on a small file
+///          system in memory, which is made as small as what it holds; else the
+///          size of its files is limited, which gives another error (EFBIG) for
+///          the same trouble
 ///   cut    the network cuts connections in the middle of whatever they carry
 ///
-/// With --nodes it starts so many nodes, and a PostgreSQL and a Redis for them, whose programs must be installed; and a
-/// Kafka if something is to be done to it.
-/// Devices reach any of the nodes, and go on at another when one is gone. What is done then, in turn:
+/// With --nodes from 2 on it starts so many nodes, and a PostgreSQL and a Redis for them,
+/// whose programs must be installed; and a Kafka if something is to be done to
+/// it. Devices reach any of the nodes, and go on at another when one is gone.
+/// What is done then, in turn:
 ///
 ///   kill         a node is killed with SIGKILL, and started again
-///   pause, stop  a node is stopped (SIGSTOP) for a moment, or for longer than heartbeats and leases
-///   rolling      all nodes are asked to end and started again, one by one: no client may notice
+///   pause, stop  a node is stopped (SIGSTOP) for a moment, or for longer than
+///                heartbeats and leases
+///   rolling      all nodes are asked to end and started again, one by one: no
+///                client may notice
 ///   redis-reset, redis-hole, pg-reset, pg-hole, kafka-reset, kafka-hole
-///                a node is cut off from Redis, PostgreSQL or Kafka: connections break, or nothing arrives on
-///                them; sometimes another node is killed meanwhile
+///                a node is cut off from Redis, PostgreSQL or Kafka: connections
+///                break, or nothing arrives on them; sometimes another node is
+///                killed meanwhile
 ///   postgres, redis, kafka
-///                the server is killed or stopped for a while, or Redis is emptied
+///                the server is killed or stopped for a while, or Redis is
+///                emptied
 ///   cut          connections of clients are cut
 ///   clock        a node has a clock that is an hour off for a while
 ///
-/// In the end all is healed, everybody brings his sends to an end and reads everything, and the history of the
-/// run is checked as by `tertulia check`: nothing acked may be lost, nothing may be there twice, everybody must
-/// have seen the same order without holes, and more.
+/// In the end all is healed, everybody brings his sends to an end and reads
+/// everything, and the history of the run is checked as by `tertulia check`:
+/// nothing acked may be lost, nothing may be there twice, everybody must have
+/// seen the same order without holes, and more.
 ///
-/// The report shows how often what was done, and how long it took after each fault until the first message was
-/// acked and until everybody was connected again. If anything was wrong it names the seed and the folder with the
+/// The report shows how often what was done, and how long it took after each
+/// fault until the first message was acked and until everybody was connected
+/// again. If anything was wrong it names the seed and the folder with the
 /// history, the server's log and its data, and the exit status is 1.
 ///
-/// A seed determines all choices: who takes part, what each device draws, what is done to the server and when.
-/// Time is not in its hands, so the same seed gives the same mix again, not the same run.
+/// A seed determines all choices: who takes part, what each device draws, what is
+/// done to the server and when. Time is not in its hands, so the same seed gives
+/// the same mix again, not the same run.
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct TortureArgs {
     /// How long the load runs; settling and checking come on top
     #[arg(long, value_name = "M", default_value_t = 1.0, value_parser = positive)]
     minutes: f64,
-    /// Seconds from one kill to the next, on the average
+    /// Seconds from one kill to the next, on the average; of one node
     #[arg(long, value_name = "S", default_value_t = 6.0, value_parser = positive)]
     kills_every: f64,
     /// Determines all choices [default: drawn]

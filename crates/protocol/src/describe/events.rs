@@ -105,8 +105,15 @@ pub const SERVER: &[Event] = &[
          order of `seq`, none twice; what is missing was named by a `gap`, or acked to this very connection.",
     ),
     server("gap", "Too many were missed while away, or the reader is too slow; history has them."),
-    server("receipt", "One's own watermarks come too, when another of one's devices moved them."),
-    server("typing", "May be dropped or merged under load."),
+    server(
+        "receipt",
+        "One's own watermarks come too, when another of one's devices moved them. Of a conversation with more than 256 \
+         members, only one's own come.",
+    ),
+    server(
+        "typing",
+        "May be dropped or merged under load. None in a conversation with more than 256 members.",
+    ),
     server(
         "presence_update",
         "True within the presence TTL (60 s if not set otherwise). May be merged under load.",
@@ -139,4 +146,9 @@ pub const CLOSES: &[(u16, &str)] = &[
         "the server goes: the reason is JSON, `{\"retryAfterMs\": …}`; resume then, on whichever node answers",
     ),
     (1009, "a frame over 131,072 bytes"),
+    (
+        1013,
+        "this node cannot serve now: the reason is JSON, `{\"retryAfterMs\": …}`; try the other nodes at once, and this \
+         one then",
+    ),
 ];

@@ -195,7 +195,6 @@ impl LaneEnd {
     }
 
     fn hand_over(&self, result: Result<Batch, StoreError>, waiting: Vec<Waiting>) {
-        let now = self.clock.monotonic();
         let batch = match result {
             Ok(batch) => batch,
             Err(error) => return self.hand_over_failure(&error, waiting),
@@ -213,6 +212,7 @@ impl LaneEnd {
             let told = batch.outcomes.iter().zip(&waiting);
             outgoing.tell(self.number, commit, told.map(|(outcome, waiting)| (outcome, waiting.shows_read)));
         }
+        let now = self.clock.monotonic();
         let is_sent = |outcome: &Outcome| matches!(outcome, Outcome::Appended { .. } | Outcome::Duplicate(_));
         let sent = batch.outcomes.iter().zip(&waiting).filter(|(outcome, _)| is_sent(outcome));
         self.metrics.acked(sent.map(|(_, waiting)| now.saturating_sub(waiting.at)));

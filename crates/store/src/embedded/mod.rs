@@ -23,8 +23,8 @@
 //! - **E7** A segment of the journal is not written over while somebody reads in it.
 //! - **E8** Only the writer thread writes the journal, only the settler thread writes `tertulia.db`.
 //!
-//! Where to look: `queue` (the door), `writer` (decide, journal, answer), `conversations` (what the writer
-//! knows), `record` (a batch as bytes), `journal`, `tail` (of each conversation: `unsettled`), `settler` (when: `burst`) and `settle` (folding), `log` and `block` (neighbours in a row; `pack`: as they were not yet), `positions`,
+//! Where to look: `writer` (decide, journal, answer), `conversations` (what the writer
+//! knows), `record` (a batch as bytes), `journal`, `tail` (of each conversation: `unsettled`), `settler` (when: `burst`) and `settle` (folding), `log` and `block` (neighbours in a row; `pack`: as they were not yet),
 //! `paced` (how it comes to the disk; `disk`: every sync), `priority`, `readers` and `reads` (one file a question), `touched` (what came, for those who follow), `newest` (what many ask for), `open` (replay), `store`
 //! (the port), `sqlite` (all files).
 

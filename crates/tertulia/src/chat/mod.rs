@@ -57,8 +57,8 @@ pub(crate) struct ChatArgs {
     register: bool,
 
     /// For pipes: prints `CONVERSATION #SEQ NAME: text` for what is said, unread messages first, and sends each
-    /// line `NAME: text` of stdin, NAME being a user or the title of a group. Ends when stdin has ended and
-    /// everything is stored
+    /// line `NAME: text` of stdin, NAME being the title of a group or else a user; a line without a name goes where the
+    /// last one went. Ends when stdin has ended and everything is stored
     #[arg(long)]
     plain: bool,
 

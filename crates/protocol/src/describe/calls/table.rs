@@ -368,8 +368,8 @@ pub const CALLS: &[Call] = &[
         text: "All words must be there; case and accents do not matter, and scripts without spaces are found inside a \
                sentence. `\"two words\"` must stand beside each other; `from:USERNAME` (or an id, or `me`), \
                `in:CONVERSATION` (an id), `before:DATE` and `after:DATE` (a day or a moment, UTC; `after` takes it in) \
-               narrow it. Only what one may see now is found, in its present state. A message is found within a few \
-               seconds of its ack. A page may be short, or empty, and have a `nextCursor`: the last one has none.",
+               narrow it. Only what one may see now is found, in its present state. A message is found about a second \
+               after its ack, later while the server has much else to do. A page may be short, or empty, and have a `nextCursor`: the last one has none.",
         parameters: &[
             Parameter {
                 name: "q",
