@@ -43,20 +43,40 @@ pub async fn register(
     mode: Mode,
     identity: Identity,
     since: Position,
-) -> Result<Arc<Connection>, ApiError> {
+) -> Result<Registered, ApiError> {
     let privacy = app.accounts.privacy(identity.user).await?;
     let who = (identity.user, identity.device);
     let (connection, attach) = app.hub.register(mode, who, privacy, since, app.steady_now());
+    let registered = Registered { app: app.clone(), connection, is_kept: false };
     if attach {
-        match heads(app, identity.user).await {
-            Ok(heads) => app.hub.attach(identity.user, &heads),
-            Err(error) => {
-                unregister(app, &connection);
-                return Err(error.into());
-            }
+        let heads = heads(app, identity.user).await?;
+        app.hub.attach(identity.user, &heads);
+    }
+    Ok(registered)
+}
+
+/// A reader in the hub, until it is dropped: however a call ends, also when its client hangs up in the midst of it.
+pub struct Registered {
+    app: App,
+    /// The reader.
+    pub connection: Arc<Connection>,
+    is_kept: bool,
+}
+
+impl Registered {
+    /// The reader, which somebody else lets go: [`unregister`].
+    pub fn keep(mut self) -> Arc<Connection> {
+        self.is_kept = true;
+        Arc::clone(&self.connection)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            unregister(&self.app, &self.connection);
         }
     }
-    Ok(connection)
 }
 
 /// In which conversations a user is. Of what is told of them from here on this node hears; who missed what was told
@@ -150,4 +170,42 @@ async fn hiding(app: &App, changes: &[Change]) -> Result<HashSet<UserId>, ApiErr
         return Ok(HashSet::new());
     }
     Ok(app.accounts.hiding_read(&users).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use tertulia_protocol::rest::Register;
+
+    use super::*;
+    use crate::clock::{Clock, Random};
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn who_hangs_up_in_the_midst_of_coming_in_leaves_no_reader_behind() {
+        let data = tempfile::tempdir().unwrap();
+        let mut config = Config::new(data.path().to_owned(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        config.limits = None;
+        let node = crate::Node::open(config, Clock::system(), Random::system()).await.unwrap();
+        let app = &node.app;
+        for number in 0..50 {
+            let user = format!(r#"{{"username":"user{number}","password":"correct horse battery"}}"#);
+            let user: Register = serde_json::from_str(&user).unwrap();
+            let session = app.accounts.register(user, Ipv4Addr::LOCALHOST.into()).await.unwrap();
+            let identity = Identity { user: session.user.id, device: session.device_id };
+            let mut coming = Box::pin(register(app, Mode::Poll, identity, app.hub.position()));
+            while futures_util::poll!(&mut coming).is_pending() {
+                if app.hub.present().polls == 1 {
+                    // It has yet to be read in which conversations he is.
+                    drop(coming);
+                    assert_eq!(app.hub.present().polls, 0);
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+            // Read before it was looked for: the next one.
+        }
+        panic!("nobody was met in the midst of coming in");
+    }
 }

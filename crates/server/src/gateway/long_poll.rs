@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use serde::Deserialize;
-use tertulia_domain::hub::{Connection, MISSED_KEPT, MISSED_MAX, Mode, Taken};
+use tertulia_domain::hub::{MISSED_KEPT, MISSED_MAX, Mode, Taken};
 use tertulia_domain::log::{Change, Missed, Position};
 use tertulia_protocol::event::{CloseReason, ConversationNews, ServerEvent};
 use tertulia_protocol::rest::EventsPage;
@@ -75,33 +75,23 @@ pub async fn events(
     Ok(Json(wait_for_events(&app, identity, cursor, wait).await?))
 }
 
-/// Takes the reader out of the hub however the call ends, also when the client goes away.
-struct Waiter {
-    app: App,
-    connection: Arc<Connection>,
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        joining::unregister(&self.app, &self.connection);
-    }
-}
-
 async fn wait_for_events(
     app: &App,
     identity: Identity,
     cursor: Cursor,
     wait: Duration,
 ) -> Result<EventsPage, ApiError> {
-    let connection = joining::register(app, Mode::Poll, identity, cursor.since).await?;
-    let waiter = Waiter { app: app.clone(), connection };
-    app.hub.finish_resume(&waiter.connection, Missed::default(), &HashSet::new());
+    let registered = joining::register(app, Mode::Poll, identity, cursor.since).await?;
+    let connection = &registered.connection;
+    // A device that was logged out while it was registered was not yet there to be told.
+    app.accounts.recheck(identity).await?;
+    app.hub.finish_resume(connection, Missed::default(), &HashSet::new());
     // What came before the reader was in the hub did not wake it.
     let page = read(app, identity.user, cursor).await?;
     if !page.events.is_empty() {
         return Ok(page);
     }
-    let something = std::future::poll_fn(|cx| match waiter.connection.poll_taken(cx.waker()) {
+    let something = std::future::poll_fn(|cx| match connection.poll_taken(cx.waker()) {
         Some(taken) => std::task::Poll::Ready(taken),
         None => std::task::Poll::Pending,
     });

@@ -60,16 +60,23 @@ pub async fn serve(app: App, stream: TcpStream, first: Bytes) {
         }
         Err(End::TryLater(least, refused)) => {
             let wait = app.turned_away.wait(app.clock.monotonic(), least, &app.random);
-            finish(app, wire, Box::new(End::TryLater(wait, refused))).await;
+            turn_away(app, wire, Box::new(End::TryLater(wait, refused))).await;
         }
-        Err(end) => finish(app, wire, Box::new(end)).await,
+        Err(end) => turn_away(app, wire, Box::new(end)).await,
     }
+}
+
+async fn turn_away(app: App, mut wire: Wire, end: Box<End>) {
+    wire.say(&end);
+    finish(app, wire, end).await;
 }
 
 async fn finish(app: App, wire: Wire, end: Box<End>) {
     app.metrics.closed(end.reason());
     tracing::debug!(?end, "a socket ended");
-    wire.finish(end).await;
+    if !matches!(*end, End::Gone) {
+        wire.finish().await;
+    }
 }
 
 /// Why a socket ends.
@@ -206,14 +213,9 @@ async fn join(app: &App, first: ClientEvent) -> Result<Arc<Connection>, End> {
     // Taken before the reader is registered: what is committed from here on is read or delivered.
     let since = known.as_ref().map_or_else(|| app.hub.position(), |(since, _)| *since);
     let position = known.map_or_else(|| app.store.position(since), |(_, text)| text);
-    let connection = joining::register(app, Mode::Socket, identity, since).await?;
-    match welcome(app, &connection, identity, position, resumed).await {
-        Ok(()) => Ok(connection),
-        Err(error) => {
-            joining::unregister(app, &connection);
-            Err(error.into())
-        }
-    }
+    let registered = joining::register(app, Mode::Socket, identity, since).await?;
+    welcome(app, &registered.connection, identity, position, resumed).await?;
+    Ok(registered.keep())
 }
 
 /// Says `ready`, at once: what the reader missed is the first that his task reads.
@@ -292,12 +294,18 @@ impl Ready {
                     Box::pin(self.catch_up(step)).await;
                 }
             };
-            let turn = Box::pin(joining::turn(&self.app)).await;
-            joining::unregister(&self.app, &self.connection);
-            drop(turn);
-            tracing::debug!(device = ?self.connection.device, "a reader is gone");
-            Box::pin(finish(self.app, self.wire, end)).await;
+            Box::pin(self.end(end)).await;
         }
+    }
+
+    async fn end(mut self, end: Box<End>) {
+        // Whoever is sent away hears it now: in a storm a turn may take a while.
+        self.wire.say(&end);
+        let turn = joining::turn(&self.app).await;
+        joining::unregister(&self.app, &self.connection);
+        drop(turn);
+        tracing::debug!(device = ?self.connection.device, "a reader is gone");
+        finish(self.app, self.wire, end).await;
     }
 
     /// Does what can be done at once; what a reader lacks takes longer.
@@ -343,8 +351,9 @@ impl Ready {
     async fn act_on_heard(&mut self) -> ControlFlow<Box<End>> {
         let Self { app, wire, connection, pace, .. } = self;
         let now = app.clock.monotonic();
-        // Whoever does not read his answers is not heard: what he sends waits in his own machine.
-        while !wire.heard.is_empty() && !app.hub.is_congested(connection) {
+        // Whoever does not read his answers is not heard: what he sends waits in his own machine. What came before an end is
+        // heard: it was read already, and nobody will ask for it later.
+        while !wire.heard.is_empty() && (wire.end.is_some() || !app.hub.is_congested(connection)) {
             let together = wire.heard.len().min(HEARD_TOGETHER_MAX);
             let mut hearing = Hearing::new(app, connection, pace, now, together);
             let mut is_over = Ok(());
@@ -497,10 +506,17 @@ impl Wire {
         Ok(())
     }
 
-    /// Says why, and waits a moment for the other side, so that it reads the reason before the stream ends.
-    async fn finish(mut self, end: Box<End>) {
-        let Some(frame) = end.frame() else { return };
-        self.pending.push(&frame);
+    /// Says why it ends, as far as it can be written at once; [`finish`](Self::finish) writes the rest.
+    fn say(&mut self, end: &End) {
+        if let Some(frame) = end.frame() {
+            self.pending.push(&frame);
+            // Who is gone is found out by whoever writes the rest.
+            drop(self.write());
+        }
+    }
+
+    /// Waits a moment for the other side to take what was said, so that it reads the reason before the stream ends.
+    async fn finish(mut self) {
         let farewell = async {
             while !self.pending.is_empty() {
                 self.stream.writable().await?;

@@ -1,5 +1,7 @@
 //! Conversations, their members and their settings.
 
+use std::collections::HashSet;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -41,12 +43,9 @@ pub(super) async fn create(
     Json(new): Json<NewConversation>,
 ) -> Result<impl IntoResponse, ApiError> {
     let by = identity.user;
-    let mut members = vec![by];
-    for member in new.members {
-        if !members.contains(&member) {
-            members.push(member);
-        }
-    }
+    let mut seen = HashSet::from([by]);
+    let others = new.members.into_iter().filter(|member| seen.insert(*member));
+    let members: Vec<_> = std::iter::once(by).chain(others).collect();
     if members.len() > MEMBERS_PER_CALL_MAX + 1 {
         let detail =
             format!("name at most {MEMBERS_PER_CALL_MAX} members here, and add the others afterwards");

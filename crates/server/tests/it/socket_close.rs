@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Server, User};
+use crate::harness::{DEADLINE, Server, User};
 use crate::wire::{self, BINARY, PING, PONG, TEXT, Wire};
 
 /// The contract gives the server this long to close the sockets of a revoked device.
@@ -296,4 +296,27 @@ async fn binary_fragments_close_with_4003_too() {
     socket.write(&wire::frame(BINARY & 0x7f, b"a")).await;
     socket.write(&wire::frame(0x80, b"b")).await;
     assert_eq!(socket.closed().await, 4003);
+}
+
+#[tokio::test]
+async fn what_was_sent_before_a_close_is_stored_however_much_is_to_be_answered_first() {
+    let server = Server::start().await;
+    let ana = server.user("ana").await;
+    let group = server.group(&ana, &[]).await;
+    let mut socket = Wire::connect(&server, &ana.token).await;
+    let send = json!({ "type": "send_message", "convoId": group, "clientSeq": 1, "body": "the last word" });
+    let mut bytes = wire::frame(PING, b"").repeat(8_000);
+    bytes.extend(wire::frame(TEXT, send.to_string().as_bytes()));
+    bytes.extend(wire::frame(wire::CLOSE, &1000_u16.to_be_bytes()));
+    socket.write(&bytes).await;
+    let stored = async {
+        loop {
+            let path = format!("/api/conversations/{group}/messages");
+            let page = ana.get(&server, &path).await.expect(200).body;
+            if page["items"].as_array().unwrap().iter().any(|entry| entry["body"] == "the last word") {
+                return;
+            }
+        }
+    };
+    timeout(DEADLINE, stored).await.expect("it was read from the socket");
 }
