@@ -8,8 +8,8 @@
 //! - **P1** A commit survives power loss once the WAL is synced up to its last frame; before that all of it is lost, never a
 //!   part: frames have running checksums.
 //! - **P2** A page is copied from the WAL into the file only after the WAL is synced.
-//! - **P3** The WAL is begun anew only after all that was copied is synced: until then nothing is written. SQLite syncs its
-//!   new header by itself.
+//! - **P3** The WAL is begun anew, or removed, only after all that was copied is synced: until then nothing is written, and no
+//!   reader that is closed last takes the WAL for done with. SQLite syncs its new header by itself.
 //! - **P4** What an earlier process left in the WAL is written once more before it counts as synced: if a sync failed, the
 //!   system has it in memory and takes it for written, though it may not be on the disk.
 
@@ -184,8 +184,9 @@ impl Paced {
             let done = disk::sync_in_pieces(&self.main, pieces);
             self.note(done)?;
             self.is_owing = false;
-            // It may be begun anew by the next commit.
+            // It may be begun anew by the next commit, which tells how long it is then.
             self.synced = 0;
+            self.frames.store(0, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -378,6 +379,22 @@ mod tests {
         let mut again = open(dir.path());
         add(&mut again, 1).unwrap();
         assert_eq!(count(again.db()), 101);
+    }
+
+    /// P3: a reader that is closed last does not take for done what is not synced.
+    #[test]
+    fn whoever_is_closed_last_leaves_a_wal_whose_copy_could_not_be_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut paced = open(dir.path());
+        let reader = sqlite::open_reader(dir.path(), &SCHEMA).unwrap();
+        add(&mut paced, 100).unwrap();
+        assert_eq!(count(&reader), 100);
+        paced.main = File::open("/dev/null").unwrap();
+        assert!(matches!(paced.tidy().unwrap_err(), PacedError::Failed(_)));
+        let before = wal(dir.path());
+        drop(paced);
+        drop(reader);
+        assert!(wal(dir.path()) == before, "the WAL was written to");
     }
 
     /// P4.

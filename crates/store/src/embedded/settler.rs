@@ -23,6 +23,8 @@ const BITE_RECORDS_MIN: usize = 20_000;
 /// The most records of one bite. When there is more to do than can be done, larger bites are the cheaper ones:
 /// over 10,000 conversations 20,000 messages touch nearly as many pages as 50,000 do.
 const BITE_RECORDS_MAX: usize = 50_000;
+/// The most bytes of the journal in one bite: all of it is in memory while it is settled.
+const BITE_BYTES_MAX: usize = 32 << 20;
 /// A bite when a read waits for one of its batches.
 const BITE_RECORDS_HURRIED: usize = 10_000;
 /// What is settled is synced at least this often, and the journal can then be trimmed.
@@ -138,6 +140,7 @@ impl Settler {
                 linger_max: BURST_MAX,
                 records_min: BITE_RECORDS_MIN,
                 records_max: BITE_RECORDS_MAX,
+                bytes_max: BITE_BYTES_MAX,
                 hurried_max: BITE_RECORDS_HURRIED,
                 patience,
                 is_after_wanted,
@@ -153,11 +156,10 @@ impl Settler {
                     self.insist(|settler| settler.settle(first, &places)) && self.insist(Self::sync_if_due)
                 }
                 Work::Wanted(convos, round) => {
-                    let goes_on = self.settle_before_turn(convos);
-                    if goes_on {
+                    self.settle_before_turn(convos) && {
                         self.tail.end_round(round);
+                        self.insist(|settler| Ok(settler.db.tidy()?))
                     }
-                    goes_on
                 }
                 Work::Nothing => self.insist(Self::sync),
                 Work::Closed => {
@@ -178,7 +180,12 @@ impl Settler {
     fn insist(&mut self, work: impl Fn(&mut Self) -> Result<(), SettleError>) -> bool {
         let mut retry = RETRY_MIN;
         loop {
-            let Err(error) = work(self) else { return true };
+            let Err(error) = work(self) else {
+                if retry > RETRY_MIN {
+                    self.tail.goes_on();
+                }
+                return true;
+            };
             // What was interned in a transaction that is rolled back is not there.
             self.keys.clear();
             if let SettleError::Paced(PacedError::Failed(_)) = &error {
@@ -223,15 +230,27 @@ impl Settler {
 
     /// Settles these conversations, a bite at a time. Returns whether to go on.
     fn settle_before_turn(&mut self, convos: Vec<ConvoId>) -> bool {
+        // What comes from here on nobody waits for.
+        let until = self.tail.horizon();
         let mut convos = convos.into_iter().peekable();
         while convos.peek().is_some() {
-            let (mut bite, mut records) = (Vec::new(), 0);
+            let (mut bite, mut records, mut bytes) = (Vec::new(), 0, 0);
             while records < BITE_RECORDS_MAX
-                && let Some(convo) = convos.next()
+                && bytes < BITE_BYTES_MAX
+                && let Some(&convo) = convos.peek()
             {
-                let pending = self.tail.not_settled(convo);
-                records += pending.len();
+                let has_room = |pending: &Pending| {
+                    records += 1;
+                    bytes += pending.about_bytes;
+                    records < BITE_RECORDS_MAX && bytes < BITE_BYTES_MAX
+                };
+                let (pending, is_all) = self.tail.not_settled(convo, until, has_room);
                 bite.push((convo, pending));
+                if !is_all {
+                    // The next bite begins with the rest.
+                    break;
+                }
+                convos.next();
             }
             if !self.insist(|settler| settler.settle_these(&bite)) {
                 return false;
@@ -268,9 +287,8 @@ impl Settler {
             Faults::check(&self.faults.settled_full)?;
             self.db.sync()?;
             self.is_synced();
-            self.db.tidy()?;
         }
-        Ok(())
+        Ok(self.db.tidy()?)
     }
 
     fn is_synced(&mut self) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use super::OpenError;
+use super::{OpenError, disk};
 
 /// Older versions can lose commits when a WAL is reset while another connection checkpoints.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -92,6 +92,8 @@ pub fn open_reader(dir: &Path, schema: &Schema) -> Result<Connection, OpenError>
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(&path, flags).map_err(failed)?;
     configure(&db).map_err(failed)?;
+    // Whoever is closed last would copy what the WAL has and remove it, also when what was copied before is not synced (P3).
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
     db.pragma_update(None, "query_only", true).map_err(failed)?;
     Ok(db)
 }
@@ -192,7 +194,12 @@ fn make_private_dir(dir: &Path) -> std::io::Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
+    let missing: Vec<_> = dir.ancestors().take_while(|path| !path.is_dir()).collect();
+    builder.create(dir)?;
+    // After a power cut a folder is there only if whoever names it was synced.
+    missing.into_iter().filter_map(Path::parent).try_for_each(|parent| {
+        disk::sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+    })
 }
 
 #[cfg(test)]
@@ -262,5 +269,34 @@ mod tests {
         assert!(matches!(error, OpenError::InUse { .. }), "{error}");
         drop(held);
         FolderLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_new_folder_and_those_above_it_are_named_on_the_disk() {
+        use std::cell::RefCell;
+        use std::io;
+        use std::os::unix::fs::MetadataExt as _;
+        use std::rc::Rc;
+
+        use crate::embedded::disk::watched::{self, Watcher};
+
+        struct Seen(Rc<RefCell<Vec<u64>>>);
+        impl Watcher for Seen {
+            fn before(&mut self, file: &File) -> io::Result<()> {
+                self.0.borrow_mut().push(file.metadata()?.ino());
+                Ok(())
+            }
+            fn after(&mut self, _: &File) {}
+            fn written_once_more(&mut self, _: &File) {}
+        }
+
+        let above = tempfile::tempdir().unwrap();
+        let seen = Rc::default();
+        let _watching = watched::watch(Seen(Rc::clone(&seen)));
+        make_private_dir(&above.path().join("one/two")).unwrap();
+        for name in ["", "one"] {
+            let inode = fs::metadata(above.path().join(name)).unwrap().ino();
+            assert!(seen.borrow().contains(&inode), "{name:?} has a new name in it");
+        }
     }
 }

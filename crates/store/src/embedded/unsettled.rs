@@ -113,12 +113,23 @@ impl Unsettled {
     }
 
     /// The records whose rows are not there yet, in their order.
-    pub(super) fn not_settled(&self, oldest: Commit) -> Vec<Spot> {
-        let mut spots: Vec<_> =
-            [&self.entries, &self.others].into_iter().flatten().map(|slot| slot.spot(oldest)).collect();
-        spots.retain(|spot| spot.commit > self.settled);
-        spots.sort_unstable();
-        spots
+    pub(super) fn not_settled(&self, oldest: Commit) -> impl Iterator<Item = Spot> {
+        let mut entries = self.not_settled_of(&self.entries, oldest).peekable();
+        let mut others = self.not_settled_of(&self.others, oldest).peekable();
+        std::iter::from_fn(move || match (entries.peek(), others.peek()) {
+            (Some(entry), Some(other)) if other < entry => others.next(),
+            (None, _) => others.next(),
+            (Some(_), _) => entries.next(),
+        })
+    }
+
+    fn not_settled_of<'a>(
+        &self,
+        slots: &'a VecDeque<Slot>,
+        oldest: Commit,
+    ) -> impl Iterator<Item = Spot> + use<'a> {
+        let settled = slots.partition_point(|slot| slot.spot(oldest).commit <= self.settled);
+        slots.range(settled..).map(move |slot| slot.spot(oldest))
     }
 
     /// Whether rows say all of it.
@@ -302,7 +313,7 @@ mod tests {
                     }
                 }
                 let spots: Vec<_> = list.iter().map(|(spot, _)| *spot).collect();
-                prop_assert_eq!(unsettled.not_settled(oldest), spots);
+                prop_assert_eq!(unsettled.not_settled(oldest).collect::<Vec<_>>(), spots);
                 prop_assert_eq!(unsettled.message_no(seq.next()), None);
             }
         }
@@ -318,8 +329,7 @@ mod tests {
         }
         assert!(!unsettled.is_settled());
         unsettled.settled = Commit::new(3);
-        let left: Vec<_> =
-            unsettled.not_settled(Commit::new(1)).iter().map(|spot| spot.commit.get()).collect();
+        let left: Vec<_> = unsettled.not_settled(Commit::new(1)).map(|spot| spot.commit.get()).collect();
         assert_eq!(left, [4, 5]);
         unsettled.settled = Commit::new(5);
         assert!(unsettled.is_settled());

@@ -95,6 +95,11 @@ fn begin(
     Ok((file, length))
 }
 
+/// Whether there is a segment that begins with this commit.
+pub(super) fn is_there(dir: &Path, first: Commit) -> io::Result<bool> {
+    path(dir, first).try_exists()
+}
+
 /// Opens a segment of an earlier process.
 pub(super) fn open(dir: &Path, first: Commit) -> io::Result<File> {
     File::options().read(true).write(true).open(path(dir, first))

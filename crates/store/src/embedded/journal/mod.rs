@@ -309,7 +309,17 @@ impl Journal {
     fn renew(&mut self, removable: Commit) -> io::Result<()> {
         let is_over = removable >= self.newest && self.holds_frames();
         if is_over && !self.faults.keep_journal.load(Ordering::Relaxed) {
-            let segment = self.begin_segment(self.newest.next(), 0)?;
+            let next = self.newest.next();
+            let segment = match self.begin_segment(next, 0) {
+                Ok(segment) => segment,
+                // The old one may have room where the disk has none. But not if the new one has its name: that says where
+                // the old one ends.
+                Err(error) if !files::is_there(&self.dir, next)? => {
+                    tracing::debug!(%error, "a settled segment of the journal is kept for now");
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
             let replaced = self.current.replace(segment);
             self.finished.extend(replaced.map(|current| self.finish_segment(&current)));
             self.trim(removable, 1);
@@ -395,4 +405,37 @@ pub(super) enum JournalError {
     Io(#[from] io::Error),
     #[error("encode a batch: {0}")]
     Encoding(#[from] postcard::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use tertulia_domain::conversation::Effect;
+    use tertulia_protocol::{ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
+
+    use super::*;
+
+    fn record(number: u64) -> Record {
+        let entry = Entry {
+            convo_id: ConvoId::from_bytes([1; 16]),
+            seq: Seq::new(number),
+            sender_id: UserId::from_bytes([2; 16]),
+            client_seq: None,
+            ts: Timestamp::from_millis(0),
+            kind: EntryKind::Renamed { title: "x".into() },
+        };
+        Record::Entry { entry: Arc::new(entry), message_no: 0, effect: Effect::None }
+    }
+
+    #[test]
+    fn a_segment_with_room_is_written_on_where_the_disk_has_none_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        // An old one is let go of as soon as all of it is settled.
+        let options = JournalOptions { segment_bytes: 30_000, segment_age: Duration::ZERO };
+        let faults = Faults { journal_bytes_max: Some(40_000), ..Faults::default() };
+        let mut journal = Journal::open(dir.path(), [7; 16].into(), Commit::new(0), options, faults).unwrap();
+        for number in 1..=20 {
+            let commit = journal.append(&[record(number)], journal.newest()).unwrap().commit;
+            assert_eq!(commit, Commit::new(number));
+        }
+    }
 }

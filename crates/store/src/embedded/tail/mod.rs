@@ -39,7 +39,7 @@ pub(super) struct Tail {
     /// The writer waits here for settling: for room, or for a conversation that it must load.
     progress: Condvar,
     settled: watch::Sender<Settled>,
-    /// How many reads wait at the barrier: for them the settler takes smaller bites, and at once.
+    /// How many wait for what is settled in its turn, or for room: for them the settler takes smaller bites, and at once.
     waiting: AtomicUsize,
     horizon: AtomicU64,
     limits: TailLimits,
@@ -94,6 +94,8 @@ pub(super) struct Pending {
     pub(super) commit: Commit,
     place: Place,
     start: u32,
+    /// About how long it is, as those of its batch are on the average.
+    pub(super) about_bytes: usize,
 }
 
 impl Pending {
@@ -250,11 +252,27 @@ impl Tail {
 
     // --- the settler ---
 
-    /// The records of a conversation whose rows are not there, in their order.
-    pub(super) fn not_settled(&self, convo: ConvoId) -> Vec<Pending> {
+    /// The records of a conversation below `until` whose rows are not there, in their order: whole commits of them, as long as
+    /// `has_room` says so of those that were taken and their bytes. And whether these are all.
+    pub(super) fn not_settled(
+        &self,
+        convo: ConvoId,
+        until: Commit,
+        mut has_room: impl FnMut(&Pending) -> bool,
+    ) -> (Vec<Pending>, bool) {
         let inner = self.lock();
-        let spots = inner.convos.get(&convo).map(|found| found.not_settled(inner.first)).unwrap_or_default();
-        spots.into_iter().filter_map(|spot| inner.pending(spot)).collect()
+        let Some(found) = inner.convos.get(&convo) else { return (Vec::new(), true) };
+        let spots = found.not_settled(inner.first).take_while(|spot| spot.commit < until);
+        let mut taken = Vec::<Pending>::new();
+        let mut is_full = false;
+        for pending in spots.filter_map(|spot| inner.pending(spot)) {
+            if is_full && taken.last().is_some_and(|last| last.commit < pending.commit) {
+                return (taken, false);
+            }
+            is_full = !has_room(&pending);
+            taken.push(pending);
+        }
+        (taken, true)
     }
 
     /// A conversation is settled up to this commit, before its turn.
@@ -266,6 +284,12 @@ impl Tail {
                 inner.joining.remove(&convo);
             }
         }
+    }
+
+    /// What had failed has succeeded.
+    pub(super) fn goes_on(&self) {
+        self.lock().stuck = None;
+        self.settled.send_modify(|settled| settled.stuck = None);
     }
 
     /// What was wanted in this round is settled.
@@ -346,8 +370,9 @@ impl Inner {
     /// `None`: its batch is gone, so it is settled.
     fn pending(&self, Spot { commit, start }: Spot) -> Option<Pending> {
         let at = usize::try_from(commit.get().checked_sub(self.first.get())?).ok()?;
-        let place = self.batches.get(at)?.place.clone();
-        Some(Pending { commit, place, start })
+        let Unit { place, records, .. } = self.batches.get(at)?;
+        let about_bytes = place.length() / (*records).max(1);
+        Some(Pending { commit, place: place.clone(), start, about_bytes })
     }
 
     fn forget(&mut self, convo: ConvoId, settled: Commit) {
