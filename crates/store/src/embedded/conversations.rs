@@ -31,6 +31,14 @@ impl Conversations {
         Ok(Self { db: open_one(dir)?, known: Remembered::new(weight_max) })
     }
 
+    /// These are asked for next: what of them has to be settled before is settled together, not one after the other.
+    pub(super) fn expect(&self, convos: impl Iterator<Item = ConvoId>, tail: &Tail) {
+        let unknown: Vec<_> = convos.filter(|convo| !self.known.has(*convo)).collect();
+        if unknown.len() > 1 {
+            tail.want_settled(unknown);
+        }
+    }
+
     /// A conversation as it is after all that was decided; `None` in it: there is none.
     pub(super) fn get(
         &mut self,

@@ -80,6 +80,8 @@ impl Writer {
         let begun = Instant::now();
         let mut records = Vec::with_capacity(intents);
         let mut used = IdSet::default();
+        let intents_of_all = calls.iter().flat_map(|call| &call.intents);
+        self.conversations.expect(intents_of_all.map(Intent::convo), &self.tail);
         let decided: Vec<_> = calls
             .into_iter()
             .map(|Call { intents, now, answer, .. }| {

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Numbers are little-endian. A frame is written and synced before the next one is begun, so only the last one can be
-//! torn. What stands behind it is zeros, or the rest of one whose write had failed and was refused.
+//! torn. What stands behind it is zeros, the rest of one whose write had failed and was refused, or frames of
+//! lower commits where a segment that was let go is written over.
 
 use tertulia_domain::log::Commit;
 

@@ -163,6 +163,12 @@ impl Tail {
         (inner.entries, inner.records)
     }
 
+    /// How often the settler took what was wanted before its turn.
+    #[cfg(test)]
+    pub(super) fn rounds(&self) -> u64 {
+        self.lock().rounds
+    }
+
     /// How full it is: 0 … 1, or more.
     pub(super) fn fill(&self) -> f64 {
         self.lock().fill(&self.limits)

@@ -35,6 +35,16 @@ impl Tail {
         self.wait_while(inner, patience, is_unsettled)
     }
 
+    /// Has these settled before their turn, as far as they are not; nobody waits for it yet.
+    pub(in crate::embedded) fn want_settled(&self, convos: impl IntoIterator<Item = ConvoId>) {
+        let mut inner = self.lock();
+        let Inner { convos: known, wanted, .. } = &mut *inner;
+        let is_unsettled = |convo: &ConvoId| known.get(convo).is_some_and(|found| !found.is_settled());
+        wanted.extend(convos.into_iter().filter(is_unsettled));
+        drop(inner);
+        self.work.notify_one();
+    }
+
     /// Waits until there is room for more, but not for ever.
     pub(in crate::embedded) fn wait_for_room(&self, patience: Duration) -> Result<(), StoreError> {
         let is_full = |inner: &Inner| inner.fill(&self.limits) >= 1.0;

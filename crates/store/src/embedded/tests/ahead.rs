@@ -119,6 +119,24 @@ async fn after_a_crash_in_a_burst_what_is_sent_to_is_settled_before_its_turn() {
     assert_eq!(unsettled(store), 2 * (1 + 8), "nothing was settled in its turn");
 }
 
+#[tokio::test]
+async fn after_a_crash_in_a_burst_all_that_a_batch_is_sent_to_is_settled_together() {
+    let (options, _) = burst();
+    let under_test = UnderTest::with(options);
+    for number in 1..=30 {
+        group(&under_test.store, convo(number)).await;
+        say(&under_test.store, convo(number), 1..=2).await;
+    }
+    let under_test = under_test.crash().await;
+    let store = &under_test.store;
+    let intents = (1..=30).map(|number| send(convo(number), ANA, 3, "3")).collect();
+    let batch = store.append(intents, tertulia_protocol::Timestamp::from_millis(0)).await.unwrap();
+    assert!(batch.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Appended { .. })));
+    let rounds = store.tail.rounds();
+    assert!((1..=2).contains(&rounds), "{rounds} rounds for one batch");
+    assert_messages(store, convo(30), 3).await;
+}
+
 /// Whoever follows asks from where he is: what is named behind his back he never hears of.
 #[tokio::test]
 async fn what_was_settled_before_its_turn_is_named_in_its_turn() {
