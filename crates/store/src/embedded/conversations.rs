@@ -99,12 +99,14 @@ impl Conversations {
         tail: &Tail,
     ) -> Result<Option<std::sync::Arc<Entry>>, ReadError> {
         // First the tail: what leaves it meanwhile is in the rows.
-        for pending in tail.sent(convo, device, client_seq) {
+        let mut found = tail.sent(convo, device, client_seq, None);
+        while let Some((spot, pending)) = found {
             if let Record::Entry { entry, effect: Effect::Sent { device: from, .. }, .. } = pending.read()?
                 && (from, entry.client_seq) == (device, Some(client_seq))
             {
                 return Ok(Some(entry));
             }
+            found = tail.sent(convo, device, client_seq, Some(spot));
         }
         let Some(key) = rows::convo_key(&self.db, convo)? else { return Ok(None) };
         let run = self

@@ -94,16 +94,20 @@ impl Unsettled {
         seqs.zip(self.entries.range(places).map(move |slot| slot.spot(oldest)))
     }
 
-    /// Messages that may be the one with this number of a device, the newest first.
+    /// Messages that may be the one with this number of a device, the newest first; those before `before` if there is one.
     pub(super) fn sent(
         &self,
         device: DeviceId,
         client_seq: ClientSeq,
         oldest: Commit,
+        before: Option<Spot>,
     ) -> impl Iterator<Item = Spot> {
         let tag = tag(device, client_seq);
+        let end = before.map_or(self.entries.len(), |before| {
+            self.entries.partition_point(|slot| slot.spot(oldest) < before)
+        });
         // From the end: a retry comes soon, if it comes.
-        self.entries.iter().rev().filter(move |slot| slot.tag == tag).map(move |slot| slot.spot(oldest))
+        self.entries.range(..end).rev().filter(move |slot| slot.tag == tag).map(move |slot| slot.spot(oldest))
     }
 
     /// How many messages there are up to an entry.
@@ -308,8 +312,11 @@ mod tests {
                     prop_assert_eq!(unsettled.place(entry.seq), place);
                     prop_assert_eq!(unsettled.message_no(entry.seq), Some(*message_no));
                     if let Some(client_seq) = entry.client_seq {
-                        let found: Vec<_> = unsettled.sent(DEVICE, client_seq, oldest).collect();
+                        let found: Vec<_> = unsettled.sent(DEVICE, client_seq, oldest, None).collect();
                         prop_assert!(found.contains(spot));
+                        let next = |before| unsettled.sent(DEVICE, client_seq, oldest, before).next();
+                        let one_by_one = std::iter::successors(next(None), |spot| next(Some(*spot)));
+                        prop_assert_eq!(one_by_one.collect::<Vec<_>>(), found);
                     }
                 }
                 let spots: Vec<_> = list.iter().map(|(spot, _)| *spot).collect();

@@ -432,7 +432,7 @@ mod tests {
         // An old one is let go of as soon as all of it is settled.
         let options = JournalOptions { segment_bytes: 30_000, segment_age: Duration::ZERO };
         let faults = Faults { journal_bytes_max: Some(40_000), ..Faults::default() };
-        let mut journal = Journal::open(dir.path(), [7; 16].into(), Commit::new(0), options, faults).unwrap();
+        let mut journal = Journal::open(dir.path(), [7; 16], Commit::new(0), options, faults).unwrap();
         for number in 1..=20 {
             let commit = journal.append(&[record(number)], journal.newest()).unwrap().commit;
             assert_eq!(commit, Commit::new(number));

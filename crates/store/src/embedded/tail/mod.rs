@@ -200,11 +200,17 @@ impl Tail {
         }
     }
 
-    /// Messages that may be the one with this number of a device, the newest first; most have none.
-    pub(super) fn sent(&self, convo: ConvoId, device: DeviceId, client_seq: ClientSeq) -> Vec<Pending> {
+    /// The newest message that may be the one with this number of a device, of those before `before` if there is one.
+    pub(super) fn sent(
+        &self,
+        convo: ConvoId,
+        device: DeviceId,
+        client_seq: ClientSeq,
+        before: Option<Spot>,
+    ) -> Option<(Spot, Pending)> {
         let inner = self.lock();
-        let Some(found) = inner.convos.get(&convo) else { return Vec::new() };
-        found.sent(device, client_seq, inner.first).filter_map(|spot| inner.pending(spot)).collect()
+        let mut spots = inner.convos.get(&convo)?.sent(device, client_seq, inner.first, before);
+        spots.find_map(|spot| Some((spot, inner.pending(spot)?)))
     }
 
     /// How many messages there are up to an entry that is not settled.
