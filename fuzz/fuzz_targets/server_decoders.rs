@@ -1,5 +1,5 @@
-//! What clients bring back to the server: access, refresh and resume tokens, and the cursor of a long-poll; and the frames
-//! of a socket as the gateway reads them.
+//! What clients bring back to the server: access, refresh and resume tokens, and the cursors of a long-poll and a search; and the
+//! frames of a socket as the gateway reads them.
 //!
 //! The first byte says what the others are.
 
@@ -21,7 +21,10 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match kind % 4 {
         1 => fuzzing::token(text),
-        2 => fuzzing::long_poll_cursor(text),
+        2 => {
+            fuzzing::long_poll_cursor(text);
+            fuzzing::search_cursor(text);
+        }
         _ => {
             let _ = incoming::parse(text);
             events_are_read_the_same_both_ways(text);

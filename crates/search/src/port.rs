@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tertulia_protocol::{ConvoId, IdHash, Seq, Timestamp, UserId};
 
 use crate::term::Term;
@@ -170,16 +168,19 @@ pub struct Hit {
 pub struct Found {
     /// In the order that was asked for.
     pub hits: Vec<Hit>,
-    /// Where to go on; `None`: there is no more. There may be one behind fewer hits than were asked for: then it has
-    /// looked at as much as one search may.
+    /// Where to go on; `None`: there is no more. It is that of a hit, or behind fewer hits than were asked for, when it has
+    /// looked at as much as one search may: then it may be that of a message that the asker may not see.
     pub next: Option<Place>,
 }
 
-/// The first byte of a [`Place`] as text.
+/// The first byte of a written [`Place`].
 const NEWEST: u8 = b'n';
 const RANK: u8 = b'r';
 
 /// Where a search has come to; messages that are written later do not move it.
+///
+/// Not for the eyes of the asker, who could tell by it when something was said that he may not see: at the latest
+/// ([`Found::next`]), and how much in one millisecond (an id counts it). Whoever hands it out seals it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// By [`Order::Newest`]: behind this document.
@@ -189,7 +190,7 @@ pub enum Place {
     },
     /// By [`Order::Rank`]: behind this document, among those that were there when the search began.
     Rank {
-        /// The newest document that was there.
+        /// The newest document that may be seen and was there.
         newest: i64,
         /// What this one weighs.
         rank: i64,
@@ -199,20 +200,18 @@ pub enum Place {
 }
 
 impl Place {
-    /// As a text that clients hold: opaque, short, safe in a URL.
-    pub fn write(self) -> String {
-        let bytes: Vec<u8> = match self {
+    /// As bytes, 25 at most: the fewest that say it.
+    pub fn to_bytes(self) -> Vec<u8> {
+        match self {
             Self::Newest { id } => [&[NEWEST][..], &id.to_be_bytes()].concat(),
             Self::Rank { newest, rank, id } => {
                 [&[RANK][..], &newest.to_be_bytes(), &rank.to_be_bytes(), &id.to_be_bytes()].concat()
             }
-        };
-        URL_SAFE_NO_PAD.encode(bytes)
+        }
     }
 
-    /// Reads what [`write`](Self::write) wrote; `None` for anything else.
-    pub fn parse(text: &str) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` for anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (&kind, numbers) = bytes.split_first()?;
         let (numbers, []) = numbers.as_chunks() else { return None };
         match (kind, numbers) {
@@ -265,11 +264,10 @@ mod tests {
             Place::Rank { newest: i64::MAX, rank: -1, id: 3 },
         ];
         for place in places {
-            let text = place.write();
-            assert_eq!(Place::parse(&text), Some(place));
-            for garbage in ["", "x", "🫖", "bg", &text[1..], &format!("{text}AAAA"), &text.replace('A', "=")]
-            {
-                assert_ne!(Place::parse(garbage), Some(place), "{garbage}");
+            let bytes = place.to_bytes();
+            assert_eq!(Place::from_bytes(&bytes), Some(place));
+            for garbage in [&[][..], b"x", b"n", &bytes[1..], &[&bytes[..], &[0]].concat()] {
+                assert_eq!(Place::from_bytes(garbage), None, "{garbage:?}");
             }
         }
     }

@@ -54,6 +54,7 @@ macro_rules! search_suite {
             ranked_pages_make_up_the_whole_while_more_is_written
             who_is_in_a_thousand_conversations_finds_the_same
             messages_that_may_not_be_seen_do_not_end_the_search
+            a_place_tells_nothing_of_what_may_not_be_seen
             random_corpora_agree_with_the_model
         }
     };

@@ -5,11 +5,13 @@
 
 use tertulia_domain::log::{PARTS_MAX, Position};
 use tertulia_protocol::{DeviceId, UserId};
+use tertulia_search::Order;
 use tertulia_store::accounts::SigningKey;
 
 use crate::accounts::tokens::{self, AccessToken};
 use crate::accounts::{Identity, Signer};
 use crate::gateway::cursor::Cursor;
+use crate::search::cursor::Asked;
 
 const KEY: [u8; 32] = [0xA5; 32];
 
@@ -64,6 +66,13 @@ pub fn long_poll_cursor(text: &str) {
     }
 }
 
+/// The cursor of a search, as a client hands it in: it is none, for nobody knows the key.
+pub fn search_cursor(text: &str) {
+    let signer = Signer::new(&SigningKey::new(KEY));
+    let asked = Asked { user: UserId::from_bytes([7; 16]), q: "tea", convo: None, order: Order::Newest };
+    assert!(asked.open(&signer, text).is_none(), "a cursor that was not given out");
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -74,6 +83,11 @@ mod tests {
         #[test]
         fn any_text_is_no_token(text in "[A-Za-z0-9_-]{64}|[A-Za-z0-9_-]{96}|[A-Za-z0-9_-]{87}|.{0,100}") {
             token(&text);
+        }
+
+        #[test]
+        fn any_text_is_no_cursor_of_a_search(text in "[A-Za-z0-9_-]{54}|[A-Za-z0-9_-]{76}|.{0,140}") {
+            search_cursor(&text);
         }
 
         #[test]

@@ -1,11 +1,13 @@
 //! Search: the index says where something stands, and the store says whether the one who asks may see it now, and what
 //! it says now.
 
+pub(crate) mod cursor;
+
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tertulia_domain::log::Refusal;
-use tertulia_protocol::rest::{FoundMessage, Page};
+use tertulia_protocol::rest::FoundMessage;
 use tertulia_protocol::{Entry, EntryKind, UserId};
 use tertulia_search::words::words;
 use tertulia_search::{Author, Hit, IndexError, Order, Place, Query, Search, Term, find, snippet};
@@ -25,11 +27,19 @@ pub(crate) struct Wanted {
     pub(crate) limit: usize,
 }
 
+/// A page of what was found.
+#[derive(Default)]
+pub(crate) struct Finds {
+    pub(crate) items: Vec<FoundMessage>,
+    /// Where to go on, if there may be more. Not for the eyes of the one who asks: see [`cursor`].
+    pub(crate) next: Option<Place>,
+}
+
 /// Finds a page of messages.
 ///
 /// # Errors
 /// `not_found` for a conversation that he is not in; `unavailable` if store or index cannot do it now.
-pub(crate) async fn search(app: &App, user: UserId, wanted: Wanted) -> Result<Page<FoundMessage>, ApiError> {
+pub(crate) async fn search(app: &App, user: UserId, wanted: Wanted) -> Result<Finds, ApiError> {
     let Wanted { sought, order, mut from, limit } = wanted;
     let convos = app.store.visible_from(user, sought.convo).await?;
     if convos.is_empty() && sought.convo.is_some() {
@@ -42,7 +52,7 @@ pub(crate) async fn search(app: &App, user: UserId, wanted: Wanted) -> Result<Pa
         Some(Author::Name(name)) => match app.accounts.named(&name).await? {
             Some(id) => Some(id),
             // Who does not exist has written nothing.
-            None => return Ok(Page { items: Vec::new(), next_cursor: None }),
+            None => return Ok(Finds::default()),
         },
     };
     let convos = convos.into_iter().collect();
@@ -67,7 +77,7 @@ pub(crate) async fn search(app: &App, user: UserId, wanted: Wanted) -> Result<Pa
             break;
         }
     }
-    Ok(Page { items, next_cursor: from.map(Place::write) })
+    Ok(Finds { items, next: from })
 }
 
 /// What was found as it is now: without what he may no longer see, and what no longer says what he seeks.
@@ -94,7 +104,7 @@ async fn present(
     });
     found.await.map_err(|error| {
         tracing::error!(%error, "a search has panicked");
-        ApiError::unavailable("the server has a fault", std::time::Duration::from_secs(60))
+        ApiError::fault()
     })
 }
 
@@ -116,7 +126,7 @@ impl From<IndexError> for ApiError {
             }
             IndexError::Refused(why) => {
                 tracing::error!(why, "the search index refuses a question");
-                Self::unavailable("the server has a fault", std::time::Duration::from_secs(60))
+                Self::fault()
             }
             IndexError::Closed => {
                 Self::unavailable("the server is going down; try again", std::time::Duration::from_secs(1))

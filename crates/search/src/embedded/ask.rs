@@ -38,35 +38,46 @@ pub(super) fn ask(db: &Connection, search: &Search) -> rusqlite::Result<Found> {
     let tx = db.unchecked_transaction()?;
     let Some(asking) = Asking::new(&tx, search)? else { return Ok(Found::default()) };
     match search.order {
-        Order::Newest => newest(search, asking),
+        Order::Newest => newest(search, &asking),
         Order::Rank => ranked(search, asking),
     }
 }
 
-fn newest(search: &Search, asking: Asking<'_>) -> rusqlite::Result<Found> {
-    let mut found = Found::default();
-    let mut examined = None;
-    let whole = asking.run(|Candidate { id, convo, seq, .. }| {
-        if convo.is_some() && found.hits.len() == search.limit {
+fn newest(search: &Search, asking: &Asking<'_>) -> rusqlite::Result<Found> {
+    let mut hits: Vec<Hit> = Vec::new();
+    let end = asking.run(|Candidate { id, convo, seq, .. }| {
+        if convo.is_some() && hits.len() == search.limit {
             return ControlFlow::Break(());
         }
-        let place = Place::Newest { id };
-        examined = Some(place);
-        found.hits.extend(convo.map(|convo| Hit { convo, seq, place }));
+        hits.extend(convo.map(|convo| Hit { convo, seq, place: Place::Newest { id } }));
         ControlFlow::Continue(())
     })?;
-    found.next = examined.filter(|_| !whole);
-    Ok(found)
+    let next = match end {
+        End::Whole => None,
+        // Not of those behind it that may not be seen.
+        End::Enough => hits.last().map(|hit| hit.place),
+        End::Before(id) => Some(Place::Newest { id }),
+    };
+    Ok(Found { hits, next })
 }
 
-fn ranked(search: &Search, asking: Asking<'_>) -> rusqlite::Result<Found> {
-    let (mut newest, behind) = match search.from {
-        Some(Place::Rank { newest, rank, id }) => (Some(newest), Some((rank, id))),
-        _ => (None, None),
+fn ranked(search: &Search, mut asking: Asking<'_>) -> rusqlite::Result<Found> {
+    let (newest, behind) = match search.from {
+        Some(Place::Rank { newest, rank, id }) => (newest, Some((rank, id))),
+        _ => {
+            let mut newest = None;
+            asking.run(|Candidate { id, convo, .. }| {
+                newest = convo.map(|_| id);
+                if newest.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            let Some(newest) = newest else { return Ok(Found::default()) };
+            // All pages begin here, also the first: so all rank the same messages.
+            asking.below = newest.saturating_add(1);
+            (newest, None)
+        }
     };
     let (mut weighed, mut ranked) = (Vec::new(), 0);
     asking.run(|Candidate { id, convo, seq, words }| {
-        newest.get_or_insert(id);
         let Some(convo) = convo else { return ControlFlow::Continue(()) };
         let weight = (rank(Timestamp::from_millis(id >> NUMBER_BITS), words), id);
         if behind.is_none_or(|behind| weight < behind) {
@@ -78,10 +89,7 @@ fn ranked(search: &Search, asking: Asking<'_>) -> rusqlite::Result<Found> {
     weighed.sort_unstable_by_key(|&(weight, ..)| Reverse(weight));
     let has_more = weighed.len() > search.limit;
     weighed.truncate(search.limit);
-    let hit = |((rank, id), convo, seq)| {
-        let place = Place::Rank { newest: newest.unwrap_or(id), rank, id };
-        Hit { convo, seq, place }
-    };
+    let hit = |((rank, id), convo, seq)| Hit { convo, seq, place: Place::Rank { newest, rank, id } };
     let hits: Vec<Hit> = weighed.into_iter().map(hit).collect();
     let next = hits.last().map(|hit| hit.place).filter(|_| has_more);
     Ok(Found { hits, next })
@@ -147,45 +155,45 @@ impl<'a> Asking<'a> {
         }))
     }
 
-    /// Hands over the messages, from the newest on, until `take` has enough; says whether that were all of them.
-    fn run(mut self, mut take: impl FnMut(Candidate) -> ControlFlow<()>) -> rusqlite::Result<bool> {
+    /// Hands over the messages, from the newest on, until `take` has enough.
+    fn run(&self, mut take: impl FnMut(Candidate) -> ControlFlow<()>) -> rusqlite::Result<End> {
         let mut seen = Seen { search: self.search, by_key: HashMap::new(), visible: 0 };
-        let mut left = EXAMINED_MAX;
+        let (mut left, mut below) = (EXAMINED_MAX, self.below);
         if self.looks_through {
             let few = if self.named.is_some() { LOOKED_THROUGH } else { EXAMINED_MAX };
             left -= few;
-            match self.stretch(&self.what, few, &mut seen, &mut take)? {
-                Stretch::Whole => return Ok(true),
-                Stretch::Enough => return Ok(false),
-                Stretch::Before(id) => self.below = id,
+            match self.stretch(&self.what, below, few, &mut seen, &mut take)? {
+                End::Before(id) => below = id,
+                end => return Ok(end),
             }
         }
         let question = match &self.named {
-            None => return Ok(false),
+            None => return Ok(End::Before(below)),
             // Most may be seen: looking through is the cheaper way.
             Some(_) if self.looks_through && seen.visible * 4 >= LOOKED_THROUGH => self.what.clone(),
             Some(named) => format!("{} AND ({named})", self.what),
         };
-        Ok(matches!(self.stretch(&question, left, &mut seen, &mut take)?, Stretch::Whole))
+        self.stretch(&question, below, left, &mut seen, &mut take)
     }
 
     fn stretch(
         &self,
         question: &str,
+        below: i64,
         examined_max: usize,
         seen: &mut Seen<'_>,
         take: &mut impl FnMut(Candidate) -> ControlFlow<()>,
-    ) -> rusqlite::Result<Stretch> {
+    ) -> rusqlite::Result<End> {
         let mut statement = self.db.prepare_cached(
             "SELECT d.id, d.convo, d.seq, d.words FROM texts CROSS JOIN documents d ON d.id = texts.rowid
              WHERE texts MATCH ?1 AND texts.rowid >= ?2 AND texts.rowid < ?3 ORDER BY texts.rowid DESC",
         )?;
         let mut name = self.db.prepare_cached("SELECT id FROM names WHERE key = ?1")?;
-        let mut rows = statement.query((question, self.from, self.below))?;
-        let (mut examined, mut last) = (0, self.below);
+        let mut rows = statement.query((question, self.from, below))?;
+        let (mut examined, mut last) = (0, below);
         while let Some(row) = rows.next()? {
             if examined == examined_max {
-                return Ok(Stretch::Before(last));
+                return Ok(End::Before(last));
             }
             let (id, key) = (row.get(0)?, row.get(1)?);
             let seq = Seq::new(row.get::<_, i64>(2)?.cast_unsigned());
@@ -193,21 +201,21 @@ impl<'a> Asking<'a> {
                 seen.visible(&mut name, key)?.filter(|&(_, from)| seq >= from).map(|(convo, _)| convo);
             seen.visible += usize::from(convo.is_some());
             if take(Candidate { id, convo, seq, words: row.get(3)? }).is_break() {
-                return Ok(Stretch::Enough);
+                return Ok(End::Enough);
             }
             (examined, last) = (examined + 1, id);
         }
-        Ok(Stretch::Whole)
+        Ok(End::Whole)
     }
 }
 
-/// How a stretch of messages ended.
-enum Stretch {
+/// How looking at messages ended.
+enum End {
     /// With the last there is.
     Whole,
     /// With as many as were wanted.
     Enough,
-    /// With this one, for it was long.
+    /// With this one, which may not be one to be seen: as many were looked at as may be.
     Before(i64),
 }
 

@@ -205,3 +205,37 @@ pub async fn messages_that_may_not_be_seen_do_not_end_the_search<I: IndexUnderTe
     let found = pages(&mut world, search, async |_| {}).await;
     assert_eq!(found, [(convo(1), HIDDEN), (convo(2), 1)]);
 }
+
+/// Each page, its places too, is what it would be if there were only what may be seen.
+pub async fn a_place_tells_nothing_of_what_may_not_be_seen<I: IndexUnderTest>() {
+    let (mut whole, mut visible) = (World::<I>::new().await, World::<I>::new().await);
+    // In 1 he may see what came since he did; in 9 he is not. Its messages are before, between and behind.
+    let messages: Vec<_> = (0..46)
+        .map(|number| {
+            let at = if number % 5 == 2 || number % 7 == 3 { convo(1) } else { convo(9) };
+            whole.message(at, ANA, &of_length(1 + number % 4))
+        })
+        .collect();
+    let may_see = |message: &&Document| message.convo == convo(1) && message.seq >= Seq::new(4);
+    visible.put(messages.iter().filter(may_see).cloned().collect()).await;
+    whole.put(messages).await;
+    // As many more conversations, in which nobody has said it: few, some, more than are named.
+    for more in [0, 8, 300] {
+        for (order, limit) in
+            [1, 2, 5, 11, 50].map(|limit| [Order::Newest, Order::Rank].map(|order| (order, limit))).concat()
+        {
+            let mut search = Search { order, limit, ..in_convos("tea", &[1]) };
+            search.convos.insert(convo(1), Seq::new(4));
+            search.convos.extend((100..100 + more).map(|number| (convo(number), Seq::new(1))));
+            loop {
+                let (found, expected) =
+                    (whole.search(search.clone()).await, visible.search(search.clone()).await);
+                assert_eq!(found, expected, "{more} more, {order:?}, {limit} a page");
+                if found.next.is_none() {
+                    break;
+                }
+                search.from = found.next;
+            }
+        }
+    }
+}

@@ -149,7 +149,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ClientAddress {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         parts.extensions.get().copied().ok_or_else(|| {
             tracing::error!("a request came without the address of its client; the listener has a bug");
-            ApiError::unavailable("the server has a fault", std::time::Duration::from_secs(60))
+            ApiError::fault()
         })
     }
 }

@@ -58,6 +58,11 @@ impl ApiError {
         Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
     }
 
+    /// Something in here is not as it should be; the log says what.
+    pub fn fault() -> Self {
+        Self::unavailable("the server has a fault", Duration::from_secs(60))
+    }
+
     /// Not known who asks.
     pub fn unauthenticated(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::Unauthenticated, detail)

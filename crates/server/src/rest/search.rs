@@ -5,12 +5,13 @@ use serde::Deserialize;
 use tertulia_protocol::ConvoId;
 use tertulia_protocol::rest::{FoundMessage, Page, SearchOrder};
 use tertulia_protocol::rules::{self, Violation};
-use tertulia_search::{Order, Place};
+use tertulia_search::Order;
 
 use super::extract::{Auth, Json, Query};
 use super::problem::ApiError;
 use crate::app::App;
-use crate::search::{self, Wanted};
+use crate::search::cursor::Asked;
+use crate::search::{self, Finds, Wanted};
 
 /// `?q=`, `&convoId=`, `&order=`, `&limit=`, `&cursor=`.
 #[derive(Deserialize)]
@@ -40,13 +41,21 @@ pub(super) async fn search(
         SearchOrder::Newest => Order::Newest,
         SearchOrder::Rank => Order::Rank,
     };
-    let from = match query.cursor.as_deref().map(Place::parse) {
+    let asked = Asked { user: identity.user, q: &query.q, convo: sought.convo, order };
+    let signer = app.accounts.signer();
+    let from = match query.cursor.as_deref().map(|cursor| asked.open(signer, cursor)) {
         None => None,
-        Some(Some(place)) if place.order() == order => Some(place),
-        Some(_) => {
+        Some(Some(place)) => Some(place),
+        Some(None) => {
             let detail = "this cursor is not one that was given out for this search; begin without one";
             return Err(Violation::invalid(detail).into());
         }
     };
-    Ok(Json(search::search(&app, identity.user, Wanted { sought, order, from, limit }).await?))
+    let Finds { items, next } =
+        search::search(&app, identity.user, Wanted { sought, order, from, limit }).await?;
+    let next_cursor = match next {
+        None => None,
+        Some(place) => Some(asked.seal(signer, app.random.bytes()?, place).ok_or_else(ApiError::fault)?),
+    };
+    Ok(Json(Page { items, next_cursor }))
 }
