@@ -13,6 +13,8 @@ mod world;
 pub use self::finding::*;
 pub use self::model::*;
 pub use self::taking::*;
+#[cfg(test)]
+pub(crate) use self::world::in_convos;
 use crate::SearchIndex;
 
 /// An adapter as the suite needs it.

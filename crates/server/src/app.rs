@@ -26,6 +26,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::outage::Outage;
 use crate::rest::problem::{ApiError, Refused};
+use crate::search::turns::Turns;
 
 /// The node; cheap to clone.
 #[derive(Clone)]
@@ -43,6 +44,8 @@ pub struct Parts {
     pub store_outage: Arc<Outage>,
     /// Where messages are found by their words.
     pub search: Arc<dyn SearchIndex>,
+    /// Who searches now.
+    pub searching: Turns,
     /// How far those have come who follow the logs.
     pub followers: Progresses,
     /// How far what came is relayed, where a feed is shared.

@@ -164,6 +164,7 @@ impl Node {
             store,
             store_outage,
             search,
+            searching: search::turns::Turns::default(),
             followers,
             relay,
             lanes,

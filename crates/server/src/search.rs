@@ -2,6 +2,7 @@
 //! it says now.
 
 pub(crate) mod cursor;
+pub(crate) mod turns;
 
 use std::sync::Arc;
 
@@ -38,9 +39,11 @@ pub(crate) struct Finds {
 /// Finds a page of messages.
 ///
 /// # Errors
-/// `not_found` for a conversation that he is not in; `unavailable` if store or index cannot do it now.
+/// `not_found` for a conversation that he is not in; `rate_limited` if too many searches of his wait; `unavailable` if store
+/// or index cannot do it now.
 pub(crate) async fn search(app: &App, user: UserId, wanted: Wanted) -> Result<Finds, ApiError> {
     let Wanted { sought, order, mut from, limit } = wanted;
+    let _turn = app.searching.next(user).await?;
     let convos = app.store.visible_from(user, sought.convo).await?;
     if convos.is_empty() && sought.convo.is_some() {
         return Err(Refusal::NotFound.into());

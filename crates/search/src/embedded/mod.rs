@@ -11,6 +11,7 @@ mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ const SCHEMA: Schema = Schema {
 const READERS: usize = 2;
 /// How long a search may take: one that takes longer asks for what nearly every message has, in all ways at once.
 const SEARCH_MAX: Duration = Duration::from_secs(5);
+/// After how many steps of SQLite's machine a search looks whether anybody still waits for it; reading a page takes some.
+const STEPS: i32 = 100;
 /// Pages in the WAL at which it is brought into the file; batches are large.
 const WAL_PAGES_MAX: u32 = 4_000;
 /// The cache of the writer, in KiB: merging reads what was written lately.
@@ -127,16 +130,19 @@ impl SearchIndex for Embedded {
 
     async fn search(&self, search: Search) -> Result<Found, IndexError> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| IndexError::Closed)?;
-        let db = match lock(&self.idle).pop() {
+        let mut db = match lock(&self.idle).pop() {
             Some(db) => db,
             // The search that had it has panicked.
             None => {
                 sqlite::open_reader(&self.dir, &SCHEMA).map_err(|error| unavailable(error.to_string()))?
             }
         };
-        let interrupt = db.get_interrupt_handle();
+        let unwanted = Unwanted::default();
+        let is_unwanted = unwanted.flag();
         let idle = Arc::clone(&self.idle);
         let mut searching = tokio::task::spawn_blocking(move || {
+            // In the place of that of the search before.
+            db.progress_handler(STEPS, Some(move || is_unwanted.load(Ordering::Relaxed)))?;
             let found = ask::ask(&db, &search);
             lock(&idle).push(db);
             drop(permit);
@@ -145,7 +151,7 @@ impl SearchIndex for Embedded {
         let found = match tokio::time::timeout(SEARCH_MAX, &mut searching).await {
             Ok(found) => found,
             Err(_) => {
-                interrupt.interrupt();
+                drop(unwanted);
                 searching.await
             }
         };
@@ -174,6 +180,24 @@ impl SearchIndex for Embedded {
         drop(waited);
         lock(&self.idle).clear();
         self.indexer.close().await;
+    }
+}
+
+/// Ends a search when this is dropped: it takes too long, or whoever asked has hung up and his future is dropped. A search
+/// that has not begun yet ends as soon as it does, and no other one with the same connection: each has its own.
+#[derive(Default)]
+struct Unwanted(Arc<AtomicBool>);
+
+impl Unwanted {
+    /// Whether it is.
+    fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -3,7 +3,7 @@
 use tertulia_services::Database;
 
 use super::*;
-use crate::testsuite::IndexUnderTest;
+use crate::testsuite::{IndexUnderTest, in_convos};
 
 /// Few connections: many tests share a server.
 fn options() -> PostgresOptions {
@@ -64,4 +64,36 @@ async fn nodes_that_open_it_at_one_time_make_it_once() {
     for index in futures_util::future::join_all(opened).await {
         assert_eq!(index.unwrap().cursor().await.unwrap(), None);
     }
+}
+
+#[tokio::test]
+async fn whoever_no_longer_waits_for_a_search_holds_nobody_up() {
+    let under_test = UnderTest::open().await;
+    let (index, url) = (&under_test.index, under_test.database.url());
+    let locker = Connector::new(&url, &options()).unwrap().connect().await.unwrap();
+    locker.run("BEGIN").await.unwrap();
+    locker.run("LOCK TABLE search_documents").await.unwrap();
+    let search = in_convos("tea", &[1]);
+    for _ in 0..3 * options().readers {
+        let searching = index.search(search.clone());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(200), searching).await.is_err(),
+            "nothing locks it"
+        );
+    }
+    // Who asks for something else need not wait for what nobody wants any more, ...
+    let deadline = Duration::from_secs(3);
+    let cursor = tokio::time::timeout(deadline, index.cursor()).await.expect("the connections are held");
+    assert_eq!(cursor.unwrap(), None);
+    // ... and the server does not go on with it.
+    const AT_WORK: &str = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()";
+    let given_up = async {
+        while locker.row(AT_WORK, &[]).await.unwrap().unwrap().value::<i64>(0).unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(deadline, given_up).await.expect("the server goes on");
+    locker.run("ROLLBACK").await.unwrap();
+    assert_eq!(index.search(search).await.unwrap(), Found::default());
 }

@@ -78,7 +78,7 @@ impl<I: IndexUnderTest> World<I> {
 }
 
 /// Words with a space between two, and phrases as `one_two`; in these conversations, all of which may be seen.
-pub(super) fn in_convos(sought: &str, convos: &[u16]) -> Search {
+pub(crate) fn in_convos(sought: &str, convos: &[u16]) -> Search {
     Search {
         terms: sought.split_whitespace().map(|word| Term::of(&word.replace('_', " ")).unwrap()).collect(),
         convos: convos.iter().map(|&number| (convo(number), Seq::new(1))).collect(),

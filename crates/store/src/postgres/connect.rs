@@ -151,8 +151,11 @@ impl Connector {
             client,
             statements: Mutex::default(),
             statement_max: self.statement_max,
+            connect_max: self.connect_max,
             server: String::new(),
             in_transaction: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
+            tls: self.tls.clone(),
         };
         let row = session.row(SERVER, &[]).await?.ok_or_else(|| Failure::Row("no server".into()))?;
         session.server = row.value(0)?;
@@ -259,8 +262,12 @@ pub struct Session {
     client: Client,
     statements: Mutex<HashMap<&'static str, Statement>>,
     statement_max: Duration,
+    connect_max: Duration,
     server: String,
     in_transaction: AtomicBool,
+    /// How many calls have begun and not ended.
+    under_way: AtomicUsize,
+    tls: Option<Tls>,
 }
 
 impl Session {
@@ -338,7 +345,32 @@ impl Session {
 
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let patience = self.statement_max + GRACE;
-        tokio::time::timeout(patience, work).await.unwrap_or(Err(Failure::TimedOut(patience)))
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let done = tokio::time::timeout(patience, work).await.unwrap_or(Err(Failure::TimedOut(patience)));
+        // Not where it is dropped in the middle: then the server is still at it.
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        done
+    }
+
+    /// Whether a statement was begun for which nobody waits any more, once nobody waits for any.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
+    }
+
+    /// Tells the server to end what it is at, and ends the connection: what it may yet say is for nobody.
+    pub async fn give_up(self) {
+        let (token, patience) = (self.client.cancel_token(), self.connect_max);
+        drop(self.client);
+        let telling = async {
+            match self.tls {
+                Some(tls) => token.cancel_query(tls).await,
+                None => token.cancel_query(NoTls).await,
+            }
+        };
+        if let Ok(Err(error)) = tokio::time::timeout(patience, telling).await {
+            // Its own patience ends it.
+            tracing::debug!(%error, "PostgreSQL goes on with what nobody waits for");
+        }
     }
 
     /// Whether this is a server that keeps what it says it has kept.

@@ -49,7 +49,7 @@ impl Pool {
             Some(session) => session,
             None => self.connector.connect().await?,
         };
-        Ok(Lent { session: Some(session), idle: Arc::clone(&self.idle), _place: place })
+        Ok(Lent { session: Some(session), idle: Arc::clone(&self.idle), place: Some(place) })
     }
 
     /// What one statement gives.
@@ -86,12 +86,13 @@ fn lock(idle: &Mutex<Vec<Session>>) -> MutexGuard<'_, Vec<Session>> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A connection on loan. It goes back when this is dropped, unless it is broken, or in the middle of a transaction: then
-/// whoever had it does not wait for it any more, and the server takes that back.
+/// A connection on loan. It goes back when this is dropped, unless it is broken, or in the middle of a transaction or a
+/// statement: then whoever had it does not wait for it any more. A transaction the server takes back, and a statement it is
+/// told to end; its place is free when it has been.
 pub struct Lent {
     session: Option<Session>,
     idle: Arc<Mutex<Vec<Session>>>,
-    _place: OwnedSemaphorePermit,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Lent {
@@ -118,8 +119,17 @@ impl Deref for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let is_good = |session: &Session| !session.is_closed() && !session.is_in_transaction();
-        if let Some(session) = self.session.take().filter(is_good) {
+        let Some(session) = self.session.take().filter(|session| !session.is_closed()) else { return };
+        if session.is_under_way() {
+            let place = self.place.take();
+            // Without a runtime the process is at its end.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move {
+                    session.give_up().await;
+                    drop(place);
+                });
+            }
+        } else if !session.is_in_transaction() {
             lock(&self.idle).push(session);
         }
     }
