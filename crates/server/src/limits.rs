@@ -35,8 +35,11 @@ pub struct Buckets {
     pub writes: Keyed<DeviceId>,
     /// Bytes that a device sends, in frames and bodies; the cost of a check is their number.
     pub bytes: Keyed<DeviceId>,
-    /// Logins, of a username (whether or not somebody has it).
-    pub logins_per_user: Keyed<Box<str>>,
+    /// Logins, of a username (whether or not somebody has it) from an address.
+    pub logins_per_user: Keyed<(Box<str>, Network)>,
+    /// Logins, of a username from all addresses together: ten times as many. Who guesses from a few addresses cannot lock the
+    /// user out everywhere, and who has many does not guess much faster.
+    pub logins_per_user_anywhere: Keyed<Box<str>>,
     /// Logins, from an address.
     pub logins_per_address: Keyed<Network>,
     /// Registrations, from an address.
@@ -55,6 +58,7 @@ impl Limits {
             writes: Keyed::new(config.writes.quota()),
             bytes: Keyed::new(config.bytes.quota()),
             logins_per_user: Keyed::new(config.logins_per_user.quota()),
+            logins_per_user_anywhere: Keyed::new(config.logins_per_user.tenfold().quota()),
             logins_per_address: Keyed::new(config.logins_per_address.quota()),
             registrations: Keyed::new(config.registrations.quota()),
             connections: Keyed::new(config.connections.quota()),
@@ -70,6 +74,7 @@ impl Limits {
             writes: Keyed::new(Quota::UNLIMITED),
             bytes: Keyed::new(Quota::UNLIMITED),
             logins_per_user: Keyed::new(Quota::UNLIMITED),
+            logins_per_user_anywhere: Keyed::new(Quota::UNLIMITED),
             logins_per_address: Keyed::new(Quota::UNLIMITED),
             registrations: Keyed::new(Quota::UNLIMITED),
             connections: Keyed::new(Quota::UNLIMITED),
@@ -92,6 +97,7 @@ impl Limits {
             writes,
             bytes,
             logins_per_user,
+            logins_per_user_anywhere,
             logins_per_address,
             registrations,
             connections,
@@ -104,6 +110,7 @@ impl Limits {
             of_addresses.sweep(now);
         }
         logins_per_user.sweep(now);
+        logins_per_user_anywhere.sweep(now);
     }
 }
 
@@ -170,9 +177,11 @@ mod tests {
         assert_eq!(count(&limits.logins_per_address), 60);
         assert_eq!(count(&limits.registrations), 20);
         assert_eq!(count(&limits.connections), 60);
-        let logins = || limits.logins_per_user.check("ana", Duration::ZERO);
+        let logins = || limits.logins_per_user.check((Box::from("ana"), Network::from(from)), Duration::ZERO);
         assert_eq!((0..1_000).take_while(|_| logins().is_ok()).count(), 10);
         assert_eq!(logins().unwrap_err(), Duration::from_secs(6));
+        let anywhere = || limits.logins_per_user_anywhere.check("ana", Duration::ZERO);
+        assert_eq!((0..1_000).take_while(|_| anywhere().is_ok()).count(), 100);
     }
 
     #[test]

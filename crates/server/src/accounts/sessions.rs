@@ -18,6 +18,7 @@ use super::{
     AccountsService, AuthError, Identity, LoginError, RefreshError, RegisterError, RevokeError, Trouble,
 };
 use crate::clock::RandomError;
+use crate::limits::Network;
 
 /// How long an access token is valid.
 const ACCESS_LIFE: Duration = Duration::from_secs(15 * 60);
@@ -94,7 +95,11 @@ impl AccountsService {
         // What cannot be a username is nobody's: there is nobody to protect, and no key to remember.
         let username = rules::username(&login.username).ok();
         if let Some(username) = &username {
-            inner.limits.logins_per_user.check(username.as_str(), now).map_err(LoginError::Limited)?;
+            // His own attempts first: what is refused here takes nothing from those of others with his name.
+            let limits = &inner.limits;
+            let here = (Box::<str>::from(username.as_str()), Network::from(from));
+            limits.logins_per_user.check(here, now).map_err(LoginError::Limited)?;
+            limits.logins_per_user_anywhere.check(username.as_str(), now).map_err(LoginError::Limited)?;
         }
         let credentials =
             inner.store.credentials(username.as_deref().unwrap_or_default()).await.map_err(Trouble::from)?;

@@ -407,19 +407,41 @@ async fn logins_are_limited_by_user_and_by_address_before_any_hash() {
         _ => None,
     };
     let from = |n: u8| IpAddr::from([192, 0, 2, n]);
-    // By user, whether or not he is there, in any case, from wherever.
-    for n in 0..10 {
+    // By user, whether or not he is there, in any case, from one address, ...
+    for _ in 0..10 {
+        assert_eq!(try_login("ana", from(0)).await, None);
+    }
+    assert_eq!(try_login("ANA", from(0)).await, Some(Duration::from_secs(6)));
+    assert_eq!(try_login("bobo", from(0)).await, None);
+    // ... and ten times as much from all together.
+    for n in 10..100 {
         assert_eq!(try_login("ana", from(n)).await, None);
     }
-    assert_eq!(try_login("ANA", from(99)).await, Some(Duration::from_secs(6)));
-    assert_eq!(try_login("bobo", from(1)).await, None);
-    world.hand.advance(Duration::from_secs(6));
-    assert_eq!(try_login("ana", from(99)).await, None);
+    assert_eq!(try_login("Ana", from(100)).await, Some(Duration::from_millis(600)));
+    assert_eq!(try_login("bobo", from(100)).await, None);
+    world.hand.advance(Duration::from_millis(600));
+    assert_eq!(try_login("ana", from(101)).await, None);
     // By address, whomever it tries.
     for n in 0..60 {
         assert_eq!(try_login(&format!("user{n}"), from(200)).await, None);
     }
     assert_eq!(try_login("user60", from(200)).await, Some(Duration::from_secs(1)));
+}
+
+#[tokio::test]
+async fn wrong_logins_from_one_address_do_not_stop_the_right_one_from_another() {
+    let world = World::with(Limits::default(), CHEAP);
+    world.register("ana").await;
+    let (stranger, home) = (IpAddr::from([198, 51, 100, 1]), IpAddr::from([192, 0, 2, 2]));
+    // As fast as he may, and faster, for ten minutes.
+    for number in 0..610 {
+        world.hand.advance(Duration::from_secs(u64::from(number < 600)));
+        let refused = world.accounts.login(login("ana", "wrong horse"), stranger).await;
+        assert!(matches!(refused, Err(LoginError::WrongCredentials | LoginError::Limited(_))));
+    }
+    let stopped = world.accounts.login(login("ana", "correct horse"), stranger).await;
+    assert!(matches!(stopped, Err(LoginError::Limited(_))));
+    world.accounts.login(login("ana", "correct horse"), home).await.unwrap();
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub struct LimitsConfig {
     pub events: Rate,
     /// Bytes that a device sends: 1 MiB a second, 8 MiB at once.
     pub bytes: Rate,
-    /// Logins of a user: 10 a minute.
+    /// Logins of a user from an address: 10 a minute; and ten times that from all addresses together.
     pub logins_per_user: Rate,
     /// Logins from an address: 60 a minute.
     pub logins_per_address: Rate,
@@ -69,6 +69,13 @@ impl Rate {
             }
         }
         Self { count: at_least_one(count), per, burst: Some(at_least_one(burst)) }
+    }
+
+    /// Ten times as many.
+    #[must_use]
+    pub fn tenfold(self) -> Self {
+        let tenfold = |number: NonZeroU32| number.saturating_mul(const { NonZeroU32::new(10).unwrap() });
+        Self { count: tenfold(self.count), per: self.per, burst: self.burst.map(tenfold) }
     }
 
     /// The rate as the algorithm wants it.
