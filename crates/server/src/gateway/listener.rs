@@ -177,15 +177,17 @@ async fn serve(app: App, stream: std::net::TcpStream, turn: Turn, peer: SocketAd
 }
 
 /// The client's address: the peer's, or, behind proxies that are trusted, the last one in `X-Forwarded-For` that
-/// is none of them.
+/// is none of them. Always in its plain form: a listener on `[::]` sees IPv4 as `::ffff:…`.
 fn client_address<B>(request: &Request<B>, peer: IpAddr, trusted: &[IpAddr]) -> IpAddr {
-    if !trusted.contains(&peer) {
+    let peer = peer.to_canonical();
+    let is_trusted = |hop: &IpAddr| trusted.iter().any(|proxy| proxy.to_canonical() == *hop);
+    if !is_trusted(&peer) {
         return peer;
     }
     let lines = request.headers().get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
     let hops: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
-    let hops = hops.iter().rev().map_while(|hop| hop.parse().ok());
-    hops.into_iter().find(|hop| !trusted.contains(hop)).unwrap_or(peer)
+    let mut hops = hops.iter().rev().map_while(|hop| Some(hop.parse::<IpAddr>().ok()?.to_canonical()));
+    hops.find(|hop| !is_trusted(hop)).unwrap_or(peer)
 }
 
 #[cfg(test)]
@@ -194,7 +196,7 @@ mod tests {
 
     #[track_caller]
     fn check(peer: &str, forwarded: Option<&str>, expected: &str) {
-        let trusted = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+        let trusted = ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.3"].map(|address| address.parse().unwrap());
         let mut request = Request::builder();
         if let Some(forwarded) = forwarded {
             request = request.header("x-forwarded-for", forwarded);
@@ -210,5 +212,8 @@ mod tests {
         check("10.0.0.1", Some("9.9.9.9"), "9.9.9.9");
         check("10.0.0.1", Some("6.6.6.6, 9.9.9.9, 10.0.0.2"), "9.9.9.9");
         check("10.0.0.1", Some("9.9.9.9, nonsense"), "10.0.0.1");
+        // As a listener on [::] sees IPv4.
+        check("::ffff:10.0.0.1", Some("::ffff:9.9.9.9, ::ffff:10.0.0.2, 10.0.0.3"), "9.9.9.9");
+        check("::ffff:1.2.3.4", Some("9.9.9.9"), "1.2.3.4");
     }
 }
