@@ -4,6 +4,7 @@
 //! the hub tells the others what is seen here ([`Hub::take_sightings`]), and brings what they see
 //! ([`Hub::seen_elsewhere`]) of those whom somebody here watches.
 
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 
 use tertulia_protocol::event::{OwnPresence, Presence};
@@ -89,15 +90,18 @@ impl Hub {
 
     /// Stops watching users.
     pub fn unwatch(&self, connection: &Arc<Connection>, users: &[UserId]) {
+        let users: HashSet<&UserId> = users.iter().collect();
         let mut routes = self.routes();
-        {
+        let watched: Vec<UserId> = {
             let mut state = connection.state();
-            let mut watching = std::mem::take(&mut state.watching).into_vec();
-            watching.retain(|known| !users.contains(known));
-            state.watching = watching.into();
-        }
-        for user in users {
-            unwatch(&mut routes, connection, *user);
+            let watching = std::mem::take(&mut state.watching).into_vec();
+            let (watched, watching) = watching.into_iter().partition(|known| users.contains(known));
+            state.watching = Vec::into_boxed_slice(watching);
+            watched
+        };
+        // Of others than those whom it watched there is nothing to look for, however many watch them.
+        for user in watched {
+            unwatch(&mut routes, connection, user);
         }
     }
 

@@ -82,8 +82,8 @@ impl Pace {
     fn check(&mut self, event: &ClientEvent, bytes: u32, now: Duration) -> Result<(), Duration> {
         let checked = match event {
             ClientEvent::SendMessage { .. } => self.sends.check(now),
-            // Each of them is answered.
-            ClientEvent::PresenceSubscribe { user_ids } => {
+            // Each of them is looked for, and answered or let go.
+            ClientEvent::PresenceSubscribe { user_ids } | ClientEvent::PresenceUnsubscribe { user_ids } => {
                 self.events.check_cost(1 + u32::try_from(user_ids.len() / 10).unwrap_or(u32::MAX), now)
             }
             _ => self.events.check(now),

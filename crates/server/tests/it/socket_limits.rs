@@ -123,6 +123,21 @@ async fn events_other_than_sends_have_a_limit_of_their_own_on_each_connection() 
 }
 
 #[tokio::test]
+async fn a_list_of_users_costs_by_its_length_whether_they_are_to_be_watched_or_not() {
+    let server = limited(|limits| limits.events = rate(1, Period::Hour, 12)).await;
+    let ana = server.user("ana").await;
+    for event in ["presence_subscribe", "presence_unsubscribe"] {
+        let (mut socket, _) = server.connect(&ana).await;
+        // 1 and a tenth of 100.
+        socket.say(json!({ "type": event, "userIds": vec![&ana.id; 100] })).await;
+        socket.say(json!({ "type": "ping" })).await;
+        socket.wait_for("pong").await;
+        socket.say(json!({ "type": "ping" })).await;
+        assert_eq!(socket.event("error").await["code"], "rate_limited", "{event}");
+    }
+}
+
+#[tokio::test]
 async fn bytes_are_limited_besides() {
     let server = limited(|limits| limits.bytes = rate(1_000, Period::Minute, 10_000)).await;
     let ana = server.user("ana").await;
