@@ -331,7 +331,7 @@ pub enum CloseReason {
     Revoked,
     /// 4003: binary frames, or frames out of order.
     Protocol,
-    /// 4008: the client goes on sending although it was told to wait.
+    /// 4008: the client goes on sending although it was told to wait, or its device has too many sockets.
     RateLimited,
     /// 4009: two heartbeats without a sign of life.
     HeartbeatMissed,

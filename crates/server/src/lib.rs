@@ -53,7 +53,7 @@ use crate::consumers::search::Indexing;
 use crate::consumers::{Consumer, Consumers};
 use crate::data::Data;
 use crate::feed::Feeding;
-use crate::limits::Limits;
+use crate::limits::{Limits, SOCKETS_PER_DEVICE_MAX};
 use crate::metrics::Metrics;
 use crate::outage::Outage;
 use crate::repair::Repairer;
@@ -131,6 +131,7 @@ impl Node {
             presence_ttl: config.presence_ttl,
             heartbeat: config.heartbeat,
             outbox: hub::Limits::default(),
+            sockets_per_device: config.limits.as_ref().map_or(usize::MAX, |_| SOCKETS_PER_DEVICE_MAX),
             others_append: !store.is_sole_writer(),
         };
         let hub = Arc::new(Hub::new(settings, store.horizon().await?));

@@ -17,6 +17,10 @@ use tertulia_protocol::DeviceId;
 pub use config::{LimitsConfig, Period, Rate};
 pub use keyed::{Bucket, Keyed};
 
+/// How many open sockets a device has on this node at most, unless there are no limits. Each connection has limits of its
+/// own, and costs memory, and new ones are only limited by their pace.
+pub const SOCKETS_PER_DEVICE_MAX: usize = 32;
+
 /// The bucket of one device's sends, as a connection keeps it: checking it takes no lock and no look-up.
 pub type DeviceBucket = Bucket;
 

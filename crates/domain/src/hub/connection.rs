@@ -87,6 +87,8 @@ pub(super) struct State {
     pub(super) watching: Box<[UserId]>,
     close: Option<Box<Close>>,
     pub(super) gone: bool,
+    /// It was asked to close.
+    is_closing: bool,
     waker: Option<Waker>,
 }
 
@@ -253,6 +255,11 @@ impl Connection {
         }
     }
 
+    /// Whether its task was asked to close: it is there until it has.
+    pub(super) fn is_closing(&self) -> bool {
+        self.state().is_closing
+    }
+
     /// Whether it lags anywhere.
     pub fn is_lagging(&self) -> bool {
         self.state().lag.is_some()
@@ -303,6 +310,7 @@ impl State {
 
     #[must_use = "the task sleeps until it is woken"]
     pub(super) fn close(&mut self, close: Close) -> Option<Waker> {
+        self.is_closing = true;
         self.close.get_or_insert_with(|| Box::new(close));
         self.waker.take()
     }

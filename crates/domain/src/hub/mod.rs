@@ -65,6 +65,8 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// What a connection's outbox holds at most.
     pub outbox: Limits,
+    /// How many open sockets a device has at most: where it opens one more, another one is closed ([`Hub::register`]).
+    pub sockets_per_device: usize,
     /// Whether other nodes append, too. Then conversations have to be heard of ([`Hub::take_unheard`]), and commits
     /// come here in any order.
     pub others_append: bool,

@@ -225,6 +225,9 @@ impl Hub {
     /// Takes a new connection in. It gets no entry before [`finish_resume`](Hub::finish_resume) has said what
     /// it missed since `since` (for a `connect`: [`position`](Hub::position), taken before).
     ///
+    /// Where its device has as many sockets as it may, the one that was silent the longest gives way: most likely its client
+    /// has lost it, and comes back with this one.
+    ///
     /// `ready` is its first frame. Returns whether [`attach`](Hub::attach) is needed: whether the hub does not
     /// know yet in which conversations the user is.
     pub fn register(
@@ -240,6 +243,9 @@ impl Hub {
         let mut routes = self.routes();
         let node = routes.ensure_user(user, privacy);
         node.privacy = privacy;
+        if mode == Mode::Socket {
+            node.make_room(device, self.settings.sockets_per_device);
+        }
         node.connections.push(Arc::clone(&connection));
         let attach = !node.attached;
         if !attach {
@@ -337,6 +343,25 @@ impl Hub {
 }
 
 impl User {
+    /// Closes as many sockets of a device as are too many with one more, those first that were silent the longest.
+    fn make_room(&self, device: DeviceId, sockets_max: usize) {
+        // Of all devices together, which is seldom more than a few.
+        if self.connections.len() < sockets_max {
+            return;
+        }
+        let is_open = |connection: &&Arc<Connection>| {
+            connection.device == device && connection.mode == Mode::Socket && !connection.is_closing()
+        };
+        let mut open: Vec<_> = self.connections.iter().filter(is_open).collect();
+        let too_many = (open.len() + 1).saturating_sub(sockets_max);
+        // Of two that were heard at one moment the older one.
+        open.sort_by_key(|connection| connection.last_life());
+        for connection in open.into_iter().take(too_many) {
+            let text = format!("a device has at most {sockets_max} sockets; close those that are not used");
+            connection.close(Close { reason: CloseReason::RateLimited, text });
+        }
+    }
+
     /// His last sign of life on any connection.
     pub(super) fn last_seen(&self) -> Option<Timestamp> {
         let connected = self.connections.iter().map(|connection| connection.last_life()).max();

@@ -139,7 +139,10 @@ pub const CLOSES: &[(u16, &str)] = &[
         "protocol error: a binary frame, a first frame that is neither `connect` nor `resume`, or a second one of \
          these; mend the client",
     ),
-    (CloseReason::RateLimited.code(), "rate limited: sent on although told to wait; come back later, slower"),
+    (
+        CloseReason::RateLimited.code(),
+        "rate limited: sent on although told to wait, or of too many sockets of one device the one that was silent the longest; come back later, slower",
+    ),
     (CloseReason::HeartbeatMissed.code(), "no sign of life for two heartbeats: resume"),
     (
         CloseReason::Draining.code(),

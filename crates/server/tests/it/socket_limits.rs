@@ -233,3 +233,27 @@ async fn too_many_new_sockets_from_one_address_are_refused_with_429() {
     }
     assert_eq!(statuses, [101, 101, 101, 429]);
 }
+
+#[tokio::test]
+async fn one_socket_too_many_of_a_device_gets_in_and_the_one_that_was_silent_the_longest_gives_way() {
+    for (server, is_limited) in [(limited(|_| {}).await, true), (Server::start().await, false)] {
+        let ana = server.user("ana").await;
+        let phone = server.another_device("ana").await;
+        let (of_phone, _) = server.connect(&phone).await;
+        let mut sockets = Vec::new();
+        for _ in 0..32 {
+            sockets.push(server.connect(&ana).await.0);
+        }
+        sockets[0].say(json!({ "type": "ping" })).await;
+        sockets[0].wait_for("pong").await;
+        sockets.push(server.connect(&ana).await.0);
+        sockets.push(of_phone);
+        if is_limited {
+            assert_eq!(sockets.remove(1).closed().await.0, 4008);
+        }
+        for mut socket in sockets {
+            socket.say(json!({ "type": "ping" })).await;
+            socket.wait_for("pong").await;
+        }
+    }
+}

@@ -51,6 +51,7 @@ impl Node {
             presence_ttl: config.presence_ttl,
             heartbeat: config.heartbeat,
             outbox: Limits::default(),
+            sockets_per_device: usize::MAX,
             others_append: true,
         };
         let hub = Arc::new(Hub::new(settings, Position::before(Commit::new(1))));

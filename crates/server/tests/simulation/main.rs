@@ -81,6 +81,7 @@ fn settings() -> Settings {
         presence_ttl: Duration::from_secs(60),
         heartbeat: Duration::from_secs(25),
         outbox: Limits { frames: 4, bytes: 64 * 1_024, ephemeral: 4 },
+        sockets_per_device: usize::MAX,
         others_append: false,
     }
 }

@@ -7,6 +7,7 @@ mod presence;
 mod receipts;
 mod removals;
 mod runs;
+mod sockets;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use crate::log::{Change, Commit, Head, HistorySlice, Missed, Outcome, Position, 
 const ANA: UserId = UserId::from_bytes([1; 16]);
 const BO: UserId = UserId::from_bytes([2; 16]);
 const CY: UserId = UserId::from_bytes([4; 16]);
+/// Of a device.
+const SOCKETS_MAX: usize = 4;
 const CONVO: ConvoId = ConvoId::from_bytes([3; 16]);
 
 const fn at(number: u64) -> Position {
@@ -55,6 +58,7 @@ impl World {
             presence_ttl: Duration::from_secs(60),
             heartbeat: Duration::from_secs(25),
             outbox: limits,
+            sockets_per_device: SOCKETS_MAX,
             others_append,
         };
         Self { hub: Hub::new(settings, at(1)), log: Vec::new(), now: Timestamp::from_millis(1_000_000) }
