@@ -161,7 +161,10 @@ struct File {
 
 /// `store = "postgres://…"`, `store = ["postgres://…", "postgres://…"]`, or how the data folder is kept, for those who know why.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "store is an address, a list of them, or a table as in docs/tertulia.example.toml"
+)]
 enum StoreSection {
     Url(String),
     Urls(Vec<String>),
@@ -233,6 +236,10 @@ fn live_at(url: &str) -> Result<LiveAt, String> {
 const SEGMENT_BYTES: RangeInclusive<u64> = 16 << 10..=1 << 30;
 
 impl File {
+    fn read(text: &str) -> anyhow::Result<Self> {
+        toml::from_str(text).map_err(|error| told(text, &error)).and_then(Self::checked)
+    }
+
     /// Refuses what the options would refuse: a heartbeat of no time would never rest.
     fn checked(self) -> anyhow::Result<Self> {
         for (key, seconds, range) in [
@@ -248,9 +255,28 @@ impl File {
     }
 }
 
+/// What is wrong with a file, in one line. Not what stands there, which may be an address with a password: neither the line
+/// nor a value of the wrong type, which stands in the message in quotation marks.
+fn told(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let mut what = error.message().lines().collect::<Vec<_>>().join(", ");
+    if let (Some(from), Some(to)) = (what.find('"'), what.rfind('"'))
+        && from < to
+    {
+        what.replace_range(from..=to, "…");
+    }
+    let before = error.span().and_then(|span| text.as_bytes().get(..span.start));
+    match before {
+        Some(before) => {
+            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+            anyhow::anyhow!("line {line}: {what}")
+        }
+        None => anyhow::anyhow!("{what}"),
+    }
+}
+
 /// `limits = "off"`, or a table of rates.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "limits is a table of rates as in docs/tertulia.example.toml, or off")]
 enum LimitsSection {
     Switch(Switch),
     Rates(Box<LimitsConfig>),
@@ -318,8 +344,7 @@ fn merge(args: &ServeArgs) -> anyhow::Result<Config> {
         Some(path) => {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let file = toml::from_str::<File>(&text).map_err(anyhow::Error::from).and_then(File::checked);
-            file.with_context(|| format!("{} is not a configuration", path.display()))?
+            File::read(&text).with_context(|| format!("{} is not a configuration", path.display()))?
         }
     };
     let data = args.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from("data"));

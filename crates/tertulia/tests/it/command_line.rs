@@ -60,6 +60,30 @@ fn a_failure_is_told_in_one_line_with_status_1() {
 }
 
 #[test]
+fn a_mistake_in_the_configuration_is_told_by_its_line_without_what_stands_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tertulia.toml");
+    for (mistake, told) in [
+        ("stor = \"postgres://u:secret@h/db\"", "line 2: unknown field `stor`"),
+        ("live = \"redis://:secret@h:1", "line 2"),
+        ("capacity = \"redis://:secret@h:1\"", "line 2"),
+        ("trusted_proxies = [\"redis://:secret@h:1\"]", "line 2"),
+        ("store = { \"postgres://u:secret@h/db\" = 1 }", "line 2: store is"),
+        ("limits = \"secret\"", "line 2: limits is"),
+        ("[limits]\nsends = { count = 1, per = \"secret\" }", "limits is"),
+        ("[limits]\n\"secret\" = 1", "limits is"),
+        ("secret", "line 2"),
+    ] {
+        std::fs::write(&file, format!("# Mine.\n{mistake}\n")).unwrap();
+        let args = ["serve", "--log", "off", "--config", file.to_str().unwrap()];
+        check_failure(&args, 1, told);
+        let stderr = String::from_utf8(run(&args).stderr).unwrap();
+        assert!(!stderr.contains("secret") && stderr.contains(": line "), "{stderr}");
+        assert!(stderr.contains("tertulia.toml"), "{stderr}");
+    }
+}
+
+#[test]
 fn sigterm_drains_and_exits_with_0() {
     let dir = tempfile::tempdir().unwrap();
     let status = Server::start(free_port(), dir.path()).terminate();
