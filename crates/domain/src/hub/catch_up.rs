@@ -14,11 +14,11 @@ use tertulia_protocol::rest::Conversation;
 use tertulia_protocol::{ConvoId, Entry, Seq, UserId};
 use tertulia_websocket::Frame;
 
-use super::connection::{Lag, Lagging, State};
+use super::connection::{Lag, Lagging, Room, State};
 use super::frames::{self, ReceiptFrames};
 use super::receipts::Ahead;
 use super::routes::Routes;
-use super::{Connection, Hub, MISSED_KEPT, MISSED_MAX, count};
+use super::{Connection, Hub, MISSED_KEPT, MISSED_MAX, PAGE_MAX, count};
 use crate::log::{Change, Commit, HistorySlice, Missed, Position, Receipt};
 
 /// What a lagging reader needs next from the store.
@@ -44,6 +44,8 @@ pub enum Step {
         convo: ConvoId,
         /// Those with a greater seq.
         after: Seq,
+        /// How many at most.
+        limit: usize,
     },
 }
 
@@ -105,6 +107,11 @@ impl Hub {
                 }
             }
         }
+        for frame in waiting {
+            push(&mut state, &frame);
+        }
+        let mut room = state.room(&self.settings.outbox, false);
+        let Some(lag) = &mut state.lag else { return };
         let mut given = Vec::new();
         for (convo, page) in &pages {
             // Whoever was put out meanwhile, or came in anew, reads what he may see now.
@@ -113,12 +120,10 @@ impl Hub {
                     .convos
                     .get(convo)
                     .is_some_and(|lagging| !lagging.whole && !lagging.is_barred() && lagging.news.is_none());
-            if is_good {
-                self.read_page(&mut routes, lag, *convo, page, &mut given);
+            // What finds no room is read as soon as there is.
+            if is_good && !self.read_page(&mut routes, lag, *convo, page, &mut room, &mut given) {
+                break;
             }
-        }
-        for frame in waiting {
-            push(&mut state, &frame);
         }
         self.give_entries(&mut state, since, &given);
         wake(state.wake_to_catch_up());
@@ -135,7 +140,8 @@ impl Hub {
         }
         let mut routes = self.routes();
         let mut state = connection.state();
-        if !state.has_room(&self.settings.outbox, self.settings.outbox.bytes / 2) {
+        let needs = state.lag.as_ref().map_or(0, |lag| lag.needs);
+        if !state.has_room(&self.settings.outbox, needs.max(self.settings.outbox.bytes / 2)) {
             return None;
         }
         let lag = state.lag.as_mut()?;
@@ -172,12 +178,12 @@ impl Hub {
         }
         let next = routes.convo(convo).map_or(lagging.next, |route| route.next);
         let gap = skip_to_newest(lagging, next.previous());
-        let after = lagging.next.previous();
+        let (after, limit) = (lagging.next.previous(), lagging.page);
         if let Some((from, to)) = gap {
             count(&self.stats.gaps, 1);
             push(&mut state, &frames::gap(convo, from, to));
         }
-        Some(Step::Page { convo, after })
+        Some(Step::Page { convo, after, limit })
     }
 
     /// What a step asked for cannot be read now: it is asked for again after what is lacking in other conversations.
@@ -241,40 +247,54 @@ impl Hub {
     pub fn give_page(&self, connection: &Arc<Connection>, convo: ConvoId, page: &HistorySlice) {
         let mut routes = self.routes();
         let mut state = connection.state();
+        // What once found no room is given now, whatever was put in meanwhile: else a busy reader might never get it.
+        let is_due = state.lag.as_mut().is_some_and(|lag| std::mem::take(&mut lag.needs) > 0);
+        let mut room = state.room(&self.settings.outbox, is_due);
         let Some(lag) = state.lag.as_deref_mut() else { return };
         let safe = lag.safe;
         let mut given = Vec::with_capacity(page.entries.len());
-        self.read_page(&mut routes, lag, convo, page, &mut given);
+        self.read_page(&mut routes, lag, convo, page, &mut room, &mut given);
         self.give_entries(&mut state, safe, &given);
         // There may be something else to read.
         wake(state.wake_to_catch_up());
     }
 
-    /// Takes from a page what the reader lacks, and looks whether he has come to where the hub is.
+    /// Takes from a page what the reader lacks and what fits, and looks whether he has come to where the hub is. Returns
+    /// whether all of it did.
     fn read_page<'p>(
         &self,
         routes: &mut Routes,
-        Lag { safe, convos, .. }: &mut Lag,
+        Lag { safe, convos, needs, .. }: &mut Lag,
         convo: ConvoId,
         page: &'p HistorySlice,
+        room: &mut Room,
         given: &mut Vec<&'p Arc<Entry>>,
-    ) {
-        let Some(lagging) = convos.get_mut(&convo) else { return };
+    ) -> bool {
+        let Some(lagging) = convos.get_mut(&convo) else { return true };
+        let (mut passed, mut fits) = (0, true);
         for (entry, commit) in &page.entries {
+            if entry.seq >= lagging.next {
+                if !lagging.own.contains(&entry.seq) {
+                    let len = frames::message_bytes(entry);
+                    fits = room.take(len);
+                    if !fits {
+                        *needs = len;
+                        break;
+                    }
+                    given.push(entry);
+                }
+                lagging.next = entry.seq.next();
+            }
             lagging.read_to = lagging.read_to.max(Some(*commit));
-            if entry.seq < lagging.next {
-                continue;
-            }
-            lagging.next = entry.seq.next();
-            if !lagging.own.contains(&entry.seq) {
-                given.push(entry);
-            }
+            passed += 1;
         }
+        // Read again is about as much as was given.
+        lagging.page = if fits { PAGE_MAX.min(2 * lagging.page) } else { passed.max(1) };
         let next = lagging.next;
         lagging.own.retain(|seq| *seq >= next);
         let lacks_news = lagging.whole || lagging.news.is_some();
-        if page.has_more || lacks_news {
-            return;
+        if !fits || page.has_more || lacks_news {
+            return fits;
         }
         // Where nothing was missed, all there is was committed before the reader began.
         let read_to = lagging.read_to.unwrap_or_else(|| self.position_in(safe, convo).previous());
@@ -289,6 +309,7 @@ impl Hub {
                 convos.remove(&convo);
             }
         }
+        true
     }
 
     /// Puts entries that were read into the outbox. The last of all that was missed tells how far the reader now is.

@@ -9,6 +9,7 @@ use tertulia_protocol::event::CloseReason;
 use tertulia_protocol::{ConvoId, DeviceId, Seq, Timestamp, UserId};
 use tertulia_websocket::Frame;
 
+use super::PAGE_MAX;
 use super::outbox::{Encoded, Outbox};
 use crate::log::{Commit, Position};
 
@@ -92,6 +93,27 @@ pub(super) struct State {
     waker: Option<Waker>,
 }
 
+/// What still fits into an outbox.
+#[derive(Debug)]
+pub(super) struct Room {
+    frames: usize,
+    bytes: usize,
+    is_due: bool,
+}
+
+impl Room {
+    /// Takes the room of a frame of `len` bytes, if it is there.
+    pub(super) const fn take(&mut self, len: usize) -> bool {
+        let fits = self.is_due || (self.frames > 0 && self.bytes >= len);
+        if fits {
+            self.frames = self.frames.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(len);
+            self.is_due = false;
+        }
+        fits
+    }
+}
+
 /// What a newer ephemeral frame replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EphemeralKey {
@@ -109,11 +131,13 @@ pub(super) struct Lag {
     pub(super) convos: BTreeMap<ConvoId, Lagging>,
     /// What could not be read when it was tried last: the others come first.
     pub(super) put_off: Option<ConvoId>,
+    /// The length of an entry that was read and found no room, or zero: it is read again once there is.
+    pub(super) needs: usize,
 }
 
 impl Lag {
     pub(super) const fn from(safe: Position, resuming: bool) -> Self {
-        Self { safe, resuming, convos: BTreeMap::new(), put_off: None }
+        Self { safe, resuming, convos: BTreeMap::new(), put_off: None, needs: 0 }
     }
 }
 
@@ -122,6 +146,8 @@ impl Lag {
 pub(super) struct Lagging {
     /// The next entry to hand over.
     pub(super) next: Seq,
+    /// How many entries are read at once: where they are long, about as many as found room the last time.
+    pub(super) page: usize,
     /// The commit of the newest entry that was read here.
     pub(super) read_to: Option<Commit>,
     /// Watermarks and settings that changed in commits from here on are still to be told.
@@ -143,6 +169,7 @@ impl Lagging {
     pub(super) const fn from(next: Seq) -> Self {
         Self {
             next,
+            page: PAGE_MAX,
             read_to: None,
             news: None,
             whole: false,
@@ -280,6 +307,15 @@ impl State {
     /// Whether `frames` frames of `len` bytes together fit.
     pub(super) fn has_room_for(&self, limits: &Limits, frames: usize, len: usize) -> bool {
         self.outbox.frames() + frames <= limits.frames && self.outbox.bytes() + len <= limits.bytes
+    }
+
+    /// What still fits. If `is_due` the first frame does in any case, as every frame does into an empty outbox.
+    pub(super) fn room(&self, limits: &Limits, is_due: bool) -> Room {
+        Room {
+            frames: limits.frames.saturating_sub(self.outbox.frames()),
+            bytes: limits.bytes.saturating_sub(self.outbox.bytes()),
+            is_due: is_due || self.outbox.is_empty(),
+        }
     }
 
     #[must_use = "the task sleeps until it is woken"]

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use tertulia_protocol::event::{ConversationNews, Presence, ServerEvent};
+use tertulia_protocol::rules::json_bytes_max;
 use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind, Seq, Timestamp, UserId};
 use tertulia_websocket::{Frame, TextFrameBuilder, put_text};
 
@@ -112,11 +113,22 @@ impl EntryFrames {
     }
 }
 
+/// Everything of a `message` event but the body and what else is as long as somebody likes.
+const FIELDS_BYTES_MAX: usize = 400;
+
+/// How many bytes the frame of a `message` event takes, about, and hardly more.
+pub(super) fn message_bytes(entry: &Entry) -> usize {
+    if let EntryKind::Text { body, .. } = &entry.kind {
+        return FIELDS_BYTES_MAX + json_bytes_max(body);
+    }
+    let mut wire = Vec::new();
+    write_message(&mut wire, entry, None, &mut Texts::default());
+    wire.len()
+}
+
 /// Appends a `message` event: the JSON of [`ServerEvent::Message`]. A text is written field by field, because there
 /// are so many of them.
 pub(super) fn write_message(wire: &mut Vec<u8>, entry: &Entry, position: Option<&str>, texts: &mut Texts) {
-    /// Everything but the body and what else is as long as somebody likes.
-    const FIELDS_BYTES_MAX: usize = 400;
     let EntryKind::Text { body, reply_to } = &entry.kind else {
         return put_text(wire, |wire| {
             let position = position.map(str::to_owned);

@@ -49,6 +49,8 @@ use crate::log::{Commit, PARTS_MAX, Position};
 pub const MISSED_MAX: u64 = 1_000;
 /// How many of the newest entries are still pushed after such a gap.
 pub const MISSED_KEPT: u64 = 200;
+/// The most entries that one step of a lagging reader reads.
+pub const PAGE_MAX: usize = 200;
 /// In conversations of more members than this, the watermarks of others are not pushed, and typing neither:
 /// both would grow with the square of the members. Whoever wants to know asks by REST.
 pub const CHATTER_MEMBERS_MAX: u64 = crate::conversation::RECEIPTS_MEMBERS_MAX as u64;

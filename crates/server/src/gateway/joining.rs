@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tertulia_domain::hub::{Connection, Mode, Step};
+use tertulia_domain::hub::{Connection, Mode, PAGE_MAX, Step};
 use tertulia_domain::log::{Change, Head, Missed, Position};
 use tertulia_fabric::live::Topic;
 use tertulia_protocol::{ConvoId, UserId};
@@ -30,9 +30,6 @@ pub async fn turn(app: &App) -> Turn {
     // The semaphore is never closed.
     Arc::clone(&app.arrivals).acquire_owned().await.ok()
 }
-
-/// How many entries one catch-up read takes.
-const PAGE: usize = 200;
 
 /// Registers a reader who has everything below `since`; he lags until his first step is done.
 ///
@@ -110,7 +107,7 @@ pub async fn catch_up_step(app: &App, connection: &Arc<Connection>, step: Step) 
             let missed = if app.store.is_sole_writer() && since.covers(&app.store.horizon().await?) {
                 Missed::default()
             } else {
-                app.store.missed(connection.user, since, PAGE).await?
+                app.store.missed(connection.user, since, PAGE_MAX).await?
             };
             let hiding = hiding(app, &missed.changes).await?;
             app.hub.finish_resume(connection, missed, &hiding);
@@ -136,8 +133,8 @@ pub async fn catch_up_step(app: &App, connection: &Arc<Connection>, step: Step) 
             let hiding = hiding(app, change.as_slice()).await?;
             app.hub.give_news(connection, convo, conversation, change, &hiding);
         }
-        Step::Page { convo, after } => {
-            match app.store.history(connection.user, convo, Slice::After(after), PAGE).await? {
+        Step::Page { convo, after, limit } => {
+            match app.store.history(connection.user, convo, Slice::After(after), limit).await? {
                 Some(page) => app.hub.give_page(connection, convo, &page),
                 None => forget(app, connection, convo),
             }

@@ -15,6 +15,7 @@ use tertulia_domain::hub::{MISSED_KEPT, MISSED_MAX, Mode, Taken};
 use tertulia_domain::log::{Change, Missed, Position};
 use tertulia_protocol::event::{CloseReason, ConversationNews, ServerEvent};
 use tertulia_protocol::rest::EventsPage;
+use tertulia_protocol::rules::json_bytes_max;
 use tertulia_protocol::{Code, ConvoId, Seq, UserId};
 use tertulia_store::Slice;
 
@@ -27,9 +28,9 @@ use crate::{accounts::Identity, views};
 
 /// The longest wait, in seconds.
 const WAIT_MAX: u64 = 60;
-/// How many entries one answer holds, about.
+/// How many entries one answer holds.
 const ENTRIES_MAX: usize = 500;
-/// How many bytes of bodies one answer holds, about.
+/// How many bytes of bodies one answer holds, as they are written, or one body more.
 const BYTES_MAX: usize = 2 * 1_024 * 1_024;
 
 /// `?cursor=&wait=`.
@@ -133,7 +134,7 @@ impl Gathering {
     fn entry(&mut self, entry: &tertulia_protocol::Entry) {
         self.entries += 1;
         self.bytes += match &entry.kind {
-            tertulia_protocol::EntryKind::Text { body, .. } => body.len(),
+            tertulia_protocol::EntryKind::Text { body, .. } => json_bytes_max(body),
             _ => 64,
         };
         self.events.push(ServerEvent::Message { entry: entry.clone(), position: None });
@@ -199,6 +200,9 @@ async fn read(app: &App, user: UserId, cursor: Cursor) -> Result<EventsPage, Api
             let within = slice.entries.into_iter().take_while(|(_, commit)| until.has(*commit));
             let before = next;
             for (entry, _) in within {
+                if gathering.is_full() {
+                    return Ok(partial(app, cursor, gathering, Part { until, convo, next }));
+                }
                 next = entry.seq.next();
                 gathering.entry(&entry);
             }

@@ -106,6 +106,30 @@ async fn it_waits_and_is_woken_by_a_message() {
 }
 
 #[tokio::test]
+async fn an_answer_is_bounded_in_bytes_as_they_are_written_and_the_next_goes_on_behind_it() {
+    const SENT: u64 = 30;
+    let (server, ana, bo, group) = pair().await;
+    let mut cursor = begin(&server, &bo).await;
+    // Six bytes of JSON each: nearly 400,000 a message.
+    let long = "\u{1}".repeat(65_000);
+    for number in 1..=SENT {
+        ana.send(&server, &group, number, &long).await;
+    }
+    let mut events = Vec::new();
+    loop {
+        let answer = ask(&server, &bo, &cursor, 0).await.expect(200);
+        assert!(answer.text.len() < 5 << 19, "{} bytes", answer.text.len());
+        cursor = answer.body["cursor"].as_str().unwrap().to_owned();
+        let more = answer.body["events"].as_array().unwrap();
+        if more.is_empty() {
+            break;
+        }
+        events.extend(more.iter().cloned());
+    }
+    assert_eq!(messages(&events)[&group], (2..=SENT + 1).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn nothing_in_time_is_no_events_and_a_cursor_that_goes_on() {
     let (server, ana, bo, group) = pair().await;
     let mut cursor = begin(&server, &bo).await;

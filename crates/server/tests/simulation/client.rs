@@ -217,9 +217,9 @@ async fn read_step(store: &dyn Store, user: UserId, step: Step) -> Answer {
             };
             Answer::News(convo, conversation.map(Box::new), change)
         }
-        Step::Page { convo, after } => {
+        Step::Page { convo, after, limit } => {
             // Small pages: more can happen between them.
-            let page = store.history(user, convo, Slice::After(after), 3).await.unwrap();
+            let page = store.history(user, convo, Slice::After(after), limit.min(3)).await.unwrap();
             page.map_or(Answer::Out(convo), |page| Answer::Page(convo, page))
         }
     }

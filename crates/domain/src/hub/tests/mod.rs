@@ -19,8 +19,8 @@ use tertulia_protocol::{ClientSeq, ConvoId, DeviceId, Entry, EntryKind, Seq, Tim
 use tertulia_websocket::payloads;
 
 use super::{
-    Committed, Connection, Hole, Hub, Limits, MISSED_KEPT, MISSED_MAX, Mode, Origin, Settings, Sighting,
-    Status, Step,
+    Committed, Connection, Hole, Hub, Limits, MISSED_KEPT, MISSED_MAX, Mode, Origin, Outbox, PAGE_MAX,
+    Settings, Sighting, Status, Step, encode,
 };
 use crate::log::{Change, Commit, Head, HistorySlice, Missed, Outcome, Position, Receipt};
 
@@ -165,7 +165,7 @@ impl World {
     /// Does what a lagging connection's task does, until there is nothing to do.
     fn catch_up(&self, connection: &Arc<Connection>) {
         while let Some(step) = self.hub.next_step(connection) {
-            let Step::Page { convo, after } = step else { panic!("no news here: {step:?}") };
+            let Step::Page { convo, after, .. } = step else { panic!("no news here: {step:?}") };
             let entries: Vec<_> =
                 self.log.iter().filter(|(entry, _)| entry.seq > after).take(2).cloned().collect();
             let has_more = entries.last().is_some_and(|(entry, _)| entry.seq.get() < self.log.len() as u64);
@@ -176,7 +176,12 @@ impl World {
 
 /// What a connection got, in short.
 fn got(connection: &Connection) -> Vec<String> {
-    let wire = connection.take().outbox.to_vec();
+    said(&connection.take().outbox)
+}
+
+/// What is in an outbox, in short.
+fn said(outbox: &Outbox) -> Vec<String> {
+    let wire = outbox.to_vec();
     let events = payloads(&wire).filter_map(|text| serde_json::from_slice(text).ok());
     events
         .map(|event| match event {

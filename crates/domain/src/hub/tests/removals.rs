@@ -110,7 +110,10 @@ fn who_has_read_that_he_was_let_in_before_it_came_here_is_told_it_once() {
         world.hub.finish_resume(&cy, missed, &HashSet::new());
         assert!(matches!(world.hub.next_step(&cy), Some(Step::News { whole: true, .. })));
         world.hub.give_news(&cy, CONVO, None, None, &HashSet::new());
-        assert_eq!(world.hub.next_step(&cy), Some(Step::Page { convo: CONVO, after: Seq::new(1) }));
+        assert_eq!(
+            world.hub.next_step(&cy),
+            Some(Step::Page { convo: CONVO, after: Seq::new(1), limit: PAGE_MAX })
+        );
         let page = HistorySlice { entries: vec![added.clone()], has_more: false };
         world.hub.give_page(&cy, CONVO, &page);
         assert!(!cy.take().outbox.to_vec().is_empty());
