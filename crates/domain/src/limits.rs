@@ -60,6 +60,18 @@ impl Quota {
     }
 }
 
+impl Quota {
+    /// Lets `cost` units in, however many they are: for what is known only when it is done. The state may be in debt after
+    /// them, and until that is paid [`take`](Self::take) refuses everything, also what costs nothing.
+    pub fn owe(self, state: Gcra, now: Duration, cost: u32) -> Gcra {
+        let cost_ns = self.interval_ns.saturating_mul(u64::from(cost));
+        if self.is_unlimited() {
+            return state;
+        }
+        Gcra { empty_at_ns: state.empty_at_ns.max(nanos(now)).saturating_add(cost_ns) }
+    }
+}
+
 /// What is remembered of somebody: the moment at which his bucket is empty again. Eight bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Gcra {
@@ -125,6 +137,17 @@ mod tests {
         let quota = quota(10, Duration::from_secs(1), 5);
         let state = quota.take(Gcra::default(), Duration::ZERO, 1_000).unwrap();
         assert_eq!(quota.take(state, Duration::ZERO, 1), Err(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn who_owes_more_than_a_burst_is_let_in_when_he_has_paid_what_is_more_than_it() {
+        let quota = quota(10, Duration::from_secs(1), 5);
+        let state = quota.owe(Gcra::default(), Duration::ZERO, 5);
+        let state = quota.take(state, Duration::ZERO, 0).unwrap();
+        let state = quota.owe(state, Duration::ZERO, 20);
+        assert_eq!(quota.take(state, Duration::ZERO, 0), Err(Duration::from_secs(2)));
+        assert!(quota.take(state, Duration::from_secs(2), 0).is_ok());
+        assert_eq!(Quota::UNLIMITED.owe(Gcra::default(), Duration::ZERO, u32::MAX), Gcra::default());
     }
 
     #[test]

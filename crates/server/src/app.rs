@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::{AccountsService, SessionEvents};
+use crate::answers::Answers;
 use crate::clock::{Clock, Random};
 use crate::cluster::letters::AccountLetter;
 use crate::cluster::{Cluster, Outgoing};
@@ -66,6 +67,8 @@ pub struct Parts {
     pub random: Random,
     /// The time of day when the clock's monotonic time was zero.
     pub started: Timestamp,
+    /// The room for long answers.
+    pub answers: Arc<Answers>,
     /// The turns of those who come in: see [`joining`](crate::gateway::joining).
     pub arrivals: Arc<Semaphore>,
     /// Those who cannot be served now.

@@ -69,6 +69,10 @@ pub struct Config {
     pub presence_ttl: Duration,
     /// How long a new socket may take to say who it is.
     pub handshake: Duration,
+    /// How long a client may take nothing of an answer that waits for him, before his HTTP connection is closed.
+    pub unread: Duration,
+    /// How many bytes of long answers may be on their way at one time.
+    pub answers_bytes: usize,
     /// How often a silent connection is pinged.
     pub heartbeat: Duration,
     /// Rate limits; `None` lifts them all.
@@ -97,6 +101,8 @@ impl Config {
             listen,
             presence_ttl: Duration::from_secs(60),
             handshake: Duration::from_secs(10),
+            unread: Duration::from_secs(30),
+            answers_bytes: 128 << 20,
             heartbeat: Duration::from_secs(25),
             limits: Some(LimitsConfig::default()),
             allowed_origins: Vec::new(),

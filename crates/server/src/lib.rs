@@ -5,6 +5,7 @@
 //! [`gateway::socket`] writes it.
 
 pub mod accounts;
+pub mod answers;
 pub mod app;
 pub mod clock;
 pub mod cluster;
@@ -45,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::{AccountsConfig, AccountsService, FLUSH_EVERY, PasswordConfig};
+use crate::answers::Answers;
 use crate::app::{App, Parts, TellNodes};
 use crate::clock::{Clock, Random};
 use crate::cluster::Cluster;
@@ -159,6 +161,7 @@ impl Node {
         let (lanes, lane_ends) =
             lane::lanes(&store, &hub, &repairs, outgoing, (&metrics, &store_outage), &clock);
         let started = clock.now();
+        let answers_bytes = config.answers_bytes;
         let app = App::new(Parts {
             config,
             accounts,
@@ -176,6 +179,7 @@ impl Node {
             clock,
             random,
             started,
+            answers: Arc::new(Answers::new(answers_bytes)),
             arrivals: Arc::new(tokio::sync::Semaphore::new(gateway::joining::ARRIVALS_MAX)),
             turned_away: gateway::turned_away::TurnedAway::default(),
             leaving: CancellationToken::new(),

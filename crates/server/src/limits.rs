@@ -39,6 +39,8 @@ pub struct Buckets {
     pub writes: Keyed<DeviceId>,
     /// Bytes that a device sends, in frames and bodies; the cost of a check is their number.
     pub bytes: Keyed<DeviceId>,
+    /// Bytes of the answers that a device was given: calls that read are refused while it is in debt.
+    pub answers: Keyed<DeviceId>,
     /// Logins, of a username (whether or not somebody has it) from an address.
     pub logins_per_user: Keyed<(Box<str>, Network)>,
     /// Logins, of a username from all addresses together: ten times as many. Who guesses from a few addresses cannot lock the
@@ -61,6 +63,7 @@ impl Limits {
             reads: Keyed::new(config.reads.quota()),
             writes: Keyed::new(config.writes.quota()),
             bytes: Keyed::new(config.bytes.quota()),
+            answers: Keyed::new(config.answers.quota()),
             logins_per_user: Keyed::new(config.logins_per_user.quota()),
             logins_per_user_anywhere: Keyed::new(config.logins_per_user.tenfold().quota()),
             logins_per_address: Keyed::new(config.logins_per_address.quota()),
@@ -77,6 +80,7 @@ impl Limits {
             reads: Keyed::new(Quota::UNLIMITED),
             writes: Keyed::new(Quota::UNLIMITED),
             bytes: Keyed::new(Quota::UNLIMITED),
+            answers: Keyed::new(Quota::UNLIMITED),
             logins_per_user: Keyed::new(Quota::UNLIMITED),
             logins_per_user_anywhere: Keyed::new(Quota::UNLIMITED),
             logins_per_address: Keyed::new(Quota::UNLIMITED),
@@ -100,6 +104,7 @@ impl Limits {
             reads,
             writes,
             bytes,
+            answers,
             logins_per_user,
             logins_per_user_anywhere,
             logins_per_address,
@@ -107,7 +112,7 @@ impl Limits {
             connections,
             events: _,
         } = &*self.0;
-        for of_devices in [sends, reads, writes, bytes] {
+        for of_devices in [sends, reads, writes, bytes, answers] {
             of_devices.sweep(now);
         }
         for of_addresses in [logins_per_address, registrations, connections] {

@@ -12,8 +12,10 @@ use std::time::Duration;
 use tertulia_protocol::Code;
 use tracing::Instrument as _;
 
+use crate::answers::{self, Asking};
 use crate::app::App;
 use crate::gateway::upgrade::check_origin;
+use crate::rest::extract::ClientAddress;
 use crate::rest::problem::{ApiError, Refused};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -44,7 +46,7 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     response
 }
 
-async fn answer(app: &App, request: Request, next: Next) -> Response {
+async fn answer(app: &App, mut request: Request, next: Next) -> Response {
     if let Err(refused) = check_origin(app, request.headers()) {
         return refused.into_response();
     }
@@ -54,8 +56,11 @@ async fn answer(app: &App, request: Request, next: Next) -> Response {
     let mut response = if is_preflight {
         StatusCode::NO_CONTENT.into_response()
     } else {
+        let asking = Asking::default();
+        request.extensions_mut().insert(asking.clone());
+        let from = request.extensions().get().map(|ClientAddress(from)| (*from).into());
         match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
-            Ok(response) => response,
+            Ok(response) => answers::let_out(app, &asking, from, response).await,
             Err(_) => {
                 ApiError::unavailable("this took too long; try again", Duration::from_secs(1)).into_response()
             }

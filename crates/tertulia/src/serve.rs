@@ -457,9 +457,14 @@ mod tests {
         assert_eq!(folder.journal_segment_bytes, Some(journal));
         let LimitsSection::Rates(rates) = file.limits else { panic!("the example has a table of limits") };
         let quotas = |limits: &LimitsConfig| {
-            [limits.sends, limits.reads, limits.writes, limits.events, limits.bytes, limits.logins_per_user]
+            [limits.sends, limits.reads, limits.writes, limits.events, limits.bytes, limits.answers]
                 .into_iter()
-                .chain([limits.logins_per_address, limits.registrations, limits.connections])
+                .chain([
+                    limits.logins_per_user,
+                    limits.logins_per_address,
+                    limits.registrations,
+                    limits.connections,
+                ])
                 .map(tertulia_server::limits::Rate::quota)
                 .collect::<Vec<_>>()
         };

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
 use super::joining::{self, Turn};
+use super::slow::Patient;
 use crate::app::App;
 use crate::rest::extract::ClientAddress;
 
@@ -156,7 +157,7 @@ async fn serve(app: App, stream: std::net::TcpStream, turn: Turn, peer: SocketAd
         .header_read_timeout(HEAD_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Patient::new(stream, app.config.unread)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let first = futures_util::poll!(connection.as_mut());

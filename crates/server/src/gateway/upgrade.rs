@@ -10,8 +10,8 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tertulia_protocol::Code;
 use tertulia_websocket::{HandshakeError, UpgradeHeaders, check_request};
-use tokio::net::TcpStream;
 
+use super::slow::Patient;
 use super::socket;
 use crate::app::App;
 use crate::rest::extract::ClientAddress;
@@ -49,8 +49,8 @@ pub async fn upgrade(
     let upgraded = hyper::upgrade::on(&mut request);
     let tasks = app.tasks.clone();
     tasks.spawn(async move {
-        match upgraded.await.map(Upgraded::downcast::<TokioIo<TcpStream>>) {
-            Ok(Ok(parts)) => socket::serve(app, parts.io.into_inner(), parts.read_buf).await,
+        match upgraded.await.map(Upgraded::downcast::<TokioIo<Patient>>) {
+            Ok(Ok(parts)) => socket::serve(app, parts.io.into_inner().into_inner(), parts.read_buf).await,
             Ok(Err(_)) => tracing::error!("an upgraded connection is not the TCP stream that it began as"),
             Err(error) => tracing::debug!(%error, "a client went away during the handshake"),
         }

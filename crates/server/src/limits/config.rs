@@ -20,6 +20,8 @@ pub struct LimitsConfig {
     pub events: Rate,
     /// Bytes that a device sends: 1 MiB a second, 8 MiB at once.
     pub bytes: Rate,
+    /// Bytes of answers to a device, which may be in debt for one: 4 MiB a second, 64 MiB at once.
+    pub answers: Rate,
     /// Logins of a user from an address: 10 a minute; and ten times that from all addresses together.
     pub logins_per_user: Rate,
     /// Logins from an address: 60 a minute.
@@ -38,6 +40,7 @@ impl Default for LimitsConfig {
             writes: Rate::of(50, Period::Second, 200),
             events: Rate::of(50, Period::Second, 200),
             bytes: Rate::of(1 << 20, Period::Second, 8 << 20),
+            answers: Rate::of(4 << 20, Period::Second, 64 << 20),
             logins_per_user: Rate::of(10, Period::Minute, 10),
             logins_per_address: Rate::of(60, Period::Minute, 60),
             registrations: Rate::of(20, Period::Hour, 20),

@@ -118,6 +118,22 @@ impl<K: Hash + Eq> Keyed<K> {
         take(self.quota, state, cost, now)
     }
 
+    /// Counts `cost` for `key`, however much it is: `key` may be in debt then, and every check is refused until that is paid.
+    pub fn owe(&self, key: impl Into<K>, cost: u32, now: Duration) {
+        if self.quota.is_unlimited() {
+            return;
+        }
+        let key = key.into();
+        let mut shard = self.shard(&key);
+        if !shard.buckets.contains_key(&key) {
+            shard.make_room(now);
+        }
+        let state = shard.buckets.entry(key).or_default();
+        // Never refused, so it is always `Ok`. Relaxed as in `take`.
+        let owe = |bits| Some(self.quota.owe(Gcra::from_bits(bits), now, cost).to_bits());
+        let _ = state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, owe);
+    }
+
     /// The bucket of `key`, to keep: checking it takes no look-up.
     pub fn bucket(&self, key: impl Into<K>) -> Bucket {
         if self.quota.is_unlimited() {

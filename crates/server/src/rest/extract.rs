@@ -15,6 +15,7 @@ use tertulia_protocol::Code;
 
 use super::problem::ApiError;
 use crate::accounts::{AccountsService, Identity};
+use crate::answers::Asking;
 use crate::clock::Clock;
 use crate::limits::Limits;
 
@@ -129,6 +130,13 @@ where
         let reads = matches!(parts.method, Method::GET | Method::HEAD);
         let bucket = if reads { &limits.reads } else { &limits.writes };
         bucket.check(identity.device, now).map_err(ApiError::rate_limited)?;
+        if reads {
+            // Whoever has read too much pays for that first.
+            limits.answers.check_cost(identity.device, 0, now).map_err(ApiError::rate_limited)?;
+        }
+        if let Some(asking) = parts.extensions.get::<Asking>() {
+            asking.is(identity);
+        }
         Ok(Self(identity))
     }
 }

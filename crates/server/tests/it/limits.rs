@@ -167,6 +167,25 @@ async fn bytes_of_a_device_are_limited_by_rest_too() {
 }
 
 #[tokio::test]
+async fn a_device_that_has_read_too_much_is_told_to_wait_before_it_reads_more() {
+    let server = start(|limits| limits.answers = rate(1_000, Period::Second, 40_000)).await;
+    let ana = server.user("ana").await;
+    let phone = server.another_device("ana").await;
+    let group = server.group(&ana, &[]).await;
+    phone.send(&server, &group, 1, &"x".repeat(60_000)).await;
+    // The answer is longer than what may be read at once, and given.
+    ana.history(&server, &group, "limit=200").await;
+    let (mut wait, asked) = (Duration::ZERO, Instant::now());
+    for again in 0..30 {
+        wait = wait_of(ana.get(&server, "/api/users/me").await);
+        // Asking again makes it no longer.
+        assert!(wait <= Duration::from_secs(21), "{again}: {wait:?}");
+    }
+    assert!(wait + asked.elapsed() > Duration::from_secs(19), "{wait:?}");
+    ana.send(&server, &group, 1, "who only writes goes on").await;
+}
+
+#[tokio::test]
 async fn calls_that_read_and_calls_that_change_have_limits_of_their_own() {
     let server = start(|limits| {
         limits.reads = rate(1, Period::Hour, 5);

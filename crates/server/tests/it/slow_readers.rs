@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use crate::asking::path;
@@ -165,6 +165,77 @@ async fn many_who_never_read_slow_nobody_and_nothing_is_kept_for_them_beyond_the
     assert_eq!(server.metric("readers_lagging").await, DEAF as f64);
     drop(deaf);
     server.until_metric("readers_lagging", |lagging| lagging == 0.0).await;
+}
+
+/// Asks for the newest page, and reads nothing of it.
+async fn ask_for_a_page(server: &Server, user: &User, convo: &str) -> TcpStream {
+    let tcp = TcpSocket::new_v4().unwrap();
+    tcp.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = tcp.connect(server.address).await.unwrap();
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        path(convo, "/messages?limit=200"),
+        user.token
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.readable().await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_read_his_answer_is_cut_off_and_until_then_takes_no_more_than_there_is_for_answers() {
+    const PAGE_BYTES: usize = 15 * 6 * 65_000;
+    let server = Server::start_with(|config| {
+        config.unread = Duration::from_secs(2);
+        config.answers_bytes = PAGE_BYTES;
+    })
+    .await;
+    let (ana, bo) = (server.user("ana").await, server.user("bo1").await);
+    let group = server.group(&ana, &[&bo]).await;
+    // Six bytes of JSON each.
+    let long = "\u{1}".repeat(65_000);
+    for number in 1..=15 {
+        ana.send(&server, &group, number, &long).await;
+    }
+    let page = path(&group, "/messages?limit=200");
+    let mut deaf = ask_for_a_page(&server, &ana, &group).await;
+    let refused = bo.get(&server, &page).await.expect_problem(503, "unavailable");
+    assert_eq!(refused.headers["retry-after"], "1");
+    // What is short has its room.
+    bo.newest(&server, &server.group(&bo, &[]).await).await;
+    let given = async {
+        while bo.get(&server, &page).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), given).await.expect("the room was not given back");
+    let mut rest = Vec::new();
+    let read =
+        timeout(Duration::from_secs(10), deaf.read_to_end(&mut rest)).await.expect("he was not cut off");
+    assert!(read.is_err() || rest.len() < PAGE_BYTES, "{} bytes", rest.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_his_answer_slowly_gets_all_of_it() {
+    let server = Server::start_with(|config| config.unread = Duration::from_millis(500)).await;
+    let ana = server.user("ana").await;
+    let group = server.group(&ana, &[]).await;
+    let long = "\u{1}".repeat(65_000);
+    for number in 1..=15 {
+        ana.send(&server, &group, number, &long).await;
+    }
+    let mut slow = ask_for_a_page(&server, &ana, &group).await;
+    let (mut part, mut all) = (vec![0; 64 * 1_024], 0);
+    let begun = Instant::now();
+    while all < 15 * 6 * 65_000 {
+        // At first more slowly than the kernel tells the server of.
+        if begun.elapsed() < Duration::from_secs(3) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let read = timeout(Duration::from_secs(10), slow.read(&mut part)).await.unwrap().unwrap();
+        assert!(read > 0, "cut off after {all} bytes");
+        all += read;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
