@@ -69,6 +69,8 @@ pub struct Config {
     pub presence_ttl: Duration,
     /// How long a new socket may take to say who it is.
     pub handshake: Duration,
+    /// How long the body of a request may take to come.
+    pub body: Duration,
     /// How long a client may take nothing of an answer that waits for him, before his HTTP connection is closed.
     pub unread: Duration,
     /// How many bytes of long answers may be on their way at one time.
@@ -101,6 +103,7 @@ impl Config {
             listen,
             presence_ttl: Duration::from_secs(60),
             handshake: Duration::from_secs(10),
+            body: Duration::from_secs(30),
             unread: Duration::from_secs(30),
             answers_bytes: 128 << 20,
             heartbeat: Duration::from_secs(25),

@@ -44,6 +44,7 @@ pub struct Metrics {
     request_seconds: Family<MethodLabel, Histogram, fn() -> Histogram>,
     problems: Family<CodeLabel, Counter>,
     refused_connections: Counter,
+    refused_http_connections: Counter,
     from_hub: HubMetrics,
     from_store: Family<FigureLabel, Gauge<f64, AtomicU64>>,
     lane_waiting: Gauge,
@@ -123,6 +124,7 @@ impl Metrics {
             request_seconds: Family::new_with_constructor(latency),
             problems: Family::default(),
             refused_connections: Counter::default(),
+            refused_http_connections: Counter::default(),
             from_hub: HubMetrics::default(),
             from_store: Family::default(),
             lane_waiting: Gauge::default(),
@@ -176,6 +178,11 @@ impl Metrics {
             "connections_refused",
             "Sockets refused because their address opened too many",
             self.refused_connections.clone(),
+        );
+        registry.register(
+            "http_connections_refused",
+            "HTTP connections closed at once because their address has too many",
+            self.refused_http_connections.clone(),
         );
         registry.register(
             "store_figure",
@@ -306,6 +313,11 @@ impl Metrics {
     /// A socket was refused: too many from its address.
     pub fn connection_refused(&self) {
         self.refused_connections.inc();
+    }
+
+    /// An HTTP connection was closed at once: its address has too many.
+    pub fn http_connection_refused(&self) {
+        self.refused_http_connections.inc();
     }
 
     /// The text that Prometheus reads.

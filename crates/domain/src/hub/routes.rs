@@ -301,6 +301,24 @@ impl Hub {
         self.refresh_presence(&mut routes, connection.user, now)
     }
 
+    /// Of the long-polls of a device that wait, the newest `max` go on; the others are told to answer.
+    pub fn end_oldest_polls(&self, user: UserId, device: DeviceId, max: usize) {
+        let routes = self.routes();
+        let Some(node) = routes.user(user) else { return };
+        let is_poll = |connection: &&Arc<Connection>| {
+            connection.mode == Mode::Poll && connection.device == device && !connection.state().gone
+        };
+        // In the order in which they came.
+        let polls: Vec<_> = node.connections.iter().filter(is_poll).collect();
+        let oldest = polls.len().saturating_sub(max);
+        for connection in &polls[..oldest] {
+            let waker = connection.state().hint();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
     /// Closes the sockets of a device that was logged out.
     pub fn revoke(&self, user: UserId, device: DeviceId) {
         let routes = self.routes();

@@ -1,14 +1,14 @@
 //! TCP and HTTP/1.1: connections in, requests to the router, nothing unbounded.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, StatusCode};
@@ -22,8 +22,9 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
 use super::joining::{self, Turn};
-use super::slow::Patient;
+use super::slow::{InTime, Patient};
 use crate::app::App;
+use crate::limits::Network;
 use crate::rest::extract::ClientAddress;
 
 /// How long the head of a request may take.
@@ -34,6 +35,8 @@ const HEAD_BYTES_MAX: usize = 32 * 1_024;
 const HEADERS_MAX: usize = 64;
 /// The most TCP connections that are HTTP at one time; sockets that were upgraded do not count.
 const HTTP_CONNECTIONS_MAX: usize = 8_192;
+/// How many of them are of one address at most, if it is no proxy that is trusted.
+const OF_ONE_ADDRESS_MAX: usize = 512;
 /// How long the first request of a connection may take that was there before the node drained.
 const LATE_MAX: Duration = Duration::from_secs(1);
 /// How long to wait after `accept` failed, for instance because no file descriptor is left.
@@ -73,6 +76,7 @@ pub fn listen(app: App, listener: TcpListener, router: Router) -> io::Result<one
 
 async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handle, waiting: &TaskTracker) {
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+    let addresses = Addresses::default();
     loop {
         let place = tokio::select! {
             biased;
@@ -89,6 +93,14 @@ async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handl
         };
         match accepted {
             Ok((stream, peer)) => {
+                let is_counted =
+                    app.config.limits.is_some() && !app.config.trusted_proxies.contains(&peer.ip());
+                let of_address = if is_counted { addresses.enter(peer.ip().into()) } else { Ok(None) };
+                let Ok(of_address) = of_address else {
+                    app.metrics.http_connection_refused();
+                    tracing::debug!(%peer, "a connection was closed: its address has too many");
+                    continue;
+                };
                 let tasks = app.tasks.clone();
                 let (app, router, serving) = (app.clone(), router.clone(), serving.clone());
                 // A node that drains waits for him, too.
@@ -96,7 +108,7 @@ async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handl
                     let Some((stream, turn)) = come(&app, stream).await else { return };
                     let served = async move {
                         serve(app, stream, turn, peer, router).await;
-                        drop(place);
+                        drop((place, of_address));
                     };
                     tasks.spawn_on(served, &serving);
                 }));
@@ -107,6 +119,49 @@ async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handl
             }
         }
     }
+}
+
+/// How many connections each address has that are HTTP.
+#[derive(Default)]
+struct Addresses(Arc<Mutex<HashMap<Network, usize>>>);
+
+/// An address has as many as it may.
+struct TooMany;
+
+impl Addresses {
+    /// One more of an address, until what is returned is dropped.
+    fn enter(&self, address: Network) -> Result<Option<OfAddress>, TooMany> {
+        let mut known = lock(&self.0);
+        let count = known.entry(address).or_default();
+        if *count >= OF_ONE_ADDRESS_MAX {
+            return Err(TooMany);
+        }
+        *count += 1;
+        Ok(Some(OfAddress { addresses: Arc::clone(&self.0), address }))
+    }
+}
+
+/// A connection of an address.
+struct OfAddress {
+    addresses: Arc<Mutex<HashMap<Network, usize>>>,
+    address: Network,
+}
+
+impl Drop for OfAddress {
+    fn drop(&mut self) {
+        let mut known = lock(&self.addresses);
+        if let Some(count) = known.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                known.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Nothing under this lock leaves it half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until a client has said something, and for his turn. `None` if he says nothing.
@@ -138,13 +193,13 @@ async fn serve(app: App, stream: std::net::TcpStream, turn: Turn, peer: SocketAd
         }
     };
     let trusted = app.config.trusted_proxies.clone();
-    let leaving = app.leaving.clone();
+    let (leaving, body_max) = (app.leaving.clone(), app.config.body);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let address = client_address(&request, peer.ip(), &trusted);
         request.extensions_mut().insert(ClientAddress(address));
         let (mut router, leaving) = (router.clone(), leaving.clone());
         async move {
-            let mut response = router.call(request.map(Body::new)).await?;
+            let mut response = router.call(request.map(|body| InTime::body(body, body_max))).await?;
             if leaving.is_cancelled() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 // The client asks no more on this connection: it would be closed under his next request.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -28,6 +28,8 @@ use crate::{accounts::Identity, views};
 
 /// The longest wait, in seconds.
 const WAIT_MAX: u64 = 60;
+/// How many calls of one device wait at most; one more, and the oldest answers.
+const WAITING_MAX: usize = 8;
 /// How many entries one answer holds.
 const ENTRIES_MAX: usize = 500;
 /// How many bytes of bodies one answer holds, as they are written, or one body more.
@@ -86,6 +88,7 @@ async fn wait_for_events(
     let connection = &registered.connection;
     // A device that was logged out while it was registered was not yet there to be told.
     app.accounts.recheck(identity).await?;
+    app.hub.end_oldest_polls(identity.user, identity.device, WAITING_MAX);
     app.hub.finish_resume(connection, Missed::default(), &HashSet::new());
     // What came before the reader was in the hub did not wake it.
     let page = read(app, identity.user, cursor).await?;

@@ -6,7 +6,7 @@ pub mod incoming;
 pub mod joining;
 pub mod listener;
 pub mod long_poll;
-mod slow;
+pub(crate) mod slow;
 pub mod socket;
 pub mod turned_away;
 pub mod upgrade;

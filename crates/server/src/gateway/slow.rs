@@ -1,10 +1,12 @@
-//! A client who does not take what he asked for.
+//! A client who does not take what he asked for, or does not say what he began to say.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, Incoming, SizeHint};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -51,6 +53,49 @@ impl Patient {
             ))),
             sent => Poll::Ready(sent),
         }
+    }
+}
+
+/// The body of a request, which has to come within a time.
+pub(super) struct InTime {
+    body: Incoming,
+    until: Pin<Box<Sleep>>,
+}
+
+/// The body of a request did not come in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the body did not come in time")]
+pub(crate) struct TooSlow;
+
+impl InTime {
+    pub(super) fn body(body: Incoming, body_max: Duration) -> Body {
+        if body.is_end_stream() {
+            return Body::empty();
+        }
+        Body::new(Self { body, until: Box::pin(sleep(body_max)) })
+    }
+}
+
+impl HttpBody for InTime {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Poll::Pending => self.until.as_mut().poll(cx).map(|()| Some(Err(TooSlow.into()))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -7,7 +7,7 @@ use axum::extract::rejection::{BytesRejection, FailedToBufferBody, JsonRejection
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,6 +17,7 @@ use super::problem::ApiError;
 use crate::accounts::{AccountsService, Identity};
 use crate::answers::Asking;
 use crate::clock::Clock;
+use crate::gateway::slow::TooSlow;
 use crate::limits::Limits;
 
 /// The largest body of a call: room for a thousand ids, and for the longest message with every byte of it written
@@ -49,6 +50,10 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 fn refused_body(rejection: &JsonRejection) -> ApiError {
     match rejection {
+        rejection if is_too_slow(rejection) => {
+            ApiError::new(Code::Invalid, "the body did not come in time; send it again, and sooner")
+                .with_status(StatusCode::REQUEST_TIMEOUT)
+        }
         JsonRejection::JsonDataError(error) => {
             ApiError::new(Code::Invalid, format!("the body is not as it must be: {}", cause(error)))
         }
@@ -64,6 +69,17 @@ fn refused_body(rejection: &JsonRejection) -> ApiError {
         // The connection broke in the middle, or a rejection that this version of axum does not have yet.
         _ => ApiError::new(Code::Invalid, "the body did not arrive whole; send it again"),
     }
+}
+
+fn is_too_slow(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<TooSlow>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The innermost cause: what and where, without the words of the layers around it.

@@ -98,6 +98,12 @@ impl Server {
         Answer { status, headers, body, text }
     }
 
+    /// Whether the node answers on a connection of its own, if that is not closed at once.
+    pub async fn try_healthz(&self) -> Option<StatusCode> {
+        let asked = http_client().get(format!("http://{}/healthz", self.address)).send();
+        tokio::time::timeout(DEADLINE, asked).await.unwrap().ok().map(|answer| answer.status())
+    }
+
     /// Registers a user; the name is made unique by the caller.
     pub async fn user(&self, name: &str) -> User {
         let body = json!({ "username": name, "password": "correct horse battery" });

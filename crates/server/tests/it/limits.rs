@@ -8,6 +8,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tertulia_server::config::Config;
 use tertulia_server::limits::{LimitsConfig, Period, Rate};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::{Answer, DEADLINE, Server};
 
@@ -183,6 +185,75 @@ async fn a_device_that_has_read_too_much_is_told_to_wait_before_it_reads_more() 
     }
     assert!(wait + asked.elapsed() > Duration::from_secs(19), "{wait:?}");
     ana.send(&server, &group, 1, "who only writes goes on").await;
+}
+
+/// A connection from an address of this machine on which half a call has been said.
+async fn half_a_body(server: &Server, from: &str) -> TcpStream {
+    let tcp = TcpSocket::new_v4().unwrap();
+    tcp.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    let mut stream = tcp.connect(server.address).await.unwrap();
+    let half = "POST /api/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n";
+    // It may be closed already.
+    let _ = stream.write_all(half.as_bytes()).await;
+    stream
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_all_connections_from_the_others() {
+    let server = start(|_| {}).await;
+    let mut halves = Vec::new();
+    for _ in 0..600 {
+        halves.push(half_a_body(&server, "127.0.0.1").await);
+    }
+    let mut other = half_a_body(&server, "127.0.0.2").await;
+    let refused = async {
+        let mut closed = 0;
+        for half in &mut halves[512..] {
+            closed += usize::from(matches!(half.read(&mut [0]).await, Ok(0) | Err(_)));
+        }
+        closed
+    };
+    assert_eq!(tokio::time::timeout(DEADLINE, refused).await.expect("they were not closed"), 88);
+    assert!(halves[..512].iter().all(|half| half.try_read(&mut [0]).is_err()), "the others wait");
+    // From elsewhere the node is as it was.
+    other
+        .write_all(b"0123456789GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut text = String::new();
+    tokio::time::timeout(DEADLINE, other.read_to_string(&mut text)).await.unwrap().unwrap();
+    assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("HTTP/1.1 200 "), "{text}");
+    assert!(text.contains("\ntertulia_http_connections_refused_total 88\n"), "{text}");
+    // Whoever goes makes room.
+    drop(halves);
+    let served = async {
+        while server.try_healthz().await.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, served).await.expect("no room was made");
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_and_whoever_has_no_limits_may_have_as_many_as_there_are() {
+    for server in [start_with(|_| {}, behind_a_proxy).await, Server::start().await] {
+        let mut halves = Vec::new();
+        for _ in 0..520 {
+            halves.push(half_a_body(&server, "127.0.0.1").await);
+        }
+        server.call(Method::GET, "/healthz", None, None).await.expect(200);
+        assert!(halves.iter().all(|half| half.try_read(&mut [0]).is_err()), "all wait");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_in_time_is_not_waited_for() {
+    let server = Server::start_with(|config| config.body = Duration::from_millis(300)).await;
+    let mut half = half_a_body(&server, "127.0.0.1").await;
+    let mut text = String::new();
+    tokio::time::timeout(DEADLINE, half.read_to_string(&mut text)).await.expect("it waits").unwrap();
+    assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+    assert!(text.contains("application/problem+json") && text.contains(r#""code":"invalid""#), "{text}");
 }
 
 #[tokio::test]

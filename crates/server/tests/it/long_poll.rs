@@ -130,6 +130,38 @@ async fn an_answer_is_bounded_in_bytes_as_they_are_written_and_the_next_goes_on_
 }
 
 #[tokio::test]
+async fn of_one_device_eight_wait_and_with_one_more_the_oldest_answers() {
+    let (server, ana, bo, _) = pair().await;
+    let cursor = begin(&server, &bo).await;
+    let mut oldest = Box::pin(ask(&server, &bo, &cursor, 60));
+    let waits = async {
+        tokio::select! {
+            _ = &mut oldest => panic!("nothing has come, and there are no more than eight"),
+            () = waiting(&server, 1) => {}
+        }
+        let mut others = Box::pin(join_all((0..7).map(|_| ask(&server, &bo, &cursor, 60))));
+        // Another device has its own.
+        let of_ana = begin(&server, &ana).await;
+        let mut other = Box::pin(ask(&server, &ana, &of_ana, 60));
+        tokio::select! {
+            _ = &mut oldest => panic!("nothing has come, and there are no more than eight"),
+            _ = &mut others => panic!("nothing has come"),
+            _ = &mut other => panic!("nothing has come"),
+            () = waiting(&server, 9) => {}
+        }
+        let mut ninth = Box::pin(ask(&server, &bo, &cursor, 60));
+        let answer = tokio::select! {
+            answer = &mut oldest => answer,
+            _ = &mut others => panic!("they are not the oldest"),
+            _ = &mut other => panic!("nothing has come"),
+            _ = &mut ninth => panic!("it is the newest"),
+        };
+        assert_eq!(answer.expect(200).body, json!({ "events": [], "cursor": cursor }));
+    };
+    tokio::time::timeout(crate::harness::DEADLINE, waits).await.expect("the oldest did not answer");
+}
+
+#[tokio::test]
 async fn nothing_in_time_is_no_events_and_a_cursor_that_goes_on() {
     let (server, ana, bo, group) = pair().await;
     let mut cursor = begin(&server, &bo).await;
