@@ -77,6 +77,10 @@ pub struct Parts {
     pub leaving: CancellationToken,
     /// Cancelled when the node begins to go: it takes nothing new.
     pub draining: CancellationToken,
+    /// Cancelled when the node waits no longer for HTTP connections: those that are left are cut.
+    pub over: CancellationToken,
+    /// The HTTP connections, from when they are accepted until they end or are sockets.
+    pub http: TaskTracker,
     /// Told when something did not come to the hub.
     pub repairs: Arc<Notify>,
     /// The tasks of sockets and of what runs beside requests; waited for at the end.

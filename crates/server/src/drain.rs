@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tertulia_domain::hub::Close;
 use tertulia_protocol::event::CloseReason;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::clock::Random;
@@ -24,8 +25,8 @@ const COME_BACK_MIN: Duration = Duration::from_millis(250);
 const COME_BACK_PER_SOCKET: Duration = Duration::from_micros(200);
 
 /// Stops taking new work, sends the sockets away, and waits until they and all requests are done, at most as
-/// long as configured.
-pub(crate) async fn drain(app: &App) {
+/// long as configured. Returns until when that is.
+pub(crate) async fn drain(app: &App) -> Instant {
     app.leaving.cancel();
     if let Some(cluster) = &app.cluster {
         tracing::info!("leaving");
@@ -34,6 +35,7 @@ pub(crate) async fn drain(app: &App) {
         tokio::time::sleep(NOTICE).await;
     }
     app.draining.cancel();
+    let until = Instant::now() + app.config.drain;
     let connections = app.hub.connections();
     tracing::info!(connections = connections.len(), "draining");
     let least = COME_BACK_MIN + COME_BACK_PER_SOCKET * u32::try_from(connections.len()).unwrap_or(u32::MAX);
@@ -54,6 +56,18 @@ pub(crate) async fn drain(app: &App) {
     if tokio::time::timeout(app.config.drain, others_done).await.is_err() {
         tracing::warn!("some connections did not end in time");
     }
+    until
+}
+
+/// Waits for the HTTP connections on which something is under way, no longer than `until`: then cuts those that are left. A
+/// client who says a part of a call, or does not read his answer, holds nothing up. To be called when nobody is accepted
+/// any more.
+pub(crate) async fn end_http(app: &App, until: Instant) {
+    app.http.close();
+    if tokio::time::timeout_at(until, app.http.wait()).await.is_err() {
+        tracing::warn!(connections = app.http.len(), "some HTTP connections did not end in time");
+    }
+    app.over.cancel();
 }
 
 /// The close of a socket that has only begun.

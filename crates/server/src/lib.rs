@@ -184,6 +184,8 @@ impl Node {
             turned_away: gateway::turned_away::TurnedAway::default(),
             leaving: CancellationToken::new(),
             draining: CancellationToken::new(),
+            over: CancellationToken::new(),
+            http: TaskTracker::new(),
             repairs,
             tasks: TaskTracker::new(),
         });
@@ -224,10 +226,11 @@ impl Node {
         let router = rest::router(app.clone());
         let listening = gateway::listener::listen(app.clone(), listener, router)?;
         shutdown.cancelled().await;
-        drain::drain(&app).await;
+        let until = drain::drain(&app).await;
         if let Err(error) = listening.await {
             tracing::error!(%error, "the listener ended badly");
         }
+        drain::end_http(&app, until).await;
         if let Err(error) = sweeper.await {
             tracing::error!(%error, "the sweeper ended badly");
         }

@@ -101,17 +101,17 @@ async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handl
                     tracing::debug!(%peer, "a connection was closed: its address has too many");
                     continue;
                 };
-                let tasks = app.tasks.clone();
+                let (tasks, http) = (app.tasks.clone(), app.http.clone());
                 let (app, router, serving) = (app.clone(), router.clone(), serving.clone());
                 // A node that drains waits for him, too.
-                waiting.spawn(tasks.clone().track_future(async move {
+                waiting.spawn(http.clone().track_future(tasks.clone().track_future(async move {
                     let Some((stream, turn)) = come(&app, stream).await else { return };
                     let served = async move {
                         serve(app, stream, turn, peer, router).await;
                         drop((place, of_address));
                     };
-                    tasks.spawn_on(served, &serving);
-                }));
+                    tasks.spawn_on(http.track_future(served), &serving);
+                })));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -223,7 +223,10 @@ async fn serve(app: App, stream: std::net::TcpStream, turn: Turn, peer: SocketAd
             result = connection.as_mut() => result,
             () = app.draining.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    result = connection => result,
+                    () = app.over.cancelled() => return,
+                }
             }
         },
     };

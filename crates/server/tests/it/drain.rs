@@ -113,6 +113,29 @@ async fn half_a_request_holds_the_node_up_for_ten_seconds_at_most() {
 }
 
 #[tokio::test]
+async fn who_says_half_a_body_or_does_not_read_his_answer_is_cut_when_the_drain_is_over() {
+    let server = Server::start_with(|config| config.drain = Duration::from_secs(1)).await;
+    let ana = server.user("ana").await;
+    let group = server.group(&ana, &[]).await;
+    for number in 1..=30 {
+        ana.send(&server, &group, number, &"\u{1}".repeat(65_000)).await;
+    }
+    let mut half_a_body = TcpStream::connect(server.address).await.unwrap();
+    let half = "POST /api/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n";
+    half_a_body.write_all(half.as_bytes()).await.unwrap();
+    let mut deaf = TcpStream::connect(server.address).await.unwrap();
+    let page = format!(
+        "GET /api/conversations/{group}/messages?limit=200 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        ana.token
+    );
+    deaf.write_all(page.as_bytes()).await.unwrap();
+    deaf.readable().await.unwrap();
+    let begun = Instant::now();
+    server.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_waiting_long_poll_is_answered() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
