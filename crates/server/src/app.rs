@@ -71,6 +71,8 @@ pub struct Parts {
     pub answers: Arc<Answers>,
     /// The turns of those who come in: see [`joining`](crate::gateway::joining).
     pub arrivals: Arc<Semaphore>,
+    /// The turns of those who become readers.
+    pub joins: Arc<Semaphore>,
     /// Those who cannot be served now.
     pub turned_away: TurnedAway,
     /// Cancelled when the node is about to go: it says so, and serves on.

@@ -181,6 +181,7 @@ impl Node {
             started,
             answers: Arc::new(Answers::new(answers_bytes)),
             arrivals: Arc::new(tokio::sync::Semaphore::new(gateway::joining::ARRIVALS_MAX)),
+            joins: Arc::new(tokio::sync::Semaphore::new(gateway::joining::ARRIVALS_MAX)),
             turned_away: gateway::turned_away::TurnedAway::default(),
             leaving: CancellationToken::new(),
             draining: CancellationToken::new(),

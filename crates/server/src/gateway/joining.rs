@@ -2,14 +2,17 @@
 //! missed, so that nothing falls between.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tertulia_domain::hub::{Connection, Mode, PAGE_MAX, Step};
 use tertulia_domain::log::{Change, Head, Missed, Position};
 use tertulia_fabric::live::Topic;
 use tertulia_protocol::{ConvoId, UserId};
 use tertulia_store::{Slice, StoreError};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::accounts::Identity;
 use crate::app::App;
@@ -17,18 +20,39 @@ use crate::cluster::Cluster;
 use crate::rest::problem::ApiError;
 use crate::views;
 
-/// How many of those who come in or go are worked for at one time: the head of a request, who somebody is, his
-/// registration, its end. The others wait in the order in which they came. So when thousands are cut and come back at
-/// once, those who are here find the threads as busy as by [`ARRIVALS_MAX`] tasks, not by thousands.
-pub const ARRIVALS_MAX: usize = 16;
+/// How many of those who come in or go are worked for at one time: the head of a request and the end of a registration, and
+/// as many again of who somebody is and his registration. The others wait in the order in which they came. So when thousands
+/// are cut and come back at once, those who are here find the threads as busy as by twice [`ARRIVALS_MAX`] tasks, not by
+/// thousands.
+///
+/// These are two queues because only the second one waits for the store: while that hangs, a request is heard that does not
+/// need it.
+pub const ARRIVALS_MAX: usize = 8;
+/// For how long a turn is held at most: who takes longer waits for the store, and keeps no thread busy.
+const TURN_MAX: Duration = Duration::from_millis(250);
 
 /// A place among those who come in or go, until it is dropped.
 pub type Turn = Option<OwnedSemaphorePermit>;
 
-/// Waits for a turn to come in, or to go. Nobody keeps one while he is waited for himself.
+/// Waits for a turn to be heard, or to go. Nobody keeps one while he is waited for himself.
 pub async fn turn(app: &App) -> Turn {
     // The semaphore is never closed.
     Arc::clone(&app.arrivals).acquire_owned().await.ok()
+}
+
+/// Waits for a turn to become a reader, and does `work` in it. If that takes long the turn goes to the next: a store that
+/// hangs for seconds would hold up all who come.
+pub async fn in_turn<T>(turns: &Arc<Semaphore>, work: impl Future<Output = T>) -> T {
+    // The semaphore is never closed.
+    let turn = Arc::clone(turns).acquire_owned().await.ok();
+    let mut work = pin!(work);
+    match timeout(TURN_MAX, work.as_mut()).await {
+        Ok(done) => done,
+        Err(_) => {
+            drop(turn);
+            work.await
+        }
+    }
 }
 
 /// Registers a reader who has everything below `since`; he lags until his first step is done.
@@ -174,6 +198,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use tertulia_protocol::rest::Register;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::clock::{Clock, Random};
@@ -204,5 +229,25 @@ mod tests {
             // Read before it was looked for: the next one.
         }
         panic!("nobody was met in the midst of coming in");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_store_that_hangs_holds_up_those_behind_him_for_a_moment_only() {
+        const HANGS: Duration = Duration::from_secs(10);
+        let (turns, began) = (Arc::new(Semaphore::new(2)), Instant::now());
+        let came = async |number: u32| {
+            let entered = in_turn(&turns, async {
+                let entered = began.elapsed();
+                tokio::time::sleep(HANGS).await;
+                entered
+            });
+            (number, entered.await)
+        };
+        let all = futures_util::future::join_all((0..20).map(came)).await;
+        for (number, entered) in all {
+            assert!(entered <= (TURN_MAX + Duration::from_millis(2)) * (number / 2), "{number}: {entered:?}");
+        }
+        assert!(began.elapsed() < HANGS + 10 * (TURN_MAX + Duration::from_millis(2)));
+        assert_eq!(turns.available_permits(), 2);
     }
 }

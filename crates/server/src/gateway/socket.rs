@@ -147,9 +147,7 @@ async fn begin(app: &App, wire: &mut Wire) -> Result<Arc<Connection>, End> {
         () = app.draining.cancelled() => return Err(End::Close(drain::farewell(app))),
     };
     // Not cut short: who is registered must be unregistered.
-    let turn = joining::turn(app).await;
-    let joined = join(app, first).await;
-    drop(turn);
+    let joined = joining::in_turn(&app.joins, join(app, first)).await;
     if let Err(End::TryLater(_, Some(Refused(why)))) = &joined {
         app.store_outage.refused(1, why);
     }
