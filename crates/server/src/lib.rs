@@ -29,6 +29,7 @@ pub mod retry;
 mod search;
 mod time;
 mod views;
+mod watchers;
 
 use std::io;
 use std::sync::Arc;
@@ -213,6 +214,8 @@ impl Node {
             random: app.random.clone(),
         };
         app.tasks.spawn(repairer.run(app.draining.clone()));
+        let watchers = watchers::keep(Arc::clone(&app.hub), Arc::clone(&store), app.random.clone());
+        app.tasks.spawn(app.draining.clone().run_until_cancelled_owned(watchers));
         let outage = Arc::clone(&app.store_outage);
         let (watched, random, stop) = (Arc::clone(&store), app.random.clone(), app.draining.clone());
         app.tasks.spawn(async move { outage.watch(watched, random, stop).await });

@@ -6,7 +6,7 @@
 //! is full. There is no other way for an entry to reach a reader.
 //!
 //! Files, in reading order: `connection` (one reader: its outbox and where it lags), `frames` (encoding,
-//! once for all readers), `routes` (who is here, and in which conversations), `delivery` (what is
+//! once for all readers), `routes` (who is here, and in which conversations; `slots`), `delivery` (what is
 //! committed, to whom), `membership` (who comes and goes), `news` (what is no entry), `holes` (what did not come
 //! through here), `catch_up` (resume and lag), `ephemeral` (typing, and what may be dropped), `presence`.
 //!
@@ -24,6 +24,7 @@ mod outbox;
 mod presence;
 mod receipts;
 mod routes;
+mod slots;
 #[cfg(test)]
 mod tests;
 

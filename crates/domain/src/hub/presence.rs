@@ -138,7 +138,7 @@ impl Hub {
                 Presence::Offline => routes.elsewhere.remove(&user),
                 presence => routes.elsewhere.insert(user, presence),
             };
-            self.tell_change(&routes, user, before, last_seen);
+            self.tell_change(&mut routes, user, before, last_seen);
         }
     }
 
@@ -147,12 +147,13 @@ impl Hub {
         let mut routes = self.routes();
         for (user, presence) in std::mem::take(&mut routes.elsewhere) {
             let here = routes.user(user).map_or(Presence::Offline, |user| user.presence);
-            self.tell_change(&routes, user, here.most(presence), None);
+            self.tell_change(&mut routes, user, here.most(presence), None);
         }
     }
 
     /// Takes those of whom it is not sure whether they share a conversation with all whom they watch: somebody was removed
-    /// from one.
+    /// from one, or changed and they were not told of it. The store knows, and what it denies is to be
+    /// [unwatched](Hub::unwatch).
     pub fn take_unsure(&self) -> Vec<Arc<Connection>> {
         std::mem::take(&mut self.routes().unsure).into_values().collect()
     }
@@ -194,18 +195,23 @@ impl Hub {
     }
 
     /// Tells those who watch a user what he now is, if he was something else before.
-    fn tell_change(&self, routes: &Routes, user: UserId, before: Presence, last_seen: Option<Timestamp>) {
+    fn tell_change(&self, routes: &mut Routes, user: UserId, before: Presence, last_seen: Option<Timestamp>) {
         let present = routes.presence(user);
         if present == before {
             return;
         }
         let frame = frames::presence(user, present, last_seen.filter(|_| present == Presence::Offline));
+        let mut unsure = Vec::new();
         for watcher in routes.watchers.get(&user).into_iter().flatten() {
             // Whether they still share a conversation is known here while both are here.
             if routes.share(watcher.user, user).unwrap_or(true) {
                 self.push_ephemeral(watcher, EphemeralKey::Presence(user), frame.clone());
+            } else {
+                // They may share one of which the hub has still to hear.
+                unsure.push(Arc::clone(watcher));
             }
         }
+        routes.be_unsure(unsure);
     }
 
     /// Notes a sign of life. A user who had silently become offline is back at once.
@@ -235,8 +241,10 @@ impl Routes {
         let watchers = self.watchers.get(&removed).into_iter().flatten();
         let own = self.user(removed).into_iter().flat_map(|user| &user.connections);
         let unsure = watchers.chain(own.filter(|connection| !connection.state().watching.is_empty()));
-        let unsure: Vec<_> =
-            unsure.map(|connection| (Arc::as_ptr(connection).addr(), Arc::clone(connection))).collect();
-        self.unsure.extend(unsure);
+        self.be_unsure(unsure.cloned().collect());
+    }
+
+    fn be_unsure(&mut self, watchers: Vec<Arc<Connection>>) {
+        self.unsure.extend(watchers.into_iter().map(|watcher| (Arc::as_ptr(&watcher).addr(), watcher)));
     }
 }

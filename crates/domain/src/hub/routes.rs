@@ -12,6 +12,7 @@ use super::connection::{Lag, Mode};
 use super::holes::Beyond;
 use super::presence::Departed;
 use super::receipts::Told;
+use super::slots::Slots;
 use super::{Close, Connection, Hub, Present};
 use crate::log::{Head, Position};
 
@@ -57,7 +58,7 @@ pub(super) struct User {
     pub(super) privacy: Privacy,
     pub(super) connections: Vec<Arc<Connection>>,
     /// The conversations that he is in.
-    pub(super) convos: Vec<u32>,
+    convos: Slots,
     /// Whether `convos` is complete; from then on membership entries keep it so.
     attached: bool,
     /// Removals delivered while `convos` is being read from the store: what was read may be older than they.
@@ -100,7 +101,7 @@ impl Routes {
     /// Whether a user who is here is in the conversation.
     pub(super) fn is_member(&self, user: UserId, convo: ConvoId) -> bool {
         match (self.user(user), self.convo_slot(convo)) {
-            (Some(user), Some(slot)) => user.convos.contains(&slot),
+            (Some(user), Some(slot)) => user.convos.contains(slot),
             _ => false,
         }
     }
@@ -108,7 +109,7 @@ impl Routes {
     /// Whether two users who are both here share a conversation.
     pub(super) fn share(&self, one: UserId, other: UserId) -> Option<bool> {
         let (one, other) = (self.user(one)?, self.user(other)?);
-        (one.attached && other.attached).then(|| one.convos.iter().any(|slot| other.convos.contains(slot)))
+        (one.attached && other.attached).then(|| one.convos.meet(&other.convos))
     }
 
     /// All before `next` was delivered here: perhaps before anybody was here to whom it mattered, so that the
@@ -126,26 +127,37 @@ impl Routes {
     /// Puts a user who is here into a conversation. Returns whether he was not in it.
     pub(super) fn join(&mut self, user: UserId, convo: ConvoId, next: Seq, member_count: u64) -> bool {
         let Some(user_slot) = self.user_slot(user) else { return false };
-        let slot = match self.convo_slot(convo) {
-            Some(slot) => slot,
-            None => {
-                let slot =
-                    self.convos.insert(Convo { id: convo, next, member_count, here: Vec::new() }) as u32;
-                self.convo_slots.insert(convo, slot);
-                slot
-            }
-        };
+        let slot = self.ensure_convo(convo, next, member_count);
         let (Some(convo), Some(user)) =
             (self.convos.get_mut(slot as usize), self.users.get_mut(user_slot as usize))
         else {
             return false;
         };
-        let is_new = !user.convos.contains(&slot);
+        let is_new = user.convos.insert(slot);
         if is_new {
-            user.convos.push(slot);
             convo.here.push(user_slot);
         }
         is_new
+    }
+
+    /// Puts a user who is here into all his conversations at once.
+    fn join_all<'h>(&mut self, user: UserId, heads: impl Iterator<Item = &'h Head>) {
+        let Some(user_slot) = self.user_slot(user) else { return };
+        let slots = heads
+            .map(|head| self.ensure_convo(head.convo, head.last_seq.next(), head.member_count))
+            .collect();
+        let Some(user) = self.users.get_mut(user_slot as usize) else { return };
+        for slot in user.convos.insert_all(slots) {
+            self.convos[slot as usize].here.push(user_slot);
+        }
+    }
+
+    fn ensure_convo(&mut self, convo: ConvoId, next: Seq, member_count: u64) -> u32 {
+        self.convo_slot(convo).unwrap_or_else(|| {
+            let slot = self.convos.insert(Convo { id: convo, next, member_count, here: Vec::new() }) as u32;
+            self.convo_slots.insert(convo, slot);
+            slot
+        })
     }
 
     /// Takes a user out of a conversation; `seq` is that of his removal.
@@ -158,7 +170,7 @@ impl Routes {
         }
         let Some(slot) = self.convo_slot(convo) else { return };
         if let Some(user) = self.users.get_mut(user_slot as usize) {
-            user.convos.retain(|known| *known != slot);
+            user.convos.remove(slot);
         }
         self.leave(slot, user_slot);
     }
@@ -206,7 +218,7 @@ impl Routes {
                     privacy,
                     // Most have one.
                     connections: Vec::with_capacity(1),
-                    convos: Vec::new(),
+                    convos: Slots::default(),
                     attached: false,
                     removed: Vec::new(),
                     presence: Presence::Offline,
@@ -262,13 +274,13 @@ impl Hub {
             return;
         }
         node.attached = true;
-        let removed = std::mem::take(&mut node.removed);
-        for head in heads {
-            let is_gone = removed.iter().any(|(convo, seq)| *convo == head.convo && *seq > head.last_seq);
-            if !is_gone {
-                routes.join(user, head.convo, head.last_seq.next(), head.member_count);
-            }
+        let mut removed: HashMap<ConvoId, Seq> = HashMap::new();
+        for (convo, seq) in std::mem::take(&mut node.removed) {
+            let last = removed.entry(convo).or_insert(seq);
+            *last = seq.max(*last);
         }
+        let is_in = |head: &&Head| removed.get(&head.convo).is_none_or(|seq| *seq <= head.last_seq);
+        routes.join_all(user, heads.iter().filter(is_in));
         let Some(node) = routes.user_mut(user) else { return };
         node.convos.shrink_to_fit();
         // Told only now: with whom he shares a conversation was not known before.

@@ -233,7 +233,6 @@ impl Cluster {
         spawn(Box::pin(presences().announce()));
         spawn(Box::pin(presences().tell(outgoing, Arc::clone(&parts.live))));
         spawn(Box::pin(presences().look(accounts)));
-        spawn(Box::pin(async move { watch::watchers(&parts).await }));
         let (_, parts, accounts) = own();
         spawn(Box::pin(async move { watch::devices(&parts, &accounts).await }));
         let (_, parts, accounts) = own();

@@ -10,7 +10,7 @@ use tertulia_domain::backoff::Backoff;
 use tertulia_domain::hub::{Connection, Typing};
 use tertulia_domain::log::{Commit, Position};
 use tertulia_fabric::live::Topic;
-use tertulia_protocol::{ConvoId, Seq, UserId};
+use tertulia_protocol::{ConvoId, Seq};
 use tertulia_store::{StoreError, Touched};
 use tokio::time::Instant;
 
@@ -34,8 +34,6 @@ const DEVICES_LOOK: Duration = Duration::from_millis(150);
 const DEVICES_REST: Duration = Duration::from_millis(350);
 /// A barrier is asked for so often, although it says nothing new: that it comes shows that the link stands.
 const BARRIER_AT_LEAST: Duration = Duration::from_millis(200);
-/// How often it is looked who may watch somebody no longer.
-const WATCHERS_EVERY: Duration = Duration::from_millis(100);
 /// The longest wait while the store does not answer.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How many rows of the journal are read at a time.
@@ -291,30 +289,6 @@ async fn look_at_devices(parts: &Parts, accounts: &AccountsService) -> Result<()
     }
     for identity in accounts.gone_among(here.into_iter().collect()).await? {
         parts.hub.revoke(identity.user, identity.device);
-    }
-    Ok(())
-}
-
-/// Ends what connections watch that they may not watch any more: somebody was removed from what they shared.
-pub(super) async fn watchers(parts: &Parts) {
-    let mut pace = Pace::new(parts, WATCHERS_EVERY);
-    let mut unsure = Vec::new();
-    loop {
-        unsure.extend(parts.hub.take_unsure());
-        let done = look_at_watchers(parts, &mut unsure).await;
-        pace.wait(&done, "find out who may watch whom").await;
-    }
-}
-
-async fn look_at_watchers(parts: &Parts, unsure: &mut Vec<Arc<Connection>>) -> Result<(), StoreError> {
-    while let Some(connection) = unsure.last() {
-        let watching = connection.watching();
-        if !watching.is_empty() {
-            let sharing = parts.store.sharing(connection.user, &watching).await?;
-            let ended: Vec<UserId> = watching.into_iter().filter(|user| !sharing.contains(user)).collect();
-            parts.hub.unwatch(connection, &ended);
-        }
-        unsure.pop();
     }
     Ok(())
 }

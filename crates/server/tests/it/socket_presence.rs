@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::asking::path;
-use crate::harness::{Server, Socket, User};
+use crate::harness::{DEADLINE, Server, Socket, User};
 use crate::wire::Wire;
 
 /// At once, on a busy machine.
@@ -206,6 +206,28 @@ async fn who_shares_no_conversation_any_longer_is_no_longer_told() {
     assert!(watcher.so_far().await.is_empty(), "he was removed before he came");
     socket.close(1000).await;
     assert!(watcher.so_far().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_subscription_ends_when_two_share_no_conversation_and_does_not_come_back_by_itself() {
+    let server = Server::start().await;
+    let (ana, bo, cai) = (server.user("ana").await, server.user("bo1").await, server.user("cai").await);
+    let group = server.group(&cai, &[&ana, &bo]).await;
+    let (mut watcher, _) = server.connect(&ana).await;
+    let (mut socket, _) = server.connect(&bo).await;
+    watch(&mut watcher, &[&bo]).await;
+    let mut is_told = async || {
+        cai.delete(&server, &path(&group, &format!("/members/{}", bo.id))).await.expect(204);
+        set(&mut socket, "away").await;
+        socket.so_far().await;
+        cai.add(&server, &group, &bo).await.expect(200);
+        set(&mut socket, "online").await;
+        socket.so_far().await;
+        watcher.so_far().await.iter().any(|event| event["type"] == "presence_update")
+    };
+    let ended = async { while is_told().await {} };
+    timeout(DEADLINE, ended).await.expect("he is watched for ever");
+    assert_eq!(watch(&mut watcher, &[&bo]).await[0]["status"], "online");
 }
 
 #[tokio::test]

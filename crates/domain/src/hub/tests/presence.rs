@@ -120,6 +120,74 @@ fn who_watches_somebody_who_was_removed_may_share_no_conversation_any_more() {
 }
 
 #[test]
+fn who_shares_no_conversation_with_whom_he_watches_is_told_nothing_and_looked_at() {
+    let mut world = World::new(Limits::default());
+    let (ana, bo) = (world.connect(ANA), world.connect(BO));
+    world.watch(&ana, BO);
+    world.hub.set_presence(&bo, OwnPresence::Away, world.now);
+    assert_eq!(got(&ana), ["Online", "Away"]);
+    assert!(world.hub.take_unsure().is_empty());
+    let removal = world.remove_bo();
+    world.deliver(&removal);
+    got(&ana);
+    world.hub.set_presence(&bo, OwnPresence::Online, world.now);
+    assert_eq!(got(&ana), [""; 0]);
+    let unsure = world.hub.take_unsure();
+    assert!(unsure.len() == 1 && Arc::ptr_eq(&unsure[0], &ana));
+    world.hub.unwatch(&ana, &[BO]);
+    world.hub.set_presence(&bo, OwnPresence::Away, world.now);
+    assert!(world.hub.take_unsure().is_empty() && ana.watching().is_empty());
+}
+
+#[test]
+fn two_with_20_000_conversations_each_come_and_change_without_comparing_all_with_all() {
+    const CONVOS: u128 = 20_000;
+    const CHANGES: u32 = 50;
+    // Every other conversation of this row, which are so in the order of coming, too.
+    let heads = |from: u128| -> Vec<Head> {
+        let convos = (0..CONVOS).map(|n| ConvoId::from_bytes((2 * n + from + 1).to_be_bytes()));
+        convos.map(|convo| Head { convo, last_seq: Seq::new(1), member_count: 2 }).collect()
+    };
+    let world = World::new(Limits::default());
+    let all: Vec<Head> = heads(0).into_iter().zip(heads(1)).flat_map(|(one, other)| [one, other]).collect();
+    let keeper = world.connect_in(CY, &all);
+    let (ana, bo) = (world.connect_in(ANA, &heads(0)), world.connect_in(BO, &heads(1)));
+    world.watch(&ana, BO);
+    world.watch(&keeper, BO);
+    got(&ana);
+    for _ in 0..CHANGES {
+        world.hub.set_presence(&bo, OwnPresence::Away, world.now);
+        world.hub.set_presence(&bo, OwnPresence::Online, world.now);
+    }
+    assert_eq!(got(&ana), [""; 0]);
+    assert_eq!(got(&keeper), ["Online", "Online"], "the answer, and the latest");
+    assert!(world.hub.typing(&bo, heads(1)[0].convo, true, world.now));
+    assert!(!world.hub.typing(&bo, heads(0)[0].convo, true, world.now));
+    for connection in [bo, ana, keeper] {
+        world.hub.unregister(&connection, world.now);
+    }
+    let routes = world.hub.routes();
+    assert_eq!((routes.users.len(), routes.convos.len()), (0, 0));
+}
+
+#[test]
+fn whoever_was_put_out_while_his_conversations_were_read_is_not_in_again() {
+    let mut world = World::new(Limits::default());
+    world.text("1 hola");
+    let who = (BO, DeviceId::from_bytes([9; 16]));
+    let bo = world.hub.register(Mode::Socket, who, Privacy::default(), at(1), world.now).0;
+    let read = Head { convo: CONVO, last_seq: Seq::new(1), member_count: 2 };
+    let removal = world.remove_bo();
+    world.deliver(&removal);
+    let other = ConvoId::from_bytes([5; 16]);
+    // Twice, as nobody should tell.
+    world.hub.attach(BO, &[read, Head { convo: other, ..read }, Head { convo: other, ..read }]);
+    assert!(!world.hub.typing(&bo, CONVO, true, world.now));
+    assert!(world.hub.typing(&bo, other, true, world.now));
+    assert_eq!(world.hub.routes().convo(other).map(|convo| convo.here.len()), Some(1));
+}
+
+#[test]
 fn a_silent_connection_is_pinged_then_closed_and_its_user_is_gone_within_the_ttl() {
     let mut world = World::new(Limits::default());
     let ana = world.connect(ANA);
