@@ -9,6 +9,7 @@ use std::time::Duration;
 use tertulia_domain::hub::{Connection, Mode, PAGE_MAX, Step};
 use tertulia_domain::log::{Change, Head, Missed, Position};
 use tertulia_fabric::live::Topic;
+use tertulia_protocol::rest::Privacy;
 use tertulia_protocol::{ConvoId, UserId};
 use tertulia_store::{Slice, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -69,6 +70,7 @@ pub async fn register(
     let who = (identity.user, identity.device);
     let (connection, attach) = app.hub.register(mode, who, privacy, since, app.steady_now());
     let registered = Registered { app: app.clone(), connection, is_kept: false };
+    keep_up_with_privacy(app, identity.user, privacy).await?;
     if attach {
         let heads = heads(app, identity.user).await?;
         app.hub.attach(identity.user, &heads);
@@ -97,6 +99,19 @@ impl Drop for Registered {
         if !self.is_kept {
             unregister(&self.app, &self.connection);
         }
+    }
+}
+
+/// What a user changed of what he shows since `told` was read the hub may have heard before it was told that. A change is
+/// stored first and told then: once what is stored is what was told last here, nothing newer was taken back.
+async fn keep_up_with_privacy(app: &App, user: UserId, mut told: Privacy) -> Result<(), StoreError> {
+    loop {
+        let stored = app.accounts.privacy(user).await?;
+        if stored == told {
+            return Ok(());
+        }
+        told = stored;
+        app.hub.set_privacy(user, told);
     }
 }
 
@@ -196,26 +211,41 @@ async fn hiding(app: &App, changes: &[Change]) -> Result<HashSet<UserId>, ApiErr
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
+    use std::task::Poll;
 
-    use tertulia_protocol::rest::Register;
+    use serde_json::Value;
+    use tertulia_domain::hub::Committed;
+    use tertulia_domain::log::{Intent, Outcome, Receipt};
+    use tertulia_protocol::entry::ConversationType;
+    use tertulia_protocol::rest::{Audience, PrivacyPatch, Register, UserPatch};
+    use tertulia_protocol::{Seq, Timestamp};
     use tokio::time::Instant;
 
     use super::*;
+    use crate::Node;
     use crate::clock::{Clock, Random};
     use crate::config::Config;
+
+    async fn node(data: &tempfile::TempDir) -> Node {
+        let mut config = Config::new(data.path().to_owned(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        config.limits = None;
+        Node::open(config, Clock::system(), Random::system()).await.unwrap()
+    }
+
+    async fn account(app: &App, username: String) -> Identity {
+        let account =
+            Register { username, password: "correct horse battery".into(), display_name: None, device: None };
+        let session = app.accounts.register(account, Ipv4Addr::LOCALHOST.into()).await.unwrap();
+        Identity { user: session.user.id, device: session.device_id }
+    }
 
     #[tokio::test]
     async fn who_hangs_up_in_the_midst_of_coming_in_leaves_no_reader_behind() {
         let data = tempfile::tempdir().unwrap();
-        let mut config = Config::new(data.path().to_owned(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        config.limits = None;
-        let node = crate::Node::open(config, Clock::system(), Random::system()).await.unwrap();
+        let node = node(&data).await;
         let app = &node.app;
         for number in 0..50 {
-            let user = format!(r#"{{"username":"user{number}","password":"correct horse battery"}}"#);
-            let user: Register = serde_json::from_str(&user).unwrap();
-            let session = app.accounts.register(user, Ipv4Addr::LOCALHOST.into()).await.unwrap();
-            let identity = Identity { user: session.user.id, device: session.device_id };
+            let identity = account(app, format!("user{number}")).await;
             let mut coming = Box::pin(register(app, Mode::Poll, identity, app.hub.position()));
             while futures_util::poll!(&mut coming).is_pending() {
                 if app.hub.present().polls == 1 {
@@ -229,6 +259,42 @@ mod tests {
             // Read before it was looked for: the next one.
         }
         panic!("nobody was met in the midst of coming in");
+    }
+
+    #[tokio::test]
+    async fn what_a_user_shows_is_what_he_changed_it_to_while_he_came_in() {
+        let data = tempfile::tempdir().unwrap();
+        let node = node(&data).await;
+        let app = &node.app;
+        let identity = account(app, "ana".into()).await;
+        let bo = account(app, "bob".into()).await.user;
+        let (by, members) = (identity.user, vec![identity.user, bo]);
+        let (convo, kind) = (ConvoId::direct(by, bo), ConversationType::Direct);
+        let create = Intent::Create { convo, by, kind, title: None, members, history: Default::default() };
+        app.store.append(vec![create], Timestamp::from_millis(0)).await.unwrap();
+        let mut coming = Box::pin(register(app, Mode::Socket, identity, Position::default()));
+        // He is asked for, and what was read waits here while it changes (or he is in already: then he is told of it).
+        let came = futures_util::poll!(&mut coming);
+        let privacy = Some(PrivacyPatch { last_seen: None, read_receipts: Some(Audience::Nobody) });
+        app.accounts.update(identity.user, UserPatch { privacy, ..UserPatch::default() }).await.unwrap();
+        let came = match came {
+            Poll::Ready(came) => came,
+            Poll::Pending => coming.await,
+        };
+        let registered = came.ok().unwrap();
+        let connection = &registered.connection;
+
+        app.hub.finish_resume(connection, Missed::default(), &HashSet::new());
+        let (delivered, read, ts) = (Seq::new(1), Seq::new(1), Timestamp::from_millis(0));
+        let outcome = Outcome::Marked(Receipt { convo, user: bo, delivered, read, ts });
+        app.hub.deliver([Committed { outcome: &outcome, origin: None, shows_read: true }]);
+        let wire = connection.take().outbox.to_vec();
+        let told: Vec<Value> =
+            tertulia_websocket::payloads(&wire).map(|text| serde_json::from_slice(text).unwrap()).collect();
+        assert_eq!(
+            (told.len(), &told[0]["deliveredSeq"], told[0].get("readSeq")),
+            (1, &Value::from(1), None)
+        );
     }
 
     #[tokio::test(start_paused = true)]
