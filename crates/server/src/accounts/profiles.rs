@@ -198,6 +198,15 @@ impl AccountsService {
         self.inner.blocks.get_or((by, other), load).await
     }
 
+    /// The same as the store has it now. What is remembered here may be what was, as long as another node that changed it
+    /// has not told so.
+    ///
+    /// # Errors
+    /// If the store cannot do it now.
+    pub async fn blocks_now(&self, by: UserId, other: UserId) -> Result<bool, StoreError> {
+        self.inner.store.blocks(by, other).await
+    }
+
     /// Whether one of the two blocks the other.
     ///
     /// # Errors

@@ -168,8 +168,8 @@ impl AccountsService {
     }
 
     /// Does `work` to its end, also if the caller goes away in the middle (a client that hangs up drops the call):
-    /// what is changed in the store must be forgotten here, and told.
-    pub(super) async fn to_the_end<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+    /// what is changed in the store must be forgotten here, and told. The service is not closed before it is done.
+    pub(crate) async fn to_the_end<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, E> {

@@ -96,27 +96,34 @@ async fn create_direct(
         return Err(blocked.into());
     }
     let kind = ConversationType::Direct;
-    let is_new =
-        append(app, Intent::Create { convo, by, kind, title: None, members, history: Default::default() })
-            .await?;
-    if app.accounts.blocked_between(by, other).await? {
+    let create = Intent::Create { convo, by, kind, title: None, members, history: Default::default() };
+    let own = app.clone();
+    let creating = async move {
+        let is_new = append(&own, create).await?;
         // A block that came in between found no conversation to close.
-        close_if_blocked(app, by, other).await?;
-        close_if_blocked(app, other, by).await?;
-    }
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+        for (by, other) in [(by, other), (other, by)] {
+            if own.accounts.blocks_now(by, other).await? {
+                follow_block(&own, by, other).await?;
+            }
+        }
+        Ok::<_, ApiError>(is_new)
+    };
+    let status = if app.accounts.to_the_end(creating).await? { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(answer(app, by, convo, MembersQuery::first()).await?)))
 }
 
 /// Closes the direct conversation of two users for sends if `by` blocks `other`, and opens it if he does not.
-async fn close_if_blocked(app: &App, by: UserId, other: UserId) -> Result<(), ApiError> {
+async fn follow_block(app: &App, by: UserId, other: UserId) -> Result<(), ApiError> {
+    let mut blocked = app.accounts.blocks_now(by, other).await?;
     loop {
-        let blocked = app.accounts.blocks(by, other).await?;
         append(app, Intent::SetBlock { convo: ConvoId::direct(by, other), by, blocked }).await?;
-        // If he changed his mind meanwhile, what he appended may have come before this.
-        if app.accounts.blocks(by, other).await? == blocked {
+        // If he changed his mind meanwhile, what was appended for that may have come before this. Whoever appends last
+        // looks last, so that both say the same in the end.
+        let now = app.accounts.blocks_now(by, other).await?;
+        if now == blocked {
             return Ok(());
         }
+        blocked = now;
     }
 }
 
@@ -141,13 +148,17 @@ async fn set_block(app: &App, by: UserId, other: UserId, blocked: bool) -> Resul
         return Err(Violation::invalid("you cannot block yourself").into());
     }
     app.accounts.user(other).await?;
-    app.accounts.set_block(by, other, blocked).await?;
-    match append(app, Intent::SetBlock { convo: ConvoId::direct(by, other), by, blocked }).await {
-        Ok(_) => Ok(StatusCode::NO_CONTENT),
-        // They have no conversation yet; starting one asks the accounts.
-        Err(error) if error.code() == Code::NotFound => Ok(StatusCode::NO_CONTENT),
-        Err(error) => Err(error),
-    }
+    let own = app.clone();
+    let setting = async move {
+        own.accounts.set_block(by, other, blocked).await?;
+        match follow_block(&own, by, other).await {
+            // They have no conversation yet; starting one asks the accounts.
+            Err(error) if error.code() == Code::NotFound => Ok(()),
+            followed => followed,
+        }
+    };
+    app.accounts.to_the_end(setting).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn inbox(

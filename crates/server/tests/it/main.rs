@@ -23,6 +23,7 @@ mod long_poll;
 mod outside;
 mod reach;
 mod rest_accounts;
+mod rest_blocks;
 mod rest_conversations;
 mod rest_errors;
 mod rest_history;
