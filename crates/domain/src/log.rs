@@ -193,6 +193,9 @@ pub struct Receipt {
     pub read: Seq,
     /// When they last moved.
     pub ts: Timestamp,
+    /// When `delivered` moved, if it did: with this mark; of what was read from a store, since the commit that was asked
+    /// for. For those to whom `read` is hidden a receipt in which it did not is none.
+    pub delivered_at: Option<Timestamp>,
 }
 
 /// A stretch of a history.

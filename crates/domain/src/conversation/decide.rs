@@ -244,7 +244,8 @@ fn mark(
         return Decision::Ask(Question::MessageNo(read), intent);
     };
     let ts = not_before(convo, now);
-    let receipt = Receipt { convo: convo.summary.id, user, delivered, read, ts };
+    let delivered_at = (delivered > member.delivered).then_some(ts);
+    let receipt = Receipt { convo: convo.summary.id, user, delivered, read, ts, delivered_at };
     Decision::Accept(Proposal::Mark { receipt, read_no })
 }
 

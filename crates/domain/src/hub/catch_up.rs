@@ -15,7 +15,7 @@ use tertulia_protocol::{ConvoId, Entry, Seq, UserId};
 use tertulia_websocket::Frame;
 
 use super::connection::{Lag, Lagging, Room, State};
-use super::frames::{self, ReceiptFrames};
+use super::frames;
 use super::receipts::Ahead;
 use super::routes::Routes;
 use super::{Connection, Hub, MISSED_KEPT, MISSED_MAX, PAGE_MAX, count};
@@ -385,10 +385,10 @@ fn news_frames(
 ) -> Vec<Frame> {
     let shared = shared.map(|shared| frames::shared(&shared));
     let own = own.map(|settings| frames::news(ConversationNews::Own { id: convo, settings }));
-    let receipts = receipts.into_iter().map(|receipt| {
+    let receipts = receipts.into_iter().filter_map(|receipt| {
         let is_own = receipt.user == reader;
         let shows_read = is_own || (reader_shows_read && !hiding.contains(&receipt.user));
-        ReceiptFrames::new(receipt).get(shows_read).clone()
+        frames::receipt(&receipt, shows_read).as_ref().map(frames::encode)
     });
     shared.into_iter().chain(own).chain(receipts).collect()
 }

@@ -206,20 +206,26 @@ impl ReceiptFrames {
         Self { receipt, whole: None, hidden: None }
     }
 
-    /// The frame with `readSeq`, or the one without.
-    pub(super) fn get(&mut self, shows_read: bool) -> &Frame {
+    /// The frame with `readSeq`, or the one without: `None` if nothing moved but that.
+    pub(super) fn get(&mut self, shows_read: bool) -> Option<&Frame> {
         let slot = if shows_read { &mut self.whole } else { &mut self.hidden };
-        let receipt = self.receipt;
-        slot.get_or_insert_with(|| {
-            encode(&ServerEvent::Receipt {
-                convo_id: receipt.convo,
-                user_id: receipt.user,
-                delivered_seq: receipt.delivered,
-                read_seq: shows_read.then_some(receipt.read),
-                ts: receipt.ts,
-            })
-        })
+        if slot.is_none() {
+            *slot = receipt(&self.receipt, shows_read).as_ref().map(encode);
+        }
+        slot.as_ref()
     }
+}
+
+/// A receipt as somebody sees it who may see what was read, or may not: then it is of what was received alone, and `None`
+/// if nothing was. One in which nothing moved would say that something was read, and when.
+pub fn receipt(receipt: &Receipt, shows_read: bool) -> Option<ServerEvent> {
+    Some(ServerEvent::Receipt {
+        convo_id: receipt.convo,
+        user_id: receipt.user,
+        delivered_seq: receipt.delivered,
+        read_seq: shows_read.then_some(receipt.read),
+        ts: if shows_read { receipt.ts } else { receipt.delivered_at? },
+    })
 }
 
 pub(super) fn gap(convo_id: ConvoId, from_seq: Seq, to_seq: Seq) -> Frame {

@@ -37,7 +37,7 @@ pub use catch_up::Step;
 pub use connection::{Close, Connection, Limits, Mode, Taken};
 pub use delivery::{Committed, Origin};
 pub use ephemeral::Typing;
-pub use frames::encode;
+pub use frames::{encode, receipt};
 pub use holes::Hole;
 pub use outbox::Outbox;
 pub use presence::{Departed, Sighting, Status};

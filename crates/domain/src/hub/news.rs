@@ -11,6 +11,7 @@ use tertulia_websocket::Frame;
 use super::connection::{Lag, Lagging};
 use super::delivery::Delivery;
 use super::frames::{self, ReceiptFrames};
+use super::receipts::NewWatermarks;
 use super::routes::Routes;
 use super::{CHATTER_MEMBERS_MAX, Connection, Mode};
 use crate::log::Receipt;
@@ -18,15 +19,15 @@ use crate::log::Receipt;
 impl Delivery<'_> {
     pub(super) fn receipt(&mut self, receipt: Receipt, owner_shows_read: bool) {
         let mut routes = self.hub.routes();
-        if let Some(receipt) = self.hub.as_told(&mut routes, receipt) {
-            self.tell_receipt(&routes, receipt, owner_shows_read, None);
+        if let Some(news) = self.hub.as_told(&mut routes, receipt) {
+            self.tell_receipt(&routes, news, owner_shows_read, None);
         }
     }
 
     pub(super) fn tell_receipt(
         &mut self,
         routes: &Routes,
-        receipt: Receipt,
+        NewWatermarks { receipt, to_all_who_see_all }: NewWatermarks,
         owner_shows_read: bool,
         but: Option<&Arc<Connection>>,
     ) {
@@ -37,7 +38,10 @@ impl Delivery<'_> {
             let is_own = reader.id == receipt.user;
             if (is_own || to_all) && !but.is_some_and(|but| Arc::ptr_eq(but, connection)) {
                 let shows_read = is_own || (owner_shows_read && reader.shows_read());
-                let frame = frames.get(shows_read);
+                if shows_read && !to_all_who_see_all {
+                    continue;
+                }
+                let Some(frame) = frames.get(shows_read) else { continue };
                 if !self.push_watermark(connection, convo.id, frame) {
                     self.push_news(connection, convo.id, convo.next, frame);
                 }

@@ -33,6 +33,9 @@ pub enum Letter {
         ts: Timestamp,
         /// Whether their owner shows what he has read.
         shows_read: bool,
+        /// Whether `read` alone moved.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        only_read: bool,
     },
     /// A member's own settings.
     Own {
@@ -133,11 +136,12 @@ pub fn write(outcome: &Outcome, shows_read: bool, mut send: impl FnMut(Topic, &L
                 _ => {}
             }
         }
-        Outcome::Marked(Receipt { convo, user, delivered, read, ts }) => {
+        Outcome::Marked(Receipt { convo, user, delivered, read, ts, delivered_at }) => {
             let (convo, user, delivered, read, ts) = (*convo, *user, *delivered, *read, *ts);
+            let only_read = delivered_at.is_none();
             send(
                 Topic::Conversation(convo),
-                &Letter::Receipt { convo, user, delivered, read, ts, shows_read },
+                &Letter::Receipt { convo, user, delivered, read, ts, shows_read, only_read },
             );
         }
         Outcome::OwnChanged { convo, user, settings } => {
@@ -152,8 +156,9 @@ pub fn write(outcome: &Outcome, shows_read: bool, mut send: impl FnMut(Topic, &L
 pub fn read(hub: &Hub, letter: Letter) -> bool {
     let (outcome, shows_read) = match letter {
         Letter::Entry(entry, shared) => (Outcome::Appended { entry, shared }, true),
-        Letter::Receipt { convo, user, delivered, read, ts, shows_read } => {
-            (Outcome::Marked(Receipt { convo, user, delivered, read, ts }), shows_read)
+        Letter::Receipt { convo, user, delivered, read, ts, shows_read, only_read } => {
+            let delivered_at = (!only_read).then_some(ts);
+            (Outcome::Marked(Receipt { convo, user, delivered, read, ts, delivered_at }), shows_read)
         }
         Letter::Own { convo, user, settings } => (Outcome::OwnChanged { convo, user, settings }, true),
         Letter::Typing { convo, user, active } => {

@@ -286,7 +286,8 @@ mod tests {
 
         app.hub.finish_resume(connection, Missed::default(), &HashSet::new());
         let (delivered, read, ts) = (Seq::new(1), Seq::new(1), Timestamp::from_millis(0));
-        let outcome = Outcome::Marked(Receipt { convo, user: bo, delivered, read, ts });
+        let delivered_at = Some(ts);
+        let outcome = Outcome::Marked(Receipt { convo, user: bo, delivered, read, ts, delivered_at });
         app.hub.deliver([Committed { outcome: &outcome, origin: None, shows_read: true }]);
         let wire = connection.take().outbox.to_vec();
         let told: Vec<Value> =

@@ -279,13 +279,7 @@ async fn changed_besides(
     for receipt in receipts {
         let is_own = receipt.user == user;
         let shown = is_own || (shows_read && !hiding.contains(&receipt.user));
-        events.push(ServerEvent::Receipt {
-            convo_id: receipt.convo,
-            user_id: receipt.user,
-            delivered_seq: receipt.delivered,
-            read_seq: shown.then_some(receipt.read),
-            ts: receipt.ts,
-        });
+        events.extend(tertulia_domain::hub::receipt(&receipt, shown));
     }
     Ok(())
 }

@@ -110,6 +110,75 @@ async fn hidden_read_receipts_stay_hidden_in_a_resume() {
     assert_eq!(receipt(&mut own, &group, &bo).await, (2, Some(2)));
 }
 
+/// The receipts that come before a message that is sent now.
+async fn receipts(
+    socket: &mut Socket,
+    server: &Server,
+    sender: &User,
+    convo: &str,
+    number: u64,
+) -> Vec<Value> {
+    let seq = sender.send(server, convo, number, "the end").await["seq"].clone();
+    let mut receipts = Vec::new();
+    loop {
+        let event = socket.next().await;
+        match event["type"].as_str() {
+            Some("receipt") => receipts.push(event),
+            Some("message") if event["seq"] == seq => return receipts,
+            _ => {}
+        }
+    }
+}
+
+/// The receipts that a cursor has, at once.
+async fn polled(server: &Server, user: &User, cursor: &Value) -> Vec<Value> {
+    let path = format!("/api/events?cursor={}&wait=0", cursor.as_str().unwrap());
+    let page = user.get(server, &path).await.expect(200).body;
+    let events = page["events"].as_array().unwrap();
+    events.iter().filter(|event| event["type"] == "receipt").cloned().collect()
+}
+
+#[tokio::test]
+async fn who_hides_when_he_reads_shows_no_event_of_it_neither_live_nor_resumed_nor_polled() {
+    let server = Server::start().await;
+    let (ana, bo, cai) = (server.user("ana").await, server.user("bo1").await, server.user("cai").await);
+    let group = server.group(&ana, &[&bo, &cai]).await;
+    // Neither does Ana see when Bo reads, nor he when she does; each sees when something came to the other.
+    hide(&server, &bo).await;
+    for (round, reads, sees) in [(1, &bo, &ana), (2, &ana, &bo)] {
+        let seq = cai.send(&server, &group, 10 * round, "read this").await["seq"].as_u64().unwrap();
+        let (mut own, _) = server.connect(reads).await;
+        let (mut live, before) = server.connect(sees).await;
+        let cursor = async || sees.get(&server, "/api/events").await.expect(200).body["cursor"].clone();
+        let cursor_before = cursor().await;
+        own.say(mark(&group, Some(seq), None)).await;
+        receipt(&mut own, &group, reads).await;
+        let delivered = live.event("receipt").await;
+        assert_eq!((&delivered["deliveredSeq"], delivered.get("readSeq")), (&json!(seq), None));
+        let (_, between) = server.connect(sees).await;
+        let cursor_between = cursor().await;
+
+        own.say(mark(&group, None, Some(seq))).await;
+        assert_eq!(receipt(&mut own, &group, reads).await, (seq, Some(seq)), "one's own devices see all");
+        for (cursor, expected) in [(&cursor_before, vec![delivered.clone()]), (&cursor_between, vec![])] {
+            assert_eq!(polled(&server, sees, cursor).await, expected, "polled");
+        }
+        let of_cai = receipts(&mut live, &server, &cai, &group, 10 * round + 1).await;
+        assert_eq!(of_cai, [json!(null); 0], "live");
+        for (number, from, expected) in [(2, &before, vec![delivered.clone()]), (3, &between, vec![])] {
+            let (mut resumed, _) = server.resume(&from["resumeToken"], &from["position"]).await;
+            let mut found = receipts(&mut resumed, &server, &cai, &group, 10 * round + number).await;
+            // Those of cai, who has sent something.
+            found.retain(|receipt| receipt["userId"] != cai.id.as_str());
+            assert_eq!(found, expected, "resumed");
+        }
+        let path = format!("/api/conversations/{group}/messages/{seq}/receipts");
+        let told = sees.get(&server, &path).await.expect(200).body["items"].clone();
+        let told = told.as_array().unwrap().iter().find(|told| told["userId"] == reads.id.as_str()).unwrap();
+        assert_eq!((&told["deliveredAt"], told.get("seenAt")), (&delivered["ts"], None));
+    }
+}
+
 #[tokio::test]
 async fn a_mark_that_cannot_be_is_refused_and_names_its_conversation() {
     let server = Server::start().await;

@@ -8,13 +8,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, Row};
 use tertulia_domain::log::{Commit, Receipt};
 use tertulia_protocol::{ConvoId, Entry, EntryKind, Seq};
 
 use super::log;
 use super::readers::ReadError;
-use super::rows::{self, Key, get_commit};
+use super::rows::{self, Key, RECEIPT_COLUMNS, get_commit};
 
 /// How many entries are read when nothing is known of a conversation.
 const ENTRIES_MIN: u64 = 16;
@@ -31,8 +31,25 @@ pub(super) struct Newest {
     last_commit: Commit,
     /// The newest entries, ascending, without holes.
     entries: Vec<Stored>,
-    /// The watermarks of all members, and when they last moved; `None` in a large conversation.
-    pub(super) receipts: Option<Vec<(Receipt, Commit)>>,
+    /// The watermarks of all members; `None` in a large conversation.
+    pub(super) receipts: Option<Vec<Watermarks>>,
+}
+
+/// A member's watermarks.
+#[derive(Clone, Copy)]
+pub(super) struct Watermarks {
+    receipt: Receipt,
+    /// When they last moved, and when he last received something.
+    marked: Commit,
+    delivered: Commit,
+}
+
+impl Watermarks {
+    /// What moved at or after `since`, if something did.
+    pub(super) fn since(&self, since: Commit) -> Option<Receipt> {
+        let delivered_at = self.receipt.delivered_at.filter(|_| self.delivered >= since);
+        (self.marked >= since).then_some(Receipt { delivered_at, ..self.receipt })
+    }
 }
 
 /// What is newest in the conversations that were asked for lately.
@@ -145,13 +162,30 @@ fn read_entries(
     Ok(entries)
 }
 
-fn read_receipts(db: &Connection, (key, convo): (Key, ConvoId)) -> Result<Vec<(Receipt, Commit)>, ReadError> {
-    let mut statement = db.prepare_cached(
-        "SELECT u.id, p.delivered_seq, p.read_seq, p.marked_at, p.marked_commit
-         FROM participants p JOIN ids u ON u.key = p.user
-         WHERE p.convo = ?1 AND p.left_commit IS NULL AND p.marked_commit > 0",
-    )?;
-    let found =
-        statement.query_map([key], |row| Ok((rows::get_receipt(convo, row)?, get_commit(row, 4)?)))?;
+fn read_receipts(db: &Connection, (key, convo): (Key, ConvoId)) -> Result<Vec<Watermarks>, ReadError> {
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT {RECEIPT_COLUMNS}, p.marked_commit FROM participants p JOIN ids u ON u.key = p.user
+         WHERE p.convo = ?1 AND p.left_commit IS NULL AND p.marked_commit > 0"
+    ))?;
+    let found = statement.query_map([key], |row| get_watermarks(convo, row))?;
     Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// The watermarks of one member, if they ever moved.
+pub(super) fn read_watermarks(
+    db: &Connection,
+    (key, convo): (Key, ConvoId),
+    user: Key,
+) -> Result<Option<Watermarks>, ReadError> {
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT {RECEIPT_COLUMNS}, p.marked_commit FROM participants p JOIN ids u ON u.key = p.user
+         WHERE p.convo = ?1 AND p.user = ?2 AND p.left_commit IS NULL AND p.marked_commit > 0"
+    ))?;
+    Ok(statement.query_row((key, user), |row| get_watermarks(convo, row)).optional()?)
+}
+
+/// [`RECEIPT_COLUMNS`] and `marked_commit`.
+fn get_watermarks(convo: ConvoId, row: &Row<'_>) -> rusqlite::Result<Watermarks> {
+    let (receipt, delivered) = rows::get_receipt(convo, row)?;
+    Ok(Watermarks { receipt, delivered, marked: get_commit(row, 6)? })
 }

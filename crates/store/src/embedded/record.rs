@@ -270,6 +270,8 @@ impl<'a> Stored<'a> {
                     delivered: Seq::new(delivered),
                     read: Seq::new(read),
                     ts: Timestamp::from_millis(ts),
+                    // What a mark did to what was before is found when it is settled.
+                    delivered_at: None,
                 },
                 read_no,
                 passed: passed.into(),
@@ -367,6 +369,7 @@ mod tests {
                     delivered: Seq::new(4),
                     read: Seq::new(2),
                     ts: Timestamp::from_millis(-5),
+                    delivered_at: None,
                 },
                 read_no: 1,
                 passed: Passed { delivered: true, read: true },

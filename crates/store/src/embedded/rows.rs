@@ -60,10 +60,18 @@ pub(super) fn get_settings(row: &Row<'_>, at: usize) -> rusqlite::Result<MemberS
     })
 }
 
-/// A member's watermarks: his id, delivered_seq, read_seq, marked_at.
-pub(super) fn get_receipt(convo: ConvoId, row: &Row<'_>) -> rusqlite::Result<Receipt> {
-    let (delivered, read) = (get_seq(row, 1)?, get_seq(row, 2)?);
-    Ok(Receipt { convo, user: get_user_id(row, 0)?, delivered, read, ts: get_time(row, 3)? })
+/// What [`get_receipt`] takes of a row `p` of `participants` and its `u` of `ids`.
+pub(super) const RECEIPT_COLUMNS: &str = "u.id, p.delivered_seq, p.read_seq, p.marked_at,
+    coalesce(p.delivered_at, p.marked_at), coalesce(p.delivered_commit, p.marked_commit)";
+
+/// A member's watermarks, of [`RECEIPT_COLUMNS`], and the commit in which he last received something.
+///
+/// The receipt says of `delivered` when it moved last; it is for the caller to take away what is older than the commit
+/// that is asked for.
+pub(super) fn get_receipt(convo: ConvoId, row: &Row<'_>) -> rusqlite::Result<(Receipt, Commit)> {
+    let (user, delivered, read) = (get_user_id(row, 0)?, get_seq(row, 1)?, get_seq(row, 2)?);
+    let (ts, delivered_at) = (get_time(row, 3)?, Some(get_time(row, 4)?));
+    Ok((Receipt { convo, user, delivered, read, ts, delivered_at }, get_commit(row, 5)?))
 }
 
 /// A commit number as SQLite keeps it. Numbers are dense from 1: they never reach the sign.

@@ -19,6 +19,7 @@ pub(super) const SCHEMA: Schema = Schema {
         ("touched", include_str!("schema/settled_002.sql")),
         ("log", include_str!("schema/settled_003.sql")),
         ("ahead", include_str!("schema/settled_004.sql")),
+        ("delivered", include_str!("schema/settled_005.sql")),
     ],
     functions: pack::register,
 };

@@ -19,6 +19,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "conversations", sql: include_str!("schema/002_conversations.sql"), breaks: true },
     Migration { name: "feed", sql: include_str!("schema/003_feed.sql"), breaks: false },
     Migration { name: "shared", sql: include_str!("schema/004_shared.sql"), breaks: false },
+    Migration { name: "delivered", sql: include_str!("schema/005_delivered.sql"), breaks: false },
 ];
 
 /// Held while one program migrates: two numbers, so that it is none of those that stand for conversations.

@@ -40,10 +40,11 @@ pub(super) fn settings(row: &Row, at: usize) -> Result<MemberSettings, Failure> 
     })
 }
 
-/// A member's watermarks: his id, delivered_seq, read_seq, marked_at.
+/// A member's watermarks: his id, delivered_seq, read_seq, when they moved, and when `delivered` did, or null.
 pub(super) fn receipt(convo: ConvoId, row: &Row, at: usize) -> Result<Receipt, Failure> {
     let (delivered, read) = (row.seq(at + 1)?, row.seq(at + 2)?);
-    Ok(Receipt { convo, user: row.id(at)?, delivered, read, ts: row.time(at + 3)? })
+    let delivered_at = row.value::<Option<i64>>(at + 4)?.map(Timestamp::from_millis);
+    Ok(Receipt { convo, user: row.id(at)?, delivered, read, ts: row.time(at + 3)?, delivered_at })
 }
 
 /// What stands in the columns of an entry, from wherever they are.

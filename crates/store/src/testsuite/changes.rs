@@ -4,7 +4,7 @@ use tertulia_domain::conversation::RECEIPTS_MEMBERS_MAX;
 use tertulia_domain::log::{Change, Position, Receipt};
 use tertulia_protocol::entry::HistoryPolicy;
 use tertulia_protocol::rest::{MemberSettings, MemberSettingsPatch};
-use tertulia_protocol::{ConvoId, Seq, UserId};
+use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 
 use super::StoreUnderTest;
 use super::world::*;
@@ -110,6 +110,40 @@ pub async fn receipts_are_replayed_with_their_present_values<S: StoreUnderTest>(
     world.say(tea, CY, "c").await;
     let seen = only(&world, ANA, since, tea).await;
     assert_eq!(seen, Seen { missed: Some(4), receipts: vec![(CY, 4, 4)], ..Seen::default() });
+}
+
+pub async fn a_receipt_says_when_something_was_received_beside_when_it_was_read<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let tea = world.group(&[ANA, BO]).await;
+    for text in ["a", "b", "c"] {
+        world.say(tea, ANA, text).await;
+    }
+    let before = world.horizon().await;
+    world.mark(tea, BO, 3, 0).await;
+    let (received, behind) = (world.now, world.horizon().await);
+    world.mark(tea, BO, 0, 2).await;
+    world.mark(tea, BO, 3, 3).await;
+    for _ in 0..2 {
+        for user in [ANA, BO] {
+            for (since, delivered_at) in [(before, Some(received)), (behind, None)] {
+                let changes = world.changes(user, since).await;
+                let [Change::In { receipts, .. }] = &changes[..] else { panic!("{changes:?}") };
+                let of_bo: Vec<_> = receipts
+                    .iter()
+                    .map(|receipt| (receipt.read.get(), receipt.ts.as_millis(), receipt.delivered_at))
+                    .collect();
+                let delivered_at = delivered_at.map(Timestamp::from_millis);
+                assert_eq!(of_bo, [(3, world.now, delivered_at)]);
+            }
+        }
+        world.reopen().await;
+    }
+    let behind = world.horizon().await;
+    world.mark(tea, BO, 0, 4).await;
+    let at = Timestamp::from_millis(world.now);
+    let changes = world.changes(ANA, behind).await;
+    let [Change::In { receipts, .. }] = &changes[..] else { panic!("{changes:?}") };
+    assert_eq!((receipts[0].ts, receipts[0].delivered_at), (at, Some(at)), "reading carries it along");
 }
 
 pub async fn in_a_large_conversation_only_ones_own_receipts_are_replayed<S: StoreUnderTest>() {

@@ -124,6 +124,7 @@ macro_rules! store_suite {
             a_change_carries_what_all_share
             ones_own_settings_are_replayed
             receipts_are_replayed_with_their_present_values
+            a_receipt_says_when_something_was_received_beside_when_it_was_read
             in_a_large_conversation_only_ones_own_receipts_are_replayed
             who_came_is_told_that_he_joined
             who_came_late_missed_nothing_before

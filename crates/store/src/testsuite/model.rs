@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tertulia_domain::conversation::Conversation;
-use tertulia_domain::log::{Change, Commit, Intent, Outcome, Position};
+use tertulia_domain::log::{Change, Commit, Intent, Outcome, Position, Receipt};
 use tertulia_protocol::entry::{ConversationType, HistoryPolicy, Posting, Role};
 use tertulia_protocol::rest::MemberSettingsPatch;
 use tertulia_protocol::{Code, ConvoId, Entry, EntryKind, Seq, UserId};
@@ -206,6 +206,7 @@ struct ModelMember {
     pinned: bool,
     /// When they moved, and when settings changed.
     marked: Option<Commit>,
+    received: Option<Commit>,
     own: Option<Commit>,
 }
 
@@ -281,6 +282,7 @@ impl ModelConvo {
                 read,
                 pinned: false,
                 marked: None,
+                received: None,
                 own: None,
             };
             self.members.push(member);
@@ -411,6 +413,7 @@ impl ModelConvo {
         self.sent.insert((actor.user, number), (head, body.into(), target));
         let member = self.members.iter_mut().find(|member| member.user == actor.user).unwrap();
         (member.delivered, member.read, member.marked) = (head, head, Some(commit));
+        member.received = Some(commit);
         short
     }
 
@@ -432,6 +435,9 @@ impl ModelConvo {
             return Short::Unchanged;
         }
         let member = self.members.iter_mut().find(|member| member.user == actor.user).unwrap();
+        if delivered > member.delivered {
+            member.received = Some(commit);
+        }
         (member.delivered, member.read, member.marked) = (delivered, read, Some(commit));
         Short::Marked(delivered, read)
     }
@@ -539,8 +545,9 @@ async fn look_at_changes<S: StoreUnderTest>(world: &World<S>, user: UserId, mode
             match change {
                 Change::Left(id) => found.insert(id, None),
                 Change::In { convo, joined, first_missed, own, receipts, .. } => {
-                    let mut receipts: Vec<_> =
-                        receipts.iter().map(|r| (r.user, r.delivered.get(), r.read.get())).collect();
+                    let short =
+                        |r: &Receipt| (r.user, r.delivered.get(), r.read.get(), r.delivered_at.is_some());
+                    let mut receipts: Vec<_> = receipts.iter().map(short).collect();
                     receipts.sort();
                     found.insert(convo, Some((joined, first_missed.map(Seq::get), own.is_some(), receipts)))
                 }
@@ -557,7 +564,7 @@ async fn look_at_changes<S: StoreUnderTest>(world: &World<S>, user: UserId, mode
                         .members
                         .iter()
                         .filter(|other| is_since(other.marked))
-                        .map(|other| (other.user, other.delivered, other.read))
+                        .map(|other| (other.user, other.delivered, other.read, is_since(other.received)))
                         .collect();
                     receipts.sort();
                     let (joined, own) = (!since.has(member.joined.1), is_since(member.own));

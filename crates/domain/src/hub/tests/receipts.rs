@@ -3,7 +3,21 @@
 use super::*;
 
 fn mark(user: UserId, upto: u64) -> Receipt {
-    Receipt { convo: CONVO, user, delivered: Seq::new(upto), read: Seq::new(upto), ts: Timestamp::default() }
+    let (seq, ts) = (Seq::new(upto), Timestamp::default());
+    Receipt { convo: CONVO, user, delivered: seq, read: seq, ts, delivered_at: Some(ts) }
+}
+
+const HIDES: Privacy = Privacy { last_seen: Audience::Everyone, read_receipts: Audience::Nobody };
+
+fn tell(world: &World, receipt: Receipt, shows_read: bool) {
+    let outcome = Outcome::Marked(receipt);
+    world.hub.deliver([Committed { outcome: &outcome, origin: None, shows_read }]);
+}
+
+/// Ana has received so much, and read so much; what she received moved now or did not.
+fn ana_at(delivered: u64, read: u64, moved: bool) -> Receipt {
+    let (delivered, read) = (Seq::new(delivered), Seq::new(read));
+    Receipt { delivered, read, delivered_at: moved.then(Timestamp::default), ..mark(ANA, 0) }
 }
 
 #[test]
@@ -110,20 +124,60 @@ fn how_far_a_sender_has_read_is_news_to_nobody_who_has_what_he_sent() {
 
 #[test]
 fn who_hides_what_he_has_read_shows_none_and_sees_none() {
-    let hides = Privacy { read_receipts: Audience::Nobody, ..Privacy::default() };
-    let receipt = |user| Receipt {
-        convo: CONVO,
-        user,
-        delivered: Seq::new(2),
-        read: Seq::new(1),
-        ts: Timestamp::default(),
-    };
+    let receipt = |user| Receipt { user, ..ana_at(2, 1, true) };
     let mut world = World::new(Limits::default());
-    let (ana, bo) = (world.connect(ANA), world.connect_with(BO, hides));
+    let (ana, bo) = (world.connect(ANA), world.connect_with(BO, HIDES));
     for (user, shows_read) in [(ANA, true), (BO, false)] {
         let outcome = Outcome::Marked(receipt(user));
         world.hand_over(Commit::new(1), Committed { outcome: &outcome, origin: None, shows_read });
     }
     assert_eq!(got(&ana), ["receipt 2 1", "receipt 2 hidden"]);
     assert_eq!(got(&bo), ["receipt 2 hidden", "receipt 2 1"]);
+}
+
+#[test]
+fn a_receipt_of_what_was_read_alone_is_none_to_whom_that_is_hidden() {
+    for mut world in [World::new(Limits::default()), World::of_many()] {
+        // Cy hides what he has read, and so sees nothing of others.
+        let (bo, cy) = (world.connect(BO), world.connect_with(CY, HIDES));
+        tell(&world, ana_at(5, 1, true), true);
+        tell(&world, ana_at(5, 5, false), true);
+        assert_eq!(got(&bo), ["receipt 5 1", "receipt 5 5"]);
+        assert_eq!(got(&cy), ["receipt 5 hidden"]);
+        // Ana hides, too.
+        tell(&world, ana_at(7, 5, true), false);
+        tell(&world, ana_at(7, 7, false), false);
+        assert_eq!((got(&bo), got(&cy)), (vec!["receipt 7 hidden".into()], vec!["receipt 7 hidden".into()]));
+        world.hub.lacks_news(CONVO, Some(Commit::new(1)));
+        let change = |receipt| Change::In {
+            convo: CONVO,
+            joined: false,
+            first_missed: None,
+            last_seq: Seq::new(0),
+            shared: None,
+            own: None,
+            receipts: vec![receipt],
+        };
+        for (receipt, expected) in
+            [(ana_at(7, 7, false), vec![]), (ana_at(7, 7, true), vec!["receipt 7 hidden".to_owned()])]
+        {
+            world.hub.lacks_news(CONVO, Some(Commit::new(1)));
+            world.hub.give_news(&cy, CONVO, None, Some(change(receipt)), &HashSet::new());
+            world.catch_up(&cy);
+            assert_eq!(got(&cy), expected);
+        }
+    }
+}
+
+#[test]
+fn what_was_received_is_told_also_behind_what_was_read_later() {
+    let mut world = World::of_many();
+    let (bo, cy) = (world.connect(BO), world.connect_with(CY, HIDES));
+    tell(&world, ana_at(5, 5, false), true);
+    assert_eq!((got(&bo), got(&cy)), (vec!["receipt 5 5".to_owned()], vec![]));
+    // The letter that came too late: to those who see all it is nothing new.
+    tell(&world, ana_at(5, 1, true), true);
+    assert_eq!((got(&bo), got(&cy)), (vec![], vec!["receipt 5 hidden".to_owned()]));
+    tell(&world, ana_at(5, 1, true), true);
+    assert_eq!((got(&bo), got(&cy)), (vec![], vec![]));
 }

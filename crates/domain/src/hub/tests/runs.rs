@@ -108,7 +108,17 @@ fn who_says_something_in_a_run_has_read_what_is_before_it_and_nobody_is_told_tha
     for (user, said) in [(ANA, 2), (BO, 3), (CY, 4)] {
         let marked = |seq| {
             let (seq, ts) = (Seq::new(seq), Timestamp::from_millis(1_000));
-            (Outcome::Marked(Receipt { convo: CONVO, user, delivered: seq, read: seq, ts }), None)
+            (
+                Outcome::Marked(Receipt {
+                    convo: CONVO,
+                    user,
+                    delivered: seq,
+                    read: seq,
+                    ts,
+                    delivered_at: Some(ts),
+                }),
+                None,
+            )
         };
         node.hand_over_as_one(&[marked(said)]);
         assert!(got(&node.readers[1]).is_empty(), "{user} said entry {said}");

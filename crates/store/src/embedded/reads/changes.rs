@@ -9,7 +9,7 @@ use tertulia_protocol::event::SharedSettings;
 use tertulia_protocol::{ConvoId, Seq, UserId};
 
 use super::super::log;
-use super::super::newest::{Newest, NewestCache};
+use super::super::newest::{self, Newest, NewestCache};
 use super::super::readers::ReadError;
 use super::super::rows::{self, Key, get_convo_id, get_count, get_seq, get_settings};
 use super::super::rows::{get_commit, sql};
@@ -124,7 +124,7 @@ fn stayed(
 /// `None`: what changed in the conversation is nothing to this member.
 fn change(
     db: &Connection,
-    newest: &Newest,
+    known: &Newest,
     row: &Row<'_>,
     user: Key,
     since: Commit,
@@ -133,7 +133,7 @@ fn change(
     let joined = get_commit(row, 9)? >= since;
     // What was before he came he did not miss, also where he may look at it.
     let joined_seq = get_seq(row, 10)?;
-    let first_missed = match newest.first_since(since, joined_seq) {
+    let first_missed = match known.first_since(since, joined_seq) {
         Some(known) => known,
         None => first_since(db, key, since, joined_seq, last_seq)?,
     };
@@ -149,9 +149,13 @@ fn change(
         None
     };
     let own = if get_commit(row, 11)? >= since { Some(get_settings(row, 12)?) } else { None };
-    let receipts = match &newest.receipts {
-        Some(receipts) => since_then(receipts, since),
-        None => own_receipt(db, key, convo, since, user)?,
+    let receipts: Vec<Receipt> = match &known.receipts {
+        Some(receipts) => receipts.iter().filter_map(|watermarks| watermarks.since(since)).collect(),
+        // In a large conversation everybody is told of his own watermarks alone.
+        None => {
+            let own = newest::read_watermarks(db, (key, convo), user)?;
+            own.and_then(|watermarks| watermarks.since(since)).into_iter().collect()
+        }
     };
     if !joined && first_missed.is_none() && shared.is_none() && own.is_none() && receipts.is_empty() {
         return Ok(None);
@@ -194,25 +198,4 @@ fn first_since(
         if is_since(middle)? { found = middle } else { before = middle }
     }
     Ok(Some(Seq::new(found)))
-}
-
-fn since_then(receipts: &[(Receipt, Commit)], since: Commit) -> Vec<Receipt> {
-    receipts.iter().filter(|(_, commit)| *commit >= since).map(|(receipt, _)| *receipt).collect()
-}
-
-/// In a large conversation everybody is told of his own watermarks alone.
-fn own_receipt(
-    db: &Connection,
-    key: Key,
-    convo: ConvoId,
-    since: Commit,
-    user: Key,
-) -> Result<Vec<Receipt>, ReadError> {
-    let mut statement = db.prepare_cached(
-        "SELECT u.id, p.delivered_seq, p.read_seq, p.marked_at
-         FROM participants p JOIN ids u ON u.key = p.user
-         WHERE p.convo = ?1 AND p.user = ?3 AND p.left_commit IS NULL AND p.marked_commit >= ?2",
-    )?;
-    let found = statement.query_map((key, sql(since), user), |row| rows::get_receipt(convo, row))?;
-    Ok(found.collect::<Result<_, _>>()?)
 }

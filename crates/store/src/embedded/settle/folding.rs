@@ -38,8 +38,12 @@ impl<'db> Statements<'db> {
                     last_commit = ?7 WHERE key = ?1",
             )?,
             marks: db.prepare_cached(
+                // Where nothing more was received that has its time and its commit still.
                 "UPDATE participants SET delivered_seq = ?3, read_seq = ?4, read_no = ?5, marked_at = ?6,
-                    marked_commit = ?7 WHERE convo = ?1 AND user = ?2",
+                    marked_commit = ?7,
+                    delivered_at = iif(delivered_seq < ?3, ?8, coalesce(delivered_at, marked_at)),
+                    delivered_commit = iif(delivered_seq < ?3, ?9, coalesce(delivered_commit, marked_commit))
+                 WHERE convo = ?1 AND user = ?2",
             )?,
             receipt: db.prepare_cached(
                 "INSERT INTO receipts (convo, user, seq, delivered_at, seen_at) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -78,6 +82,16 @@ struct Marks {
     read_no: u64,
     at: Timestamp,
     commit: Commit,
+    /// When `delivered` last rose within the bite; if it never did: of the first of its marks.
+    delivered_at: Timestamp,
+    delivered_commit: Commit,
+}
+
+impl Marks {
+    /// What is not known yet of `delivered` is found when it is written.
+    const fn new((delivered, read, read_no): (Seq, Seq, u64), at: Timestamp, commit: Commit) -> Self {
+        Self { delivered, read, read_no, at, commit, delivered_at: at, delivered_commit: commit }
+    }
 }
 
 /// The head of the conversation at the end of the bite.
@@ -121,7 +135,7 @@ impl<'a, 'db> Folding<'a, 'db> {
                 }
                 Record::Mark { receipt, read_no, passed } => {
                     let (delivered, read, at) = (receipt.delivered, receipt.read, receipt.ts);
-                    let marks = Marks { delivered, read, read_no: *read_no, at, commit };
+                    let marks = Marks::new((delivered, read, *read_no), at, commit);
                     self.mark(receipt.user, *passed, marks)?;
                 }
                 Record::Own { user, settings, .. } => {
@@ -181,7 +195,7 @@ impl<'a, 'db> Folding<'a, 'db> {
             Effect::None => {}
             Effect::Sent { passed, .. } => {
                 let (seq, at) = (entry.seq, entry.ts);
-                let marks = Marks { delivered: seq, read: seq, read_no: message_no, at, commit };
+                let marks = Marks::new((seq, seq, message_no), at, commit);
                 self.mark(entry.sender_id, passed, marks)?;
             }
             Effect::Joined { first_joined_no, visible_from } => {
@@ -355,7 +369,10 @@ impl<'a, 'db> Folding<'a, 'db> {
                 }
             }
         }
-        self.marks.insert(user, marks);
+        let before = self.marks.get(&user).filter(|before| before.delivered >= marks.delivered);
+        let (delivered_at, delivered_commit) =
+            before.map_or((marks.at, marks.commit), |before| (before.delivered_at, before.delivered_commit));
+        self.marks.insert(user, Marks { delivered_at, delivered_commit, ..marks });
         Ok(())
     }
 
@@ -381,6 +398,8 @@ impl<'a, 'db> Folding<'a, 'db> {
                 rows::count(marks.read_no),
                 marks.at.as_millis(),
                 sql(marks.commit),
+                marks.delivered_at.as_millis(),
+                sql(marks.delivered_commit),
             ))?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use tertulia_domain::log::{Change, Position};
 use tertulia_protocol::Timestamp;
 
 use super::support::*;
@@ -10,7 +11,7 @@ use crate::AppendStats;
 use crate::Store;
 use crate::embedded::{Embedded, Faults, OpenError, OpenOptions};
 use crate::testsuite::StoreUnderTest as _;
-use crate::testsuite::world::{ANA, convo, create_group, send};
+use crate::testsuite::world::{ANA, BO, convo, create_group, mark, send};
 
 #[tokio::test]
 async fn a_folder_that_is_open_is_not_opened_again() {
@@ -31,8 +32,43 @@ async fn a_folder_of_a_newer_version_is_refused_and_left_as_it_is() {
     drop(db);
     let before = std::fs::read(&path).unwrap();
     let refused = Embedded::open(under_test.dir.path(), OpenOptions::default());
-    assert!(matches!(&refused, Err(OpenError::Newer { found: 99, known: 4, .. })), "{:?}", refused.err());
+    assert!(matches!(&refused, Err(OpenError::Newer { found: 99, known: 5, .. })), "{:?}", refused.err());
     assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+/// An earlier version wrote down when a watermark last moved, whichever of the two it was.
+#[tokio::test]
+async fn in_a_folder_of_an_earlier_version_what_was_received_moved_when_a_watermark_did() {
+    let UnderTest { dir, store, .. } = UnderTest::with(OpenOptions::default());
+    group(&store, convo(1)).await;
+    say(&store, convo(1), 1..=3).await;
+    let at = Timestamp::from_millis;
+    store.append(vec![mark(convo(1), BO, 3, 2)], at(7_000)).await.unwrap();
+    let behind = store.horizon().await.unwrap();
+    store.close().await;
+    drop(store);
+    let db = rusqlite::Connection::open(dir.path().join("tertulia.db")).unwrap();
+    db.execute_batch(
+        "ALTER TABLE participants DROP COLUMN delivered_at;
+         ALTER TABLE participants DROP COLUMN delivered_commit;
+         DELETE FROM migrations WHERE number = 5",
+    )
+    .unwrap();
+    drop(db);
+    let store = Embedded::open(dir.path(), OpenOptions::default()).unwrap();
+    let told = async |since| {
+        let changes = store.changes(ANA, since, None).await.unwrap();
+        let [Change::In { receipts, .. }] = &changes[..] else { panic!("{changes:?}") };
+        let of_bo = receipts.iter().find(|receipt| receipt.user == BO).copied();
+        of_bo.map(|receipt| (receipt.delivered_at, receipt.ts))
+    };
+    let moved = told(Position::default()).await;
+    assert!(moved.is_some_and(|(delivered_at, ts)| delivered_at == Some(ts)), "{moved:?}");
+    let (delivered_at, _) = moved.unwrap();
+    let now = at(9_000_000_000_000);
+    store.append(vec![mark(convo(1), BO, 0, 3)], now).await.unwrap();
+    assert_eq!(told(Position::default()).await, Some((delivered_at, now)));
+    assert_eq!(told(behind).await, Some((None, now)));
 }
 
 #[tokio::test]

@@ -183,7 +183,8 @@ impl Group {
                     decided.outcome = if now == (delivered, read) {
                         Outcome::Unchanged
                     } else {
-                        Outcome::Marked(Receipt { delivered: now.0, read: now.1, ..*receipt })
+                        let delivered_at = (now.0 > delivered).then_some(receipt.ts);
+                        Outcome::Marked(Receipt { delivered: now.0, read: now.1, delivered_at, ..*receipt })
                     };
                 }
                 Some(Record::Entry { entry, effect: Effect::Sent { .. }, .. }) => {

@@ -28,11 +28,12 @@ const SHARE: &str = "UPDATE conversations c SET title = s.title, about = s.about
 
 /// Whoever was here before starts anew: nothing of the old row stays.
 const JOIN: &str = "INSERT INTO participants (convo, user_id, role, joined_no, joined_seq, joined_at, joined_commit,
-        visible_from, delivered_seq, read_seq, read_no, marked_at, marked_commit, muted, muted_until, pinned, archived,
-        own_commit, blocks, left_seq, left_commit)
+        visible_from, delivered_seq, read_seq, read_no, marked_at, marked_commit, delivered_at, delivered_commit, muted,
+        muted_until, pinned, archived, own_commit, blocks, left_seq, left_commit)
     SELECT j.convo, j.user_id, j.role, j.joined_no, j.joined_seq, j.joined_at, n.commit, j.visible_from, j.delivered,
-        j.read, j.read_no, j.marked_at, CASE WHEN j.is_marked THEN n.commit ELSE 0 END, j.muted, j.muted_until,
-        j.pinned, j.archived, CASE WHEN j.is_own THEN n.commit ELSE 0 END, j.blocks, NULL, NULL
+        j.read, j.read_no, j.marked_at, CASE WHEN j.is_marked THEN n.commit ELSE 0 END, j.marked_at,
+        CASE WHEN j.is_marked AND j.delivered > j.joined_seq THEN n.commit ELSE 0 END, j.muted, j.muted_until, j.pinned,
+        j.archived, CASE WHEN j.is_own THEN n.commit ELSE 0 END, j.blocks, NULL, NULL
     FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
         $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::boolean[], $13::boolean[], $14::bigint[],
         $15::boolean[], $16::boolean[], $17::boolean[], $18::boolean[])
@@ -43,6 +44,7 @@ const JOIN: &str = "INSERT INTO participants (convo, user_id, role, joined_no, j
         joined_seq = excluded.joined_seq, joined_at = excluded.joined_at, joined_commit = excluded.joined_commit,
         visible_from = excluded.visible_from, delivered_seq = excluded.delivered_seq, read_seq = excluded.read_seq,
         read_no = excluded.read_no, marked_at = excluded.marked_at, marked_commit = excluded.marked_commit,
+        delivered_at = excluded.delivered_at, delivered_commit = excluded.delivered_commit,
         muted = excluded.muted, muted_until = excluded.muted_until, pinned = excluded.pinned,
         archived = excluded.archived, own_commit = excluded.own_commit, blocks = excluded.blocks,
         left_seq = NULL, left_commit = NULL";

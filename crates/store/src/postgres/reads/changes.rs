@@ -14,8 +14,8 @@ use crate::postgres::rows::{self, EntryColumns};
 use crate::postgres::types::{Id, RowExt as _, integer};
 
 const CHANGES: &str = "SELECT what, convo, joined, first_missed, last_seq, is_shared, title, about, posting, history,
-    is_own, muted, muted_until, pinned, archived, user_id, delivered, read, ts, kind, client_seq, reply_to, body,
-    commit_no FROM changes_1($1, $2, $3, $4, $5)";
+    is_own, muted, muted_until, pinned, archived, user_id, delivered, read, ts, delivered_at, kind, client_seq, reply_to,
+    body, commit_no FROM changes_2($1, $2, $3, $4, $5)";
 
 /// Kinds of rows.
 const LEFT: i16 = 0;
@@ -25,7 +25,7 @@ const ENTRY: i16 = 3;
 
 /// Where the entry stands in a row of its kind.
 const COLUMNS: EntryColumns =
-    EntryColumns { seq: 4, kind: 19, sender: 15, client_seq: 20, ts: 18, reply_to: 21, body: 22, commit: 23 };
+    EntryColumns { seq: 4, kind: 20, sender: 15, client_seq: 21, ts: 18, reply_to: 22, body: 23, commit: 24 };
 
 /// What changed, in all conversations or in `only`, and the entries where few were missed: `entries_max` at most.
 pub(in super::super) async fn read(
