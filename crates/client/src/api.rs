@@ -259,11 +259,16 @@ impl Api {
         outcome
     }
 
-    /// Who has received and read a message.
-    pub async fn message_receipts(&self, id: ConvoId, seq: Seq) -> Result<Vec<MessageReceipt>, Error> {
+    /// Who has received and read a message: a page of at most 200 members.
+    pub async fn message_receipts(
+        &self,
+        id: ConvoId,
+        seq: Seq,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<MessageReceipt>, Error> {
         let path = ["conversations", &id.to_string(), "messages", &seq.to_string(), "receipts"];
-        let page: Page<MessageReceipt> = self.get(&path, Query::default()).await?;
-        Ok(page.items)
+        self.get(&path, Query { cursor, limit: Some(limit), ..Query::default() }).await
     }
 
     /// The devices that are logged in.

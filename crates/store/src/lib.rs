@@ -22,6 +22,7 @@ pub mod testsuite;
 pub use accounts::Accounts;
 pub use observed::{AppendObserver, AppendStats};
 pub use port::{
-    Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError, Touched,
+    Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, ReceiptPage, Slice, Store, StoreError,
+    Touched,
 };
 pub use sharded::Sharded;

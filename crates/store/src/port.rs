@@ -135,14 +135,19 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Option<MemberPage>, StoreError>;
 
-    /// How each other member stands to the message `seq`, by the time they joined; `None` if `user` is not in the
-    /// conversation or the entry is no message that he may see.
+    /// How each other member stands to the message `seq`, by the time they joined, `limit` of them after `cursor`; `None` if
+    /// `user` is not in the conversation or the entry is no message that he may see.
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidCursor`] for a cursor that no page gave out.
     async fn message_receipts(
         &self,
         user: UserId,
         convo: ConvoId,
         seq: Seq,
-    ) -> Result<Option<Vec<MessageReceipt>>, StoreError>;
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<ReceiptPage>, StoreError>;
 
     /// The heads of all conversations that `user` is in, in no order.
     async fn heads(&self, user: UserId) -> Result<Vec<Head>, StoreError>;
@@ -311,6 +316,15 @@ pub struct InboxPage {
 pub struct MemberPage {
     /// The members.
     pub items: Vec<Member>,
+    /// For the next page.
+    pub next_cursor: Option<String>,
+}
+
+/// A page of how members stand to a message, with all times: who may see them is decided above.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptPage {
+    /// A member each.
+    pub items: Vec<MessageReceipt>,
     /// For the next page.
     pub next_cursor: Option<String>,
 }

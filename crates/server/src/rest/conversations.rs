@@ -25,8 +25,8 @@ use crate::views::{Mask, masked};
 /// `?cursor=&limit=`.
 #[derive(Deserialize)]
 pub(super) struct PageQuery {
-    cursor: Option<String>,
-    limit: Option<usize>,
+    pub(super) cursor: Option<String>,
+    pub(super) limit: Option<usize>,
 }
 
 /// `?membersCursor=&membersLimit=`.

@@ -6,10 +6,11 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use tertulia_domain::log::Refusal;
 use tertulia_protocol::rest::{HistoryPage, Mark, MessageAnswer, MessageReceipt, Page, SendMessage};
-use tertulia_protocol::rules::{self, Violation};
+use tertulia_protocol::rules::{self, PAGE_MAX, Violation};
 use tertulia_protocol::{Code, ConvoId, Seq, UserId};
-use tertulia_store::Slice;
+use tertulia_store::{ReceiptPage, Slice};
 
+use super::conversations::PageQuery;
 use super::extract::{Auth, Json, Path, Query};
 use super::problem::ApiError;
 use crate::app::App;
@@ -75,11 +76,16 @@ pub(super) async fn receipts(
     State(app): State<App>,
     Auth(identity): Auth,
     Path((convo, seq)): Path<(ConvoId, Seq)>,
+    Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<MessageReceipt>>, ApiError> {
-    let Some(mut items) = app.store.message_receipts(identity.user, convo, seq).await? else {
+    // As many as members are shown at once.
+    let limit = rules::page_limit(Some(query.limit.unwrap_or(PAGE_MAX)))?;
+    let cursor = query.cursor.as_deref();
+    let page = app.store.message_receipts(identity.user, convo, seq, cursor, limit).await?;
+    let Some(ReceiptPage { mut items, next_cursor }) = page else {
         return Err(ApiError::new(Code::NotFound, "there is no such message, or you may not see it"));
     };
     let users: Vec<UserId> = items.iter().map(|receipt| receipt.user_id).collect();
     Mask::new(&app, identity.user, &users).await?.receipts(&mut items);
-    Ok(Json(Page { items, next_cursor: None }))
+    Ok(Json(Page { items, next_cursor }))
 }

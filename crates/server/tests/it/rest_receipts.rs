@@ -110,6 +110,28 @@ async fn receipts_tell_when_each_member_received_and_saw_a_message() {
 }
 
 #[tokio::test]
+async fn receipts_come_in_pages() {
+    let (server, ana, bo, cleo, group) = trio().await;
+    let dan = server.user("dan").await;
+    ana.add(&server, &group, &dan).await.expect(200);
+    let seq = ana.send(&server, &group, 6, "to all").await["seq"].as_u64().unwrap();
+    let page = async |query: &str| {
+        ana.get(&server, &path(&group, &format!("/messages/{seq}/receipts{query}"))).await
+    };
+    let whole = page("").await.expect(200).body;
+    assert_eq!(field(&whole["items"], "userId"), [json!(bo.id), json!(cleo.id), json!(dan.id)]);
+    assert_eq!(whole.get("nextCursor"), None);
+    let first = page("?limit=2").await.expect(200).body;
+    assert_eq!(field(&first["items"], "userId"), [json!(bo.id), json!(cleo.id)]);
+    let cursor = first["nextCursor"].as_str().unwrap();
+    let rest = page(&format!("?limit=2&cursor={cursor}")).await.expect(200).body;
+    assert_eq!((field(&rest["items"], "userId"), rest.get("nextCursor")), (vec![json!(dan.id)], None));
+    for broken in ["?limit=0", "?limit=201", "?limit=x", "?cursor=x"] {
+        page(broken).await.expect_problem(400, "invalid");
+    }
+}
+
+#[tokio::test]
 async fn who_answers_has_received_and_seen_what_was_before() {
     let (server, ana, bo, cleo, group) = trio().await;
     let answer = bo.send(&server, &group, 1, "answer").await;

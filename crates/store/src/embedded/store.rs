@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use rusqlite::Connection;
 use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Position};
-use tertulia_protocol::rest::{Conversation, MessageReceipt};
+use tertulia_protocol::rest::Conversation;
 use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 use tokio::sync::oneshot;
 
@@ -27,7 +27,9 @@ use super::tail::{Stretch, Tail};
 use crate::cursor::{InboxCursor, MembersCursor};
 use crate::positions::Epochs;
 use crate::queue::{Call, Queue};
-use crate::{Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError};
+use crate::{
+    Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, ReceiptPage, Slice, Store, StoreError,
+};
 
 /// The store of one process, in a folder: see the [module](super).
 ///
@@ -195,9 +197,12 @@ impl Store for Embedded {
         user: UserId,
         convo: ConvoId,
         seq: Seq,
-    ) -> Result<Option<Vec<MessageReceipt>>, StoreError> {
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<ReceiptPage>, StoreError> {
+        let cursor = cursor.map(MembersCursor::decode).transpose()?;
         self.tail.convos_settled([convo]).await?;
-        self.readers.read(move |db| receipts::read(db, user, convo, seq)).await
+        self.readers.read(move |db| receipts::read(db, (user, convo, seq), cursor, limit)).await
     }
 
     async fn heads(&self, user: UserId) -> Result<Vec<Head>, StoreError> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Position};
-use tertulia_protocol::rest::{Conversation, MessageReceipt};
+use tertulia_protocol::rest::Conversation;
 use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -23,7 +23,10 @@ use super::pool::Pool;
 use super::reads::{changes, conversation, feed, history, leftovers, members};
 use super::types::RowExt as _;
 use crate::queue::{Call, Queue};
-use crate::{Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError, Touched};
+use crate::{
+    Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, ReceiptPage, Slice, Store, StoreError,
+    Touched,
+};
 
 /// A node's way to the conversations that all nodes share: see the [module](super).
 ///
@@ -236,8 +239,10 @@ impl Store for Postgres {
         user: UserId,
         convo: ConvoId,
         seq: Seq,
-    ) -> Result<Option<Vec<MessageReceipt>>, StoreError> {
-        Ok(members::receipts(&self.pool, user, convo, seq).await?)
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<ReceiptPage>, StoreError> {
+        members::receipts(&self.pool, (user, convo, seq), cursor, limit).await
     }
 
     async fn heads(&self, user: UserId) -> Result<Vec<Head>, StoreError> {

@@ -6,11 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
 use tertulia_domain::log::{Change, Commit, Head, HistorySlice, Intent, Missed, Outcome, Position};
-use tertulia_protocol::rest::{Conversation, MessageReceipt};
+use tertulia_protocol::rest::Conversation;
 use tertulia_protocol::{ConvoId, Seq, Timestamp, UserId};
 
 use super::{Sharded, in_its_words, merge, place};
-use crate::{Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, Slice, Store, StoreError, Touched};
+use crate::{
+    Batch, InboxPage, JournalRow, Leftover, Logged, MemberPage, ReceiptPage, Slice, Store, StoreError,
+    Touched,
+};
 
 /// What separates the numbers in a position, and the two halves of each.
 const SEPARATOR: char = '.';
@@ -194,8 +197,10 @@ impl Store for Sharded {
         user: UserId,
         convo: ConvoId,
         seq: Seq,
-    ) -> Result<Option<Vec<MessageReceipt>>, StoreError> {
-        self.part(convo).1.message_receipts(user, convo, seq).await
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<ReceiptPage>, StoreError> {
+        self.part(convo).1.message_receipts(user, convo, seq, cursor, limit).await
     }
 
     async fn heads(&self, user: UserId) -> Result<Vec<Head>, StoreError> {

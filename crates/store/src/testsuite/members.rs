@@ -154,7 +154,7 @@ pub async fn a_removal_ends_all_reads<S: StoreUnderTest>() {
         assert_eq!(store.history(BO, tea, crate::Slice::Newest, 9).await.unwrap(), None);
         assert_eq!(store.conversation(BO, tea).await.unwrap(), None);
         assert!(store.members(BO, tea, None, 9).await.unwrap().is_none());
-        assert_eq!(store.message_receipts(BO, tea, seq(2)).await.unwrap(), None);
+        assert_eq!(store.message_receipts(BO, tea, seq(2), None, 9).await.unwrap(), None);
         assert!(store.inbox(BO, None, 9).await.unwrap().items.is_empty());
         assert_eq!(store.heads(BO).await.unwrap(), []);
         assert_eq!(world.refused(send(tea, BO, 1, "hi")).await, Refusal::NotFound);

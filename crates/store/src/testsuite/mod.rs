@@ -115,6 +115,7 @@ macro_rules! store_suite {
             who_writes_has_read_what_was_before
             receipts_of_a_newcomer_date_from_his_joining
             receipts_are_for_messages_that_one_may_see
+            pages_of_receipts_make_up_the_whole
             own_settings_are_ones_own
             muting_ends_when_it_is_taken_back
         }

@@ -513,7 +513,8 @@ async fn look_at<S: StoreUnderTest>(
 
     // Receipts say the same as watermarks.
     for entry in convo.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Text { .. })) {
-        let receipts = store.message_receipts(user, id, entry.seq).await.unwrap();
+        let receipts = store.message_receipts(user, id, entry.seq, None, 1_000).await.unwrap();
+        let receipts = receipts.map(|page| page.items);
         let seq = entry.seq.get();
         if seq < member.visible_from {
             assert_eq!(receipts, None);

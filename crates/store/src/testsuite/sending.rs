@@ -249,7 +249,7 @@ pub async fn a_conversation_that_does_not_exist_is_like_one_that_one_is_not_in<S
         assert_eq!(world.log(CY, convo).await, "-");
         assert_eq!(store.conversation(CY, convo).await.unwrap(), None);
         assert!(store.members(CY, convo, None, 9).await.unwrap().is_none());
-        assert_eq!(store.message_receipts(CY, convo, seq(1)).await.unwrap(), None);
+        assert_eq!(store.message_receipts(CY, convo, seq(1), None, 9).await.unwrap(), None);
         assert_eq!(store.changes(CY, Default::default(), Some(convo)).await.unwrap(), []);
     }
 }

@@ -7,6 +7,7 @@ use tertulia_protocol::{ConvoId, Timestamp, UserId};
 
 use super::StoreUnderTest;
 use super::world::*;
+use crate::StoreError;
 
 pub async fn unread_counts_messages_of_others<S: StoreUnderTest>() {
     let mut world = World::<S>::new().await;
@@ -135,11 +136,12 @@ async fn receipts<S: StoreUnderTest>(
     convo: ConvoId,
     message: u64,
 ) -> Option<Vec<(UserId, Option<i64>, Option<i64>)>> {
-    let found = world.store().message_receipts(user, convo, seq(message)).await.unwrap()?;
+    let found = world.store().message_receipts(user, convo, seq(message), None, 1_000).await.unwrap()?;
+    assert_eq!(found.next_cursor, None);
     let millis = |ts: Option<Timestamp>| ts.map(Timestamp::as_millis);
     let short =
         |receipt: &MessageReceipt| (receipt.user_id, millis(receipt.delivered_at), millis(receipt.seen_at));
-    Some(found.iter().map(short).collect())
+    Some(found.items.iter().map(short).collect())
 }
 
 pub async fn receipts_tell_when_a_message_was_passed<S: StoreUnderTest>() {
@@ -218,6 +220,45 @@ pub async fn receipts_are_for_messages_that_one_may_see<S: StoreUnderTest>() {
     // Who cannot see it is not listed as one who has not read it.
     assert_eq!(receipts(&world, ANA, tea, 2).await.unwrap(), [(BO, None, None)]);
     assert_eq!(receipts(&world, CY, tea, 4).await.unwrap(), [(BO, None, None), (CY, None, None)]);
+}
+
+pub async fn pages_of_receipts_make_up_the_whole<S: StoreUnderTest>() {
+    let mut world = World::<S>::new().await;
+    let others: Vec<UserId> = (0..300).map(|number| user(number + 1_000)).collect();
+    let tea = world.group(&[ANA, BO]).await;
+    world.add(tea, ANA, &others).await;
+    let message = world.say(tea, BO, "hi").await;
+    world.mark(tea, others[7], message.get(), message.get()).await;
+    let seen = world.now;
+    // They do not see it, and are in no page.
+    world.add(tea, ANA, &[CY, DI]).await;
+    for limit in [1, 7, 100, 301, 302] {
+        let (mut found, mut cursor, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = world.store().message_receipts(ANA, tea, message, cursor.as_deref(), limit).await;
+            let page = page.unwrap().unwrap();
+            pages += 1;
+            assert!(page.items.len() == limit || page.next_cursor.is_none());
+            found.extend(page.items);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(pages, 301_usize.div_ceil(limit), "the last is none without a member");
+        assert_eq!(found[0].user_id, ANA);
+        assert!(found[1..].iter().map(|receipt| receipt.user_id).eq(others.iter().copied()));
+        let passed = |receipt: &MessageReceipt| receipt.delivered_at.or(receipt.seen_at).is_some();
+        let passed: Vec<_> = found.iter().filter(|receipt| passed(receipt)).collect();
+        let at = Some(Timestamp::from_millis(seen));
+        assert_eq!(
+            passed,
+            [&MessageReceipt { user_id: others[7], delivered_at: at, seen_at: at }],
+            "limit {limit}"
+        );
+    }
+    let garbage = world.store().message_receipts(ANA, tea, message, Some("garbage"), 10).await;
+    assert!(matches!(garbage, Err(StoreError::InvalidCursor)), "{garbage:?}");
 }
 
 pub async fn own_settings_are_ones_own<S: StoreUnderTest>() {

@@ -352,8 +352,17 @@ pub const CALLS: &[Call] = &[
         tag: Tag::Messages,
         who: Who::Member,
         summary: "Tells who received and saw a message, and when",
-        parameters: &[CONVERSATION, path("seq", Shape::of::<Seq>(), "The message.")],
-        answers: &[json(200, Shape::of::<Page<MessageReceipt>>(), "All members but the sender.")],
+        parameters: &[
+            CONVERSATION,
+            path("seq", Shape::of::<Seq>(), "The message."),
+            CURSOR,
+            query("limit", Shape(members_limit), "The size of the page."),
+        ],
+        answers: &[json(
+            200,
+            Shape::of::<Page<MessageReceipt>>(),
+            "A page of the members, without the sender, by the time they joined.",
+        )],
         refusals: &[(
             Code::NotFound,
             "The conversation does not exist, one is not in it, or the entry is no message that one may see.",

@@ -9,7 +9,7 @@ use crate::postgres::error::Failure;
 use crate::postgres::pool::Pool;
 use crate::postgres::rows;
 use crate::postgres::types::{Id, RowExt as _, integer};
-use crate::{MemberPage, StoreError};
+use crate::{MemberPage, ReceiptPage, StoreError};
 
 /// Of `participants q`; read by [`get`].
 macro_rules! member_columns {
@@ -70,7 +70,7 @@ pub(in super::super) async fn read(
 
 /// Those who may see the message but its sender, by the time they joined.
 const RECEIPTS: &str = "
-    SELECT q.user_id, q.joined_seq, q.joined_at, q.delivered_seq, q.read_seq,
+    SELECT q.joined_no, q.user_id, q.joined_seq, q.joined_at, q.delivered_seq, q.read_seq,
         CASE WHEN q.delivered_seq >= $3 AND q.joined_seq <= $3 THEN (
             SELECT r.delivered_at FROM receipts r WHERE r.convo = q.convo AND r.user_id = q.user_id
                 AND r.seq >= $3 AND r.delivered_at IS NOT NULL ORDER BY r.seq LIMIT 1) END,
@@ -78,8 +78,11 @@ const RECEIPTS: &str = "
             SELECT r.seen_at FROM receipts r WHERE r.convo = q.convo AND r.user_id = q.user_id
                 AND r.seq >= $3 AND r.seen_at IS NOT NULL ORDER BY r.seq LIMIT 1) END
     FROM participants p JOIN messages m ON m.convo = p.convo AND m.seq = $3 AND m.kind = 0
-    LEFT JOIN participants q ON q.convo = p.convo AND q.left_commit IS NULL AND q.user_id <> m.sender
-        AND q.visible_from <= $3
+    LEFT JOIN LATERAL (
+        SELECT * FROM participants r WHERE r.convo = p.convo AND r.left_commit IS NULL AND r.joined_no > $4
+            AND r.user_id <> m.sender AND r.visible_from <= $3
+        ORDER BY r.joined_no LIMIT $5
+      ) q ON true
     WHERE p.convo = $1 AND p.user_id = $2 AND p.left_commit IS NULL AND p.visible_from <= $3
     ORDER BY q.joined_no";
 
@@ -88,33 +91,45 @@ const RECEIPTS: &str = "
 /// `None`: the user is not in the conversation, or the entry is no message that he may see.
 pub(in super::super) async fn receipts(
     pool: &Pool,
-    user: UserId,
-    convo: ConvoId,
-    seq: Seq,
-) -> Result<Option<Vec<MessageReceipt>>, Failure> {
-    let found = pool.rows(RECEIPTS, &[&Id::from(convo), &Id::from(user), &rows::seq(seq)]).await?;
+    (user, convo, seq): (UserId, ConvoId, Seq),
+    cursor: Option<&str>,
+    limit: usize,
+) -> Result<Option<ReceiptPage>, StoreError> {
+    let after =
+        cursor.map(MembersCursor::decode).transpose()?.map_or(0, |MembersCursor(joined_no)| joined_no);
+    let count = integer(limit.saturating_add(1));
+    let (convo, user, message) = (Id::from(convo), Id::from(user), rows::seq(seq));
+    let found = pool.rows(RECEIPTS, &[&convo, &user, &message, &integer(after), &count]).await?;
     if found.is_empty() {
         return Ok(None);
     }
-    let mut receipts = Vec::new();
+    let (mut items, mut last) = (Vec::new(), after);
     for row in &found {
         // One row without a member, where nobody else sees it.
-        let Some(user) = row.value::<Option<Id>>(0)? else { break };
-        let (joined_seq, joined_at): (Seq, Timestamp) = (row.seq(1)?, row.time(2)?);
-        let passed_at = |watermark: Seq, at: usize| -> Result<Option<Timestamp>, Failure> {
-            if watermark < seq {
-                Ok(None)
-            } else if joined_seq > seq {
-                Ok(Some(joined_at))
-            } else {
-                Ok(row.value::<Option<i64>>(at)?.map(Timestamp::from_millis))
-            }
-        };
-        receipts.push(MessageReceipt {
-            user_id: user.into(),
-            delivered_at: passed_at(row.seq(3)?, 5)?,
-            seen_at: passed_at(row.seq(4)?, 6)?,
-        });
+        let Some(joined_no) = row.value::<Option<i64>>(0)? else { break };
+        if items.len() == limit {
+            return Ok(Some(ReceiptPage { items, next_cursor: Some(MembersCursor(last).encode()) }));
+        }
+        items.push(receipt(row, seq)?);
+        last = joined_no.cast_unsigned();
     }
-    Ok(Some(receipts))
+    Ok(Some(ReceiptPage { items, next_cursor: None }))
+}
+
+fn receipt(row: &Row, seq: Seq) -> Result<MessageReceipt, Failure> {
+    let (joined_seq, joined_at): (Seq, Timestamp) = (row.seq(2)?, row.time(3)?);
+    let passed_at = |watermark: Seq, at: usize| -> Result<Option<Timestamp>, Failure> {
+        if watermark < seq {
+            Ok(None)
+        } else if joined_seq > seq {
+            Ok(Some(joined_at))
+        } else {
+            Ok(row.value::<Option<i64>>(at)?.map(Timestamp::from_millis))
+        }
+    };
+    Ok(MessageReceipt {
+        user_id: row.id(1)?,
+        delivered_at: passed_at(row.seq(4)?, 6)?,
+        seen_at: passed_at(row.seq(5)?, 7)?,
+    })
 }

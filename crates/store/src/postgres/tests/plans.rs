@@ -34,7 +34,7 @@ async fn everything(store: &Postgres) {
         store.conversation(user, talk).await.unwrap();
         store.inbox(user, None, 10).await.unwrap();
         store.members(user, tea, None, 10).await.unwrap();
-        store.message_receipts(user, tea, seq(4)).await.unwrap();
+        store.message_receipts(user, tea, seq(4), None, 10).await.unwrap();
         store.heads(user).await.unwrap();
         store.changes(user, Position::default(), Some(tea)).await.unwrap();
         store.missed(user, store.horizon().await.unwrap(), 100).await.unwrap();
