@@ -304,6 +304,8 @@ impl Hub {
         match routes.convo(convo) {
             Some(route) if lagging.next > route.next => lagging.ahead = Some(read_to),
             Some(route) if lagging.next < route.next => {}
+            // That he is in it is still to come here, and he has read it.
+            None if !self.position().has(read_to) => lagging.ahead = Some(read_to),
             // Met, or nobody delivers here: live.
             _ => {
                 convos.remove(&convo);

@@ -335,14 +335,12 @@ impl<'h> Delivery<'h> {
                 if lagging.is_barred() {
                     return false;
                 }
-                if lagging.ahead.is_some() && entry.seq < lagging.next {
-                    // He has read this one already; once the hub has come to where he is, he is live.
-                    if entry.seq.next() == lagging.next {
-                        lag.convos.remove(&entry.convo_id);
-                        state.end_lag_if_over();
-                    }
+                if state.has_read(entry) {
+                    state.end_lag_if_over();
                     return false;
                 }
+                let Some(lag) = &mut state.lag else { return false };
+                let Some(lagging) = lag.convos.get_mut(&entry.convo_id) else { return false };
                 lagging.ahead = None;
                 if is_sender {
                     lagging.own.push(entry.seq);

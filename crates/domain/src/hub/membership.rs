@@ -41,6 +41,10 @@ impl Delivery<'_> {
                 if was_in && state.reads_for_himself(entry.convo_id) {
                     continue;
                 }
+                if state.has_read(entry) {
+                    state.end_lag_if_over();
+                    continue;
+                }
                 let lagging = state.lag_at(self.reached, entry.convo_id, entry.seq);
                 lagging.whole = true;
                 (lagging.parting, lagging.barred) = (false, false);
@@ -119,6 +123,17 @@ impl Delivery<'_> {
 }
 
 impl State {
+    /// Whether he was ahead of the hub, and has read this one; once the hub has come to where he is, he is live.
+    pub(super) fn has_read(&mut self, entry: &Entry) -> bool {
+        let Some(lag) = &mut self.lag else { return false };
+        let Some(lagging) = lag.convos.get(&entry.convo_id) else { return false };
+        let has_read = lagging.ahead.is_some() && entry.seq < lagging.next && !lagging.is_barred();
+        if has_read && entry.seq.next() == lagging.next {
+            lag.convos.remove(&entry.convo_id);
+        }
+        has_read
+    }
+
     /// Who is known to be in a conversation, and is not held back there, reads from where he came in, or has done so.
     fn reads_for_himself(&self, convo: ConvoId) -> bool {
         self.lag.as_ref().is_none_or(|lag| {

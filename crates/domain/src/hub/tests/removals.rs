@@ -79,44 +79,42 @@ fn who_resumes_and_is_out_already_in_the_store_gets_nothing_live_until_the_hub_k
     assert_eq!((got(&bo), bo.is_lagging()), (vec!["left".to_owned()], false));
 }
 
+/// Cy was let in by the second entry, which the hub has not heard, and reads it.
+fn reads_of_his_admission(world: &World, heads: &[Head]) -> (Arc<Connection>, (Arc<Entry>, Commit)) {
+    let kind = EntryKind::MemberAdded { user_ids: vec![CY] };
+    let (seq, ts) = (Seq::new(2), world.now);
+    let entry = Entry { convo_id: CONVO, seq, sender_id: ANA, client_seq: None, ts, kind };
+    let added = (Arc::new(entry), Commit::new(2));
+    let who = (CY, DeviceId::from_bytes([8; 16]));
+    let (cy, _) = world.hub.register(Mode::Socket, who, Privacy::default(), world.hub.position(), world.now);
+    world.hub.attach(CY, heads);
+    let missed = changed(Change::In {
+        convo: CONVO,
+        joined: true,
+        first_missed: Some(seq),
+        last_seq: seq,
+        shared: None,
+        own: None,
+        receipts: Vec::new(),
+    });
+    world.hub.finish_resume(&cy, missed, &HashSet::new());
+    assert!(matches!(world.hub.next_step(&cy), Some(Step::News { whole: true, .. })));
+    world.hub.give_news(&cy, CONVO, None, None, &HashSet::new());
+    let step = Step::Page { convo: CONVO, after: Seq::new(1), limit: PAGE_MAX };
+    assert_eq!(world.hub.next_step(&cy), Some(step));
+    let page = HistorySlice { entries: vec![added.clone()], has_more: false };
+    world.hub.give_page(&cy, CONVO, &page);
+    assert!(!cy.take().outbox.to_vec().is_empty());
+    (cy, added)
+}
+
 #[test]
 fn who_has_read_that_he_was_let_in_before_it_came_here_is_told_it_once() {
     for mut world in [World::new(Limits::default()), World::of_many()] {
         let ana = world.connect(ANA);
         let before = world.text("before");
-        let kind = EntryKind::MemberAdded { user_ids: vec![CY] };
-        let entry = Entry {
-            convo_id: CONVO,
-            seq: Seq::new(2),
-            sender_id: ANA,
-            client_seq: None,
-            ts: world.now,
-            kind,
-        };
-        let added = (Arc::new(entry), Commit::new(2));
-        let who = (CY, DeviceId::from_bytes([8; 16]));
-        let (cy, _) =
-            world.hub.register(Mode::Socket, who, Privacy::default(), world.hub.position(), world.now);
-        world.hub.attach(CY, &[Head { convo: CONVO, last_seq: Seq::new(2), member_count: 3 }]);
-        let missed = changed(Change::In {
-            convo: CONVO,
-            joined: true,
-            first_missed: Some(Seq::new(2)),
-            last_seq: Seq::new(2),
-            shared: None,
-            own: None,
-            receipts: Vec::new(),
-        });
-        world.hub.finish_resume(&cy, missed, &HashSet::new());
-        assert!(matches!(world.hub.next_step(&cy), Some(Step::News { whole: true, .. })));
-        world.hub.give_news(&cy, CONVO, None, None, &HashSet::new());
-        assert_eq!(
-            world.hub.next_step(&cy),
-            Some(Step::Page { convo: CONVO, after: Seq::new(1), limit: PAGE_MAX })
-        );
-        let page = HistorySlice { entries: vec![added.clone()], has_more: false };
-        world.hub.give_page(&cy, CONVO, &page);
-        assert!(!cy.take().outbox.to_vec().is_empty());
+        let head = Head { convo: CONVO, last_seq: Seq::new(2), member_count: 3 };
+        let (cy, added) = reads_of_his_admission(&world, &[head]);
 
         world.deliver(&before);
         world.deliver(&(Outcome::Appended { entry: added.0, shared: None }, added.1));
@@ -125,4 +123,20 @@ fn who_has_read_that_he_was_let_in_before_it_came_here_is_told_it_once() {
         assert!(cy.take().outbox.to_vec().is_empty());
         assert!(!ana.take().outbox.to_vec().is_empty());
     }
+}
+
+/// He was not in it yet when he came here, and nobody else is in it here.
+#[test]
+fn who_has_read_that_he_was_let_in_before_the_node_knew_the_conversation_is_told_it_once() {
+    let mut world = World::of_many();
+    world.text("before");
+    let (cy, added) = reads_of_his_admission(&world, &[]);
+
+    world.log.push(added.clone());
+    world.deliver(&(Outcome::Appended { entry: added.0, shared: None }, added.1));
+    world.hub.caught_up(at(3));
+    assert_eq!((world.hub.next_step(&cy), cy.is_lagging()), (None, false));
+    assert!(cy.take().outbox.to_vec().is_empty());
+    world.send("after", None);
+    assert_eq!(got(&cy), ["3 after @3"]);
 }
