@@ -132,7 +132,8 @@ async fn who_says_half_a_body_or_does_not_read_his_answer_is_cut_when_the_drain_
     deaf.readable().await.unwrap();
     let begun = Instant::now();
     server.stop().await;
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    // Not the half minute that the store would wait for them.
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
