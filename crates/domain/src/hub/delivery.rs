@@ -327,6 +327,9 @@ impl<'h> Delivery<'h> {
             self.wakers.extend(state.hint());
             return false;
         }
+        if state.passes_over(entry) {
+            return false;
+        }
         if let Some(lag) = &mut state.lag {
             if lag.resuming {
                 lag.convos.entry(entry.convo_id).or_insert_with(|| Lagging::from(entry.seq));
@@ -335,12 +338,6 @@ impl<'h> Delivery<'h> {
                 if lagging.is_barred() {
                     return false;
                 }
-                if state.has_read(entry) {
-                    state.end_lag_if_over();
-                    return false;
-                }
-                let Some(lag) = &mut state.lag else { return false };
-                let Some(lagging) = lag.convos.get_mut(&entry.convo_id) else { return false };
                 lagging.ahead = None;
                 if is_sender {
                     lagging.own.push(entry.seq);

@@ -41,8 +41,7 @@ impl Delivery<'_> {
                 if was_in && state.reads_for_himself(entry.convo_id) {
                     continue;
                 }
-                if state.has_read(entry) {
-                    state.end_lag_if_over();
+                if state.passes_over(entry) {
                     continue;
                 }
                 let lagging = state.lag_at(self.reached, entry.convo_id, entry.seq);
@@ -123,13 +122,15 @@ impl Delivery<'_> {
 }
 
 impl State {
-    /// Whether he was ahead of the hub, and has read this one; once the hub has come to where he is, he is live.
-    pub(super) fn has_read(&mut self, entry: &Entry) -> bool {
+    /// Passes over an entry that a reader who is ahead of the hub has read already; once the hub has come to where he is, he
+    /// is live. Says whether it is one.
+    pub(super) fn passes_over(&mut self, entry: &Entry) -> bool {
         let Some(lag) = &mut self.lag else { return false };
         let Some(lagging) = lag.convos.get(&entry.convo_id) else { return false };
         let has_read = lagging.ahead.is_some() && entry.seq < lagging.next && !lagging.is_barred();
         if has_read && entry.seq.next() == lagging.next {
             lag.convos.remove(&entry.convo_id);
+            self.end_lag_if_over();
         }
         has_read
     }

@@ -94,7 +94,7 @@ async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handl
         match accepted {
             Ok((stream, peer)) => {
                 let is_counted =
-                    app.config.limits.is_some() && !app.config.trusted_proxies.contains(&peer.ip());
+                    app.config.limits.is_some() && !is_trusted(peer.ip(), &app.config.trusted_proxies);
                 let of_address = if is_counted { addresses.enter(peer.ip().into()) } else { Ok(None) };
                 let Ok(of_address) = of_address else {
                     app.metrics.http_connection_refused();
@@ -239,14 +239,18 @@ async fn serve(app: App, stream: std::net::TcpStream, turn: Turn, peer: SocketAd
 /// is none of them. Always in its plain form: a listener on `[::]` sees IPv4 as `::ffff:…`.
 fn client_address<B>(request: &Request<B>, peer: IpAddr, trusted: &[IpAddr]) -> IpAddr {
     let peer = peer.to_canonical();
-    let is_trusted = |hop: &IpAddr| trusted.iter().any(|proxy| proxy.to_canonical() == *hop);
-    if !is_trusted(&peer) {
+    if !is_trusted(peer, trusted) {
         return peer;
     }
     let lines = request.headers().get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
     let hops: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
     let mut hops = hops.iter().rev().map_while(|hop| Some(hop.parse::<IpAddr>().ok()?.to_canonical()));
-    hops.find(|hop| !is_trusted(hop)).unwrap_or(peer)
+    hops.find(|hop| !is_trusted(*hop, trusted)).unwrap_or(peer)
+}
+
+/// Whether this is a proxy that is trusted, in whichever form an address of IPv4 comes.
+fn is_trusted(address: IpAddr, trusted: &[IpAddr]) -> bool {
+    trusted.iter().any(|proxy| proxy.to_canonical() == address.to_canonical())
 }
 
 #[cfg(test)]
@@ -274,5 +278,14 @@ mod tests {
         // As a listener on [::] sees IPv4.
         check("::ffff:10.0.0.1", Some("::ffff:9.9.9.9, ::ffff:10.0.0.2, 10.0.0.3"), "9.9.9.9");
         check("::ffff:1.2.3.4", Some("9.9.9.9"), "1.2.3.4");
+    }
+
+    /// As for the address that it tells, so for how many connections it may have.
+    #[test]
+    fn a_trusted_proxy_is_known_in_whichever_form_its_address_comes() {
+        let trusted = ["10.0.0.1", "::ffff:10.0.0.2"].map(|address| address.parse().unwrap());
+        let is_known = |address: &str| is_trusted(address.parse().unwrap(), &trusted);
+        assert!(["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2", "::ffff:10.0.0.2"].into_iter().all(is_known));
+        assert!(!is_known("10.0.0.3") && !is_known("::ffff:10.0.0.3"));
     }
 }

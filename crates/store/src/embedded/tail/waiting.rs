@@ -41,8 +41,11 @@ impl Tail {
         let Inner { convos: known, wanted, .. } = &mut *inner;
         let is_unsettled = |convo: &ConvoId| known.get(convo).is_some_and(|found| !found.is_settled());
         wanted.extend(convos.into_iter().filter(is_unsettled));
+        let is_any = !wanted.is_empty();
         drop(inner);
-        self.work.notify_one();
+        if is_any {
+            self.work.notify_one();
+        }
     }
 
     /// Waits until there is room for more, but not for ever.
