@@ -27,7 +27,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::outage::Outage;
 use crate::rest::problem::{ApiError, Refused};
-use crate::search::turns::Turns;
+use crate::turns::Turns;
 
 /// The node; cheap to clone.
 #[derive(Clone)]
@@ -47,6 +47,8 @@ pub struct Parts {
     pub search: Arc<dyn SearchIndex>,
     /// Who searches now.
     pub searching: Turns,
+    /// Whose pages of messages are read now.
+    pub pages: Turns,
     /// How far those have come who follow the logs.
     pub followers: Progresses,
     /// How far what came is relayed, where a feed is shared.

@@ -28,6 +28,7 @@ pub mod rest;
 pub mod retry;
 mod search;
 mod time;
+pub mod turns;
 mod views;
 mod watchers;
 
@@ -60,6 +61,7 @@ use crate::limits::{Limits, SOCKETS_PER_DEVICE_MAX};
 use crate::metrics::Metrics;
 use crate::outage::Outage;
 use crate::repair::Repairer;
+use crate::turns::Turns;
 
 /// The version that runs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -169,7 +171,8 @@ impl Node {
             store,
             store_outage,
             search,
-            searching: search::turns::Turns::default(),
+            searching: Turns::of_searches(),
+            pages: Turns::of_pages(),
             followers,
             relay,
             lanes,

@@ -56,11 +56,11 @@ async fn answer(app: &App, mut request: Request, next: Next) -> Response {
     let mut response = if is_preflight {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        let asking = Asking::default();
-        request.extensions_mut().insert(asking.clone());
         let from = request.extensions().get().map(|ClientAddress(from)| (*from).into());
+        let asking = Asking::new(from, request.extensions_mut().remove().unwrap_or_default());
+        request.extensions_mut().insert(asking.clone());
         match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
-            Ok(response) => answers::let_out(app, &asking, from, response).await,
+            Ok(response) => answers::let_out(app, &asking, response).await,
             Err(_) => {
                 ApiError::unavailable("this took too long; try again", Duration::from_secs(1)).into_response()
             }

@@ -2,7 +2,6 @@
 //! it says now.
 
 pub(crate) mod cursor;
-pub(crate) mod turns;
 
 use std::sync::Arc;
 

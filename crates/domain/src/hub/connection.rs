@@ -1,8 +1,8 @@
 //! One reader: the frames that wait for it, and where it lags.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use tertulia_protocol::event::CloseReason;
@@ -133,11 +133,46 @@ pub(super) struct Lag {
     pub(super) put_off: Option<ConvoId>,
     /// The length of an entry that was read and found no room, or zero: it is read again once there is.
     pub(super) needs: usize,
+    _counted: Counted,
 }
 
 impl Lag {
-    pub(super) const fn from(safe: Position, resuming: bool) -> Self {
-        Self { safe, resuming, convos: BTreeMap::new(), put_off: None, needs: 0 }
+    fn from(safe: Position, resuming: bool, lagging: &LaggingCount) -> Self {
+        Self {
+            safe,
+            resuming,
+            convos: BTreeMap::new(),
+            put_off: None,
+            needs: 0,
+            _counted: Counted::one(lagging),
+        }
+    }
+}
+
+/// How many readers of a hub lag.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LaggingCount(Arc<AtomicUsize>);
+
+impl LaggingCount {
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+struct Counted(LaggingCount);
+
+impl Counted {
+    fn one(lagging: &LaggingCount) -> Self {
+        lagging.0.fetch_add(1, Ordering::Relaxed);
+        Self(lagging.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -197,7 +232,15 @@ impl Connection {
         self.state().watching.to_vec()
     }
 
-    pub(super) fn new(mode: Mode, user: UserId, device: DeviceId, now: Timestamp) -> Self {
+    /// A connection that does not know yet what it missed since `since`.
+    pub(super) fn new(
+        mode: Mode,
+        (user, device): (UserId, DeviceId),
+        since: Position,
+        lagging: &LaggingCount,
+        now: Timestamp,
+    ) -> Self {
+        let lag = Some(Box::new(Lag::from(since, true, lagging)));
         Self {
             mode,
             user,
@@ -205,7 +248,7 @@ impl Connection {
             life: AtomicU64::new(millis(now)),
             pinged: AtomicU64::new(0),
             away: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(State { lag, ..State::default() }),
         }
     }
 
@@ -315,6 +358,25 @@ impl State {
             frames: limits.frames.saturating_sub(self.outbox.frames()),
             bytes: limits.bytes.saturating_sub(self.outbox.bytes()),
             is_due: is_due || self.outbox.is_empty(),
+        }
+    }
+
+    /// The reader lags in `convo` from `next` on, if he does not already; `reached` is the position of the hub, and `lagging`
+    /// its count.
+    pub(super) fn lag_at(
+        &mut self,
+        (reached, lagging): (Position, &LaggingCount),
+        convo: ConvoId,
+        next: Seq,
+    ) -> &mut Lagging {
+        let lag = self.lag.get_or_insert_with(|| Box::new(Lag::from(reached, false, lagging)));
+        lag.convos.entry(convo).or_insert_with(|| Lagging::from(next))
+    }
+
+    /// The reader is live everywhere as soon as he lags nowhere.
+    pub(super) fn end_lag_if_over(&mut self) {
+        if self.lag.as_ref().is_some_and(|lag| !lag.resuming && lag.convos.is_empty()) {
+            self.lag = None;
         }
     }
 

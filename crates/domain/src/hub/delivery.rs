@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use tertulia_protocol::event::{ServerEvent, SharedSettings};
-use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind, Seq};
+use tertulia_protocol::{ClientSeq, ConvoId, Entry, EntryKind};
 
-use super::connection::{Lag, Lagging, State};
+use super::connection::{Lagging, State};
 use super::frames::{self, EntryFrames, Texts};
 use super::holes::Early;
 use super::routes::Routes;
@@ -353,7 +353,7 @@ impl<'h> Delivery<'h> {
         let frame = self.frames.one((index, entry), position, &mut self.texts);
         if !state.has_room(&self.hub.settings.outbox, frame.len()) {
             count(&self.hub.stats.lagged, 1);
-            state.lag_at(self.reached, entry.convo_id, entry.seq);
+            state.lag_at((self.reached, &self.hub.lagging), entry.convo_id, entry.seq);
             self.wakers.extend(state.wake_to_catch_up());
             return false;
         }
@@ -372,19 +372,4 @@ fn acked(
 ) -> Option<Waker> {
     let client_seq = client_seq.or(entry.client_seq).unwrap_or_default();
     state.push_written(|wire| frames::write_ack(wire, client_seq, entry, texts))
-}
-
-impl State {
-    /// The reader lags in `convo` from `next` on, if he does not already; `reached` is the position of the hub.
-    pub(super) fn lag_at(&mut self, reached: Position, convo: ConvoId, next: Seq) -> &mut Lagging {
-        let lag = self.lag.get_or_insert_with(|| Box::new(Lag::from(reached, false)));
-        lag.convos.entry(convo).or_insert_with(|| Lagging::from(next))
-    }
-
-    /// The reader is live everywhere as soon as he lags nowhere.
-    pub(super) fn end_lag_if_over(&mut self) {
-        if self.lag.as_ref().is_some_and(|lag| !lag.resuming && lag.convos.is_empty()) {
-            self.lag = None;
-        }
-    }
 }

@@ -190,7 +190,7 @@ impl Hub {
             wakers.extend(if connection.mode == Mode::Poll {
                 state.hint()
             } else {
-                state.lag_at(position, convo.id, convo.next).lack_news(since);
+                state.lag_at((position, &self.lagging), convo.id, convo.next).lack_news(since);
                 state.wake_to_catch_up()
             });
         }

@@ -44,7 +44,7 @@ impl Delivery<'_> {
                 if state.passes_over(entry) {
                     continue;
                 }
-                let lagging = state.lag_at(self.reached, entry.convo_id, entry.seq);
+                let lagging = state.lag_at((self.reached, &self.hub.lagging), entry.convo_id, entry.seq);
                 lagging.whole = true;
                 (lagging.parting, lagging.barred) = (false, false);
                 // He starts anew: what he lacked of an earlier membership is not his any more.
@@ -71,7 +71,7 @@ impl Delivery<'_> {
                     self.wakers.extend(state.hint());
                 } else {
                     let next = if is_member { next } else { entry.seq };
-                    state.lag_at(self.reached, entry.convo_id, next).barred = true;
+                    state.lag_at((self.reached, &self.hub.lagging), entry.convo_id, next).barred = true;
                 }
             }
             routes.doubts.insert((*user, entry.convo_id));

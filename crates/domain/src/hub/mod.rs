@@ -44,6 +44,7 @@ pub use presence::{Departed, Sighting, Status};
 
 use tertulia_protocol::{ConvoId, UserId};
 
+use self::connection::LaggingCount;
 use crate::log::{Commit, PARTS_MAX, Position};
 
 /// The most entries of a conversation that a reader may miss before the older ones become a `gap`.
@@ -88,6 +89,8 @@ pub struct Hub {
     /// What this node sees of users of whom it has changed, for the other nodes.
     sightings: Mutex<HashMap<UserId, Sighting>>,
     stats: Stats,
+    /// How many readers lag.
+    lagging: LaggingCount,
 }
 
 /// What the hub has done since it began, for metrics.
@@ -107,7 +110,7 @@ pub struct Stats {
     pub ephemeral_merged: AtomicU64,
 }
 
-/// What is on this node now, for metrics.
+/// What is on this node now: counted as they come and go, so that it costs nothing to ask.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Present {
     /// Sockets.
@@ -133,6 +136,7 @@ impl Hub {
             typing: Mutex::default(),
             sightings: Mutex::default(),
             stats: Stats::default(),
+            lagging: LaggingCount::default(),
         };
         hub.move_to(&start);
         hub

@@ -98,7 +98,7 @@ impl Delivery<'_> {
             return;
         }
         let since = self.hub.position_in(&self.reached, convo);
-        state.lag_at(self.reached, convo, next).lack_news(since);
+        state.lag_at((self.reached, &self.hub.lagging), convo, next).lack_news(since);
         self.wakers.extend(state.wake_to_catch_up());
     }
 }

@@ -8,7 +8,7 @@ use tertulia_protocol::event::{CloseReason, Presence};
 use tertulia_protocol::rest::{Audience, Privacy};
 use tertulia_protocol::{ConvoId, DeviceId, IdMap, Seq, Timestamp, UserId};
 
-use super::connection::{Lag, Mode};
+use super::connection::Mode;
 use super::holes::Beyond;
 use super::presence::Departed;
 use super::receipts::Told;
@@ -22,6 +22,8 @@ use crate::log::{Head, Position};
 pub(super) struct Routes {
     pub(super) convos: Slab<Convo>,
     pub(super) users: Slab<User>,
+    /// How many are here.
+    readers: Readers,
     convo_slots: IdMap<ConvoId, u32>,
     user_slots: IdMap<UserId, u32>,
     /// Who watches whom.
@@ -40,6 +42,23 @@ pub(super) struct Routes {
     pub(super) come: Position,
     /// Conversations that came here with an entry, whose later ones nobody has asked for yet.
     pub(super) unheard: Vec<ConvoId>,
+}
+
+/// Connections, and users with at least one of them.
+#[derive(Default)]
+struct Readers {
+    sockets: usize,
+    polls: usize,
+    users: usize,
+}
+
+impl Readers {
+    const fn of(&mut self, mode: Mode) -> &mut usize {
+        match mode {
+            Mode::Socket => &mut self.sockets,
+            Mode::Poll => &mut self.polls,
+        }
+    }
 }
 
 /// A conversation with somebody here.
@@ -250,8 +269,7 @@ impl Hub {
         since: Position,
         now: Timestamp,
     ) -> (Arc<Connection>, bool) {
-        let connection = Arc::new(Connection::new(mode, user, device, now));
-        connection.state().lag = Some(Box::new(Lag::from(since, true)));
+        let connection = Arc::new(Connection::new(mode, (user, device), since, &self.lagging, now));
         let mut routes = self.routes();
         let node = routes.ensure_user(user, privacy);
         node.privacy = privacy;
@@ -259,7 +277,9 @@ impl Hub {
             node.make_room(device, self.settings.sockets_per_device);
         }
         node.connections.push(Arc::clone(&connection));
-        let attach = !node.attached;
+        let (attach, is_first) = (!node.attached, node.connections.len() == 1);
+        routes.readers.users += usize::from(is_first);
+        *routes.readers.of(mode) += 1;
         if !attach {
             self.refresh_presence(&mut routes, user, now);
         }
@@ -305,11 +325,15 @@ impl Hub {
             unwatch(&mut routes, connection, user);
         }
         let node = routes.user_mut(connection.user)?;
-        node.connections.retain(|known| !Arc::ptr_eq(known, connection));
+        let place = node.connections.iter().position(|known| Arc::ptr_eq(known, connection))?;
+        node.connections.remove(place);
+        let is_last = node.connections.is_empty();
         node.last_life = node.last_life.max(Some(connection.last_life()));
         if connection.mode == Mode::Poll {
             node.polled = Some(now);
         }
+        routes.readers.users -= usize::from(is_last);
+        *routes.readers.of(connection.mode) -= 1;
         self.refresh_presence(&mut routes, connection.user, now)
     }
 
@@ -357,18 +381,8 @@ impl Hub {
     /// What is on this node now.
     pub fn present(&self) -> Present {
         let routes = self.routes();
-        let mut present = Present { conversations: routes.convos.len(), ..Present::default() };
-        for (_, user) in &routes.users {
-            present.users += usize::from(!user.connections.is_empty());
-            for connection in &user.connections {
-                match connection.mode {
-                    Mode::Socket => present.sockets += 1,
-                    Mode::Poll => present.polls += 1,
-                }
-                present.lagging += usize::from(connection.is_lagging());
-            }
-        }
-        present
+        let Readers { sockets, polls, users } = routes.readers;
+        Present { sockets, polls, users, conversations: routes.convos.len(), lagging: self.lagging.get() }
     }
 }
 

@@ -18,11 +18,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
 use super::joining::{self, Turn};
 use super::slow::{InTime, Patient};
+use crate::answers::Cut;
 use crate::app::App;
 use crate::limits::Network;
 use crate::rest::extract::ClientAddress;
@@ -194,9 +196,12 @@ async fn serve(app: App, stream: std::net::TcpStream, turn: Turn, peer: SocketAd
     };
     let trusted = app.config.trusted_proxies.clone();
     let (leaving, body_max) = (app.leaving.clone(), app.config.body);
+    let cut = CancellationToken::new();
+    let gives_way = cut.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let address = client_address(&request, peer.ip(), &trusted);
         request.extensions_mut().insert(ClientAddress(address));
+        request.extensions_mut().insert(Cut(cut.clone()));
         let (mut router, leaving) = (router.clone(), leaving.clone());
         async move {
             let mut response = router.call(request.map(|body| InTime::body(body, body_max))).await?;
@@ -221,10 +226,15 @@ async fn serve(app: App, stream: std::net::TcpStream, turn: Turn, peer: SocketAd
         Poll::Ready(result) => result,
         Poll::Pending => tokio::select! {
             result = connection.as_mut() => result,
+            () = gives_way.cancelled() => {
+                tracing::debug!("an HTTP connection was cut: its client held the most of what waited to be read");
+                return;
+            }
             () = app.draining.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     result = connection => result,
+                    () = gives_way.cancelled() => return,
                     () = app.over.cancelled() => return,
                 }
             }

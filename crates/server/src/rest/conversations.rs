@@ -167,6 +167,7 @@ pub(super) async fn inbox(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Conversation>>, ApiError> {
     let limit = rules::page_limit(query.limit)?;
+    let _turn = app.pages.next(identity.user).await?;
     let page = app.store.inbox(identity.user, query.cursor.as_deref(), limit).await?;
     let mut items = page.items;
     let users: Vec<UserId> =

@@ -55,6 +55,7 @@ pub(super) async fn history(
         (None, Some(before)) => Slice::Before(before),
         (Some(_), Some(_)) => return Err(Violation::invalid("name after or before, not both").into()),
     };
+    let _turn = app.pages.next(identity.user).await?;
     let Some(page) = app.store.history(identity.user, convo, slice, limit).await? else {
         return Err(Refusal::NotFound.into());
     };

@@ -215,6 +215,24 @@ async fn who_does_not_read_his_answer_is_cut_off_and_until_then_takes_no_more_th
     assert!(read.is_err() || rest.len() < PAGE_BYTES, "{} bytes", rest.len());
 }
 
+/// Else two accounts that read a little now and then could keep all others from long answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_holds_the_most_of_what_is_not_read_gives_way_to_who_asks_for_less() {
+    let server = Server::start_with(|config| config.answers_bytes = 15 * 6 * 65_000).await;
+    let (ana, bo) = (server.user("ana").await, server.user("bo1").await);
+    let group = server.group(&ana, &[&bo]).await;
+    let long = "\u{1}".repeat(65_000);
+    for number in 1..=15 {
+        ana.send(&server, &group, number, &long).await;
+    }
+    let mut deaf = ask_for_a_page(&server, &ana, &group).await;
+    assert_eq!(bo.get(&server, &path(&group, "/messages?limit=2")).await.status, 200);
+    let mut rest = Vec::new();
+    let read =
+        timeout(Duration::from_secs(10), deaf.read_to_end(&mut rest)).await.expect("he was not cut off");
+    assert!(read.is_err() || rest.len() < 15 * 6 * 65_000, "{} bytes", rest.len());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_his_answer_slowly_gets_all_of_it() {
     let server = Server::start_with(|config| config.unread = Duration::from_millis(500)).await;

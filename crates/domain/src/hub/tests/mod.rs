@@ -20,7 +20,7 @@ use tertulia_websocket::payloads;
 
 use super::{
     Committed, Connection, Hole, Hub, Limits, MISSED_KEPT, MISSED_MAX, Mode, Origin, Outbox, PAGE_MAX,
-    Settings, Sighting, Status, Step, encode,
+    Present, Settings, Sighting, Status, Step, encode,
 };
 use crate::log::{Change, Commit, Head, HistorySlice, Missed, Outcome, Position, Receipt};
 

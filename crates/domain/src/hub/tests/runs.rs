@@ -15,7 +15,8 @@ impl Node {
     fn new(limits: Limits, others_append: bool) -> Self {
         let mut world = World::with(limits, others_append);
         let readers = [ANA, BO, BO, CY].map(|user| world.connect(user));
-        readers[2].state().lag_at(at(1), ConvoId::from_bytes([9; 16]), Seq::new(1));
+        let reached = (at(1), &world.hub.lagging);
+        readers[2].state().lag_at(reached, ConvoId::from_bytes([9; 16]), Seq::new(1));
         let node = Self { world, readers };
         node.hand_over_as_one(&[(said(0), None)]);
         // The slow one does not take what was before.

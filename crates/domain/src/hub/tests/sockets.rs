@@ -36,3 +36,39 @@ fn one_socket_too_many_has_the_one_close_that_was_silent_the_longest() {
     let last = open(&world, Mode::Socket, 1);
     assert!(![&newest, &more[0], &more[1], &last].into_iter().any(closed), "there was room");
 }
+
+#[test]
+fn who_is_here_and_who_lags_is_counted_as_they_come_and_go() {
+    let mut world = World::new(Limits { frames: 1, ..Limits::default() });
+    let counts = |world: &World| {
+        let Present { sockets, polls, users, conversations, lagging } = world.hub.present();
+        [sockets, polls, users, conversations, lagging]
+    };
+    assert_eq!(counts(&world), [0; 5]);
+    let bo = world.connect(BO);
+    let poll = open(&world, Mode::Poll, 1);
+    assert_eq!(counts(&world), [1, 1, 2, 1, 1], "who has just come does not know what he missed");
+    world.hub.attach(ANA, &[]);
+    world.hub.finish_resume(&poll, Missed::default(), &HashSet::new());
+    let second = open(&world, Mode::Socket, 2);
+    world.hub.finish_resume(&second, Missed::default(), &HashSet::new());
+    assert_eq!(counts(&world), [2, 1, 2, 1, 0]);
+    for body in ["a", "b"] {
+        world.send(body, None);
+    }
+    assert_eq!(counts(&world), [2, 1, 2, 1, 1]);
+    assert_eq!(got(&bo).len(), 1);
+    world.catch_up(&bo);
+    assert_eq!(counts(&world), [2, 1, 2, 1, 0]);
+    for body in ["c", "d"] {
+        world.send(body, None);
+    }
+    // Gone while it lags; and who says twice that he goes, goes once.
+    for gone in [&bo, &bo, &poll] {
+        world.hub.unregister(gone, world.now);
+    }
+    assert_eq!(counts(&world)[..3], [1, 0, 1]);
+    assert_eq!(counts(&world)[4], 0);
+    world.hub.unregister(&second, world.now);
+    assert_eq!(counts(&world)[..3], [0; 3]);
+}
