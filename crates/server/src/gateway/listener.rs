@@ -29,8 +29,11 @@ use crate::app::App;
 use crate::limits::Network;
 use crate::rest::extract::ClientAddress;
 
-/// How long the head of a request may take.
+/// How long the head of a request may take, from when the last one was answered.
 const HEAD_MAX: Duration = Duration::from_secs(10);
+/// The same of a proxy that is trusted. It keeps connections without a call for later ones, mostly for one or two minutes: one
+/// that is closed first may be closed under a call.
+const HEAD_OF_PROXY_MAX: Duration = Duration::from_secs(180);
 /// The most bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 32 * 1_024;
 /// The most header fields of a request.
@@ -95,8 +98,9 @@ async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handl
         };
         match accepted {
             Ok((stream, peer)) => {
-                let is_counted =
-                    app.config.limits.is_some() && !is_trusted(peer.ip(), &app.config.trusted_proxies);
+                let is_proxy = is_trusted(peer.ip(), &app.config.trusted_proxies);
+                let head_max = if is_proxy { HEAD_OF_PROXY_MAX } else { HEAD_MAX };
+                let is_counted = app.config.limits.is_some() && !is_proxy;
                 let of_address = if is_counted { addresses.enter(peer.ip().into()) } else { Ok(None) };
                 let Ok(of_address) = of_address else {
                     app.metrics.http_connection_refused();
@@ -107,9 +111,9 @@ async fn accept(app: App, listener: TcpListener, router: Router, serving: &Handl
                 let (app, router, serving) = (app.clone(), router.clone(), serving.clone());
                 // A node that drains waits for him, too.
                 waiting.spawn(http.clone().track_future(tasks.clone().track_future(async move {
-                    let Some((stream, turn)) = come(&app, stream).await else { return };
+                    let Some((stream, turn)) = come(&app, stream, head_max).await else { return };
                     let served = async move {
-                        serve(app, stream, turn, peer, router).await;
+                        serve(app, stream, turn, (peer, head_max), router).await;
                         drop((place, of_address));
                     };
                     tasks.spawn_on(http.track_future(served), &serving);
@@ -167,14 +171,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Waits until a client has said something, and for his turn. `None` if he says nothing.
-async fn come(app: &App, stream: TcpStream) -> Option<(std::net::TcpStream, Turn)> {
+async fn come(app: &App, stream: TcpStream, head_max: Duration) -> Option<(std::net::TcpStream, Turn)> {
     let late = async {
         app.draining.cancelled().await;
         tokio::time::sleep(LATE_MAX).await;
     };
     // A turn is for the reading, not for the waiting.
     tokio::select! {
-        readable = tokio::time::timeout(HEAD_MAX, stream.readable()) => if !matches!(readable, Ok(Ok(()))) {
+        readable = tokio::time::timeout(head_max, stream.readable()) => if !matches!(readable, Ok(Ok(()))) {
             tracing::debug!("a connection said nothing");
             return None;
         },
@@ -185,7 +189,13 @@ async fn come(app: &App, stream: TcpStream) -> Option<(std::net::TcpStream, Turn
     stream.into_std().ok().map(|stream| (stream, turn))
 }
 
-async fn serve(app: App, stream: std::net::TcpStream, turn: Turn, peer: SocketAddr, router: Router) {
+async fn serve(
+    app: App,
+    stream: std::net::TcpStream,
+    turn: Turn,
+    (peer, head_max): (SocketAddr, Duration),
+    router: Router,
+) {
     // A message is a small write that somebody waits for.
     let stream = match stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream)) {
         Ok(stream) => stream,
@@ -214,7 +224,7 @@ async fn serve(app: App, stream: std::net::TcpStream, turn: Turn, peer: SocketAd
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_MAX)
+        .header_read_timeout(head_max)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(Patient::new(stream, app.config.unread)), service)

@@ -179,7 +179,8 @@ impl Server {
 fn http_client() -> reqwest::Client {
     static PROVIDER: std::sync::Once = std::sync::Once::new();
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    reqwest::Client::new()
+    // A connection on which nobody has called for ten seconds is closed, perhaps under the next call.
+    reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(2)).build().unwrap()
 }
 
 /// What a call gave.
