@@ -3,24 +3,33 @@
 //! A page of history has up to 75 MiB in JSON, and a client may ask for many at once and read none. So the bytes of long
 //! answers are counted from when they are made until they are written, or their connection is over. Where there is no room
 //! for one, whoever holds the most gives way to whoever would hold less; if that is himself, he comes back.
+//!
+//! To make one takes up to half a second. That is done beside the threads that serve, where the others have their turns, and only
+//! when there is room for what it has at least.
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use tertulia_protocol::UserId;
+use serde::Serialize;
+use tertulia_protocol::{Entry, EntryKind, UserId};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Identity;
 use crate::app::App;
 use crate::limits::Network;
+use crate::rest::extract::Json;
 use crate::rest::problem::ApiError;
 
 /// What is shorter is not counted: there are no more of these than connections.
 const COUNTED_MIN: usize = 64 * 1_024;
+/// An id in JSON: a UUID in quotes, and a comma.
+const ID_BYTES: usize = 39;
 /// When to come back where there is no room.
 const COME_BACK: Duration = Duration::from_secs(1);
 
@@ -47,6 +56,63 @@ impl Asking {
         // A call has one token, so it is the same if it is said again.
         let _ = self.identity.set(identity);
     }
+
+    /// Makes the JSON of an answer, which has `least` bytes at least.
+    ///
+    /// # Errors
+    /// `unavailable` if it is long and there is no room for it.
+    pub(crate) async fn answer<T: Serialize>(
+        &self,
+        app: &App,
+        least: usize,
+        make: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Response, ApiError> {
+        if least < COUNTED_MIN {
+            return Ok(Json(make()).into_response());
+        }
+        // Who gives way is judged by what it may come to: a byte of a body has up to six, as `\u00xx`.
+        let Some(room) = app.answers.take(self.asker(), least, 6 * least, &self.cut) else {
+            // It was read for him, however that ended.
+            self.pay(app, least);
+            return Err(no_room());
+        };
+        // It is never closed.
+        let turn = Arc::clone(&app.answers.making).acquire_owned().await.map_err(|_| ApiError::fault())?;
+        let making = tokio::task::spawn_blocking(move || {
+            let response = Json(make()).into_response();
+            drop(turn);
+            response
+        });
+        let mut response = making.await.map_err(|error| {
+            tracing::error!(%error, "the making of an answer has panicked");
+            ApiError::fault()
+        })?;
+        response.extensions_mut().insert(Arc::new(room));
+        Ok(response)
+    }
+
+    fn asker(&self) -> Asker {
+        self.identity.get().map_or(Asker::At(self.from), |identity| Asker::User(identity.user))
+    }
+
+    /// The device owes for what it was given.
+    fn pay(&self, app: &App, len: usize) {
+        if let Some(identity) = self.identity.get() {
+            let cost = u32::try_from(len).unwrap_or(u32::MAX);
+            app.limits.answers.owe(identity.device, cost, app.clock.monotonic());
+        }
+    }
+}
+
+/// How many bytes of JSON an entry has at least.
+pub(crate) fn least(entry: &Entry) -> usize {
+    match &entry.kind {
+        EntryKind::Text { body, .. } => body.len(),
+        EntryKind::Created { user_ids, .. }
+        | EntryKind::MemberAdded { user_ids }
+        | EntryKind::MemberRemoved { user_ids } => user_ids.len() * ID_BYTES,
+        EntryKind::RoleChanged { .. } | EntryKind::Renamed { .. } | EntryKind::SettingsChanged { .. } => 0,
+    }
 }
 
 /// Whose an answer is: a user's, or that of somebody of whom no more is known.
@@ -61,6 +127,8 @@ enum Asker {
 pub struct Answers {
     bytes_max: usize,
     taken: Mutex<Taken>,
+    /// The turns of those that are made, on half of the cores.
+    making: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -116,16 +184,19 @@ impl Taken {
 impl Answers {
     /// Room for `bytes_max` bytes. A single answer that is longer takes all of it.
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, taken: Mutex::default() }
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let making = Arc::new(Semaphore::new((cores / 2).max(1)));
+        Self { bytes_max, taken: Mutex::default(), making }
     }
 
-    /// Takes room for an answer on a connection that `cut` ends. One asker has a quarter of all at most, or one answer.
-    fn take(self: &Arc<Self>, asker: Asker, len: usize, cut: &Cut) -> Option<Room> {
+    /// Takes room for an answer of `len` bytes, of perhaps `most`, on a connection that `cut` ends. One asker has a quarter of all
+    /// at most, or one answer.
+    fn take(self: &Arc<Self>, asker: Asker, len: usize, most: usize, cut: &Cut) -> Option<Room> {
         let len = len.min(self.bytes_max);
         let mut taken = self.taken();
         let own = taken.of.get(&asker).map_or(0, |own| own.bytes);
         let may = own == 0 || own + len <= self.bytes_max / 4;
-        if !may || !taken.make_room(len, self.bytes_max, own + len) {
+        if !may || !taken.make_room(len, self.bytes_max, own + most) {
             return None;
         }
         taken.all += len;
@@ -174,28 +245,26 @@ impl AsRef<[u8]> for Held {
 pub(crate) async fn let_out(app: &App, asking: &Asking, response: Response) -> Response {
     let Some(len) = response.body().size_hint().exact() else { return response };
     let len = usize::try_from(len).unwrap_or(usize::MAX);
-    let identity = asking.identity.get();
-    let response = if len < COUNTED_MIN {
-        response
-    } else {
-        let asker = identity.map_or(Asker::At(asking.from), |identity| Asker::User(identity.user));
-        let Some(room) = app.answers.take(asker, len, &asking.cut) else { return no_room() };
-        let (head, body) = response.into_parts();
-        // It is there in one piece, and no copy is made.
-        let Ok(bytes) = to_bytes(body, usize::MAX).await else { return no_room() };
-        Response::from_parts(head, Body::from(Bytes::from_owner(Held { bytes, _room: room })))
-    };
     // Whoever is refused something does not pay for hearing it: he would wait the longer the more often he asks.
-    if let Some(identity) = identity.filter(|_| response.status().is_success()) {
-        let cost = u32::try_from(len).unwrap_or(u32::MAX);
-        app.limits.answers.owe(identity.device, cost, app.clock.monotonic());
+    if response.status().is_success() {
+        asking.pay(app, len);
     }
-    response
+    if len < COUNTED_MIN {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    // What it has at least gives way to what it has.
+    drop(head.extensions.remove::<Arc<Room>>());
+    let Some(room) = app.answers.take(asking.asker(), len, len, &asking.cut) else {
+        return no_room().into_response();
+    };
+    // It is there in one piece, and no copy is made.
+    let Ok(bytes) = to_bytes(body, usize::MAX).await else { return no_room().into_response() };
+    Response::from_parts(head, Body::from(Bytes::from_owner(Held { bytes, _room: room })))
 }
 
-fn no_room() -> Response {
+fn no_room() -> ApiError {
     ApiError::unavailable("too much that was asked for waits to be read; try again", COME_BACK)
-        .into_response()
 }
 
 #[cfg(test)]
@@ -208,7 +277,7 @@ mod tests {
 
     fn take(answers: &Arc<Answers>, asker: Asker, len: usize) -> Option<(Room, Cut)> {
         let cut = Cut::default();
-        Some((answers.take(asker, len, &cut)?, cut))
+        Some((answers.take(asker, len, len, &cut)?, cut))
     }
 
     fn was_cut((_, cut): &(Room, Cut)) -> bool {
@@ -251,6 +320,16 @@ mod tests {
         assert_eq!(few.each_ref().map(was_cut), [true, false, false]);
         drop((most, few, small, second, last, fill, other, and_another));
         assert!(answers.taken().of.is_empty() && answers.taken().all == 0, "nothing is given back twice");
+    }
+
+    #[test]
+    fn who_may_come_to_hold_as_much_makes_nobody_give_way() {
+        let answers = Arc::new(Answers::new(1_000));
+        let first = take(&answers, ANA, 600).unwrap();
+        assert!(answers.take(BO, 500, 600, &Cut::default()).is_none());
+        assert!(answers.take(BO, 400, 600, &Cut::default()).is_some(), "there is room");
+        assert!(answers.take(BO, 500, 599, &Cut::default()).is_some());
+        assert!(was_cut(&first));
     }
 
     #[test]

@@ -60,9 +60,9 @@ impl Turns {
         Self::new(Most { at_once: 16, of_one: 1, waiting: 4 })
     }
 
-    /// Pages of messages. One has up to 12.5 MiB (200 bodies of 64 KiB).
+    /// Pages of messages, while they are read. One has up to 12.5 MiB (200 bodies of 64 KiB).
     pub fn of_pages() -> Self {
-        Self::new(Most { at_once: 16, of_one: 2, waiting: 64 })
+        Self::new(Most { at_once: 8, of_one: 2, waiting: 64 })
     }
 
     fn new(most: Most) -> Self {

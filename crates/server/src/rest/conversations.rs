@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tertulia_domain::conversation::GROUP_MEMBERS_MAX;
 use tertulia_domain::log::{Intent, Outcome};
@@ -15,9 +16,11 @@ use tertulia_protocol::rest::{
 };
 use tertulia_protocol::rules::{self, MEMBERS_PER_CALL_MAX, PAGE_MAX, Violation};
 use tertulia_protocol::{Code, ConvoId, UserId};
+use tertulia_store::InboxPage;
 
 use super::extract::{Auth, Json, Path, Query};
 use super::problem::ApiError;
+use crate::answers::{self, Asking};
 use crate::app::App;
 use crate::messages::append;
 use crate::views::{Mask, masked};
@@ -165,18 +168,21 @@ pub(super) async fn inbox(
     State(app): State<App>,
     Auth(identity): Auth,
     Query(query): Query<PageQuery>,
-) -> Result<Json<Page<Conversation>>, ApiError> {
+    Extension(asking): Extension<Asking>,
+) -> Result<Response, ApiError> {
     let limit = rules::page_limit(query.limit)?;
-    let _turn = app.pages.next(identity.user).await?;
-    let page = app.store.inbox(identity.user, query.cursor.as_deref(), limit).await?;
-    let mut items = page.items;
+    let turn = app.pages.next(identity.user).await?;
+    let InboxPage { mut items, next_cursor } =
+        app.store.inbox(identity.user, query.cursor.as_deref(), limit).await?;
+    drop(turn);
     let users: Vec<UserId> =
         items.iter().flat_map(|item| item.members.iter().flatten()).map(|member| member.user_id).collect();
     let mask = Mask::new(&app, identity.user, &users).await?;
     for members in items.iter_mut().filter_map(|item| item.members.as_mut()) {
         mask.members(members);
     }
-    Ok(Json(Page { items, next_cursor: page.next_cursor }))
+    let least = items.iter().filter_map(|item| item.last_message.as_ref()).map(answers::least).sum();
+    asking.answer(&app, least, || Page { items, next_cursor }).await
 }
 
 pub(super) async fn get(

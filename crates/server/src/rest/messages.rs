@@ -1,10 +1,13 @@
 //! Messages, history and receipts.
 
+use std::sync::Arc;
+
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tertulia_domain::log::Refusal;
+use tertulia_domain::log::{HistorySlice, Refusal};
 use tertulia_protocol::rest::{HistoryPage, Mark, MessageAnswer, MessageReceipt, Page, SendMessage};
 use tertulia_protocol::rules::{self, PAGE_MAX, Violation};
 use tertulia_protocol::{Code, ConvoId, Seq, UserId};
@@ -13,6 +16,7 @@ use tertulia_store::{ReceiptPage, Slice};
 use super::conversations::PageQuery;
 use super::extract::{Auth, Json, Path, Query};
 use super::problem::ApiError;
+use crate::answers::{self, Asking};
 use crate::app::App;
 use crate::messages;
 use crate::views::Mask;
@@ -47,7 +51,8 @@ pub(super) async fn history(
     Auth(identity): Auth,
     Path(convo): Path<ConvoId>,
     Query(query): Query<HistoryQuery>,
-) -> Result<Json<HistoryPage>, ApiError> {
+    Extension(asking): Extension<Asking>,
+) -> Result<Response, ApiError> {
     let limit = rules::page_limit(query.limit)?;
     let slice = match (query.after, query.before) {
         (None, None) => Slice::Newest,
@@ -55,12 +60,18 @@ pub(super) async fn history(
         (None, Some(before)) => Slice::Before(before),
         (Some(_), Some(_)) => return Err(Violation::invalid("name after or before, not both").into()),
     };
-    let _turn = app.pages.next(identity.user).await?;
-    let Some(page) = app.store.history(identity.user, convo, slice, limit).await? else {
+    let turn = app.pages.next(identity.user).await?;
+    let page = app.store.history(identity.user, convo, slice, limit).await?;
+    drop(turn);
+    let Some(HistorySlice { entries, has_more }) = page else {
         return Err(Refusal::NotFound.into());
     };
-    let items = page.entries.into_iter().map(|(entry, _)| entry.as_ref().clone()).collect();
-    Ok(Json(HistoryPage { items, has_more: page.has_more }))
+    let least = entries.iter().map(|(entry, _)| answers::least(entry)).sum();
+    let page = move || {
+        let items = entries.into_iter().map(|(entry, _)| Arc::unwrap_or_clone(entry)).collect();
+        HistoryPage { items, has_more }
+    };
+    asking.answer(&app, least, page).await
 }
 
 pub(super) async fn mark(

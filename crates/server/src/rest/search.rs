@@ -1,14 +1,17 @@
 //! Search.
 
+use axum::Extension;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Deserialize;
 use tertulia_protocol::ConvoId;
 use tertulia_protocol::rest::{FoundMessage, Page, SearchOrder};
 use tertulia_protocol::rules::{self, Violation};
 use tertulia_search::Order;
 
-use super::extract::{Auth, Json, Query};
+use super::extract::{Auth, Query};
 use super::problem::ApiError;
+use crate::answers::{self, Asking};
 use crate::app::App;
 use crate::search::cursor::Asked;
 use crate::search::{self, Finds, Wanted};
@@ -29,7 +32,8 @@ pub(super) async fn search(
     State(app): State<App>,
     Auth(identity): Auth,
     Query(query): Query<SearchQuery>,
-) -> Result<Json<Page<FoundMessage>>, ApiError> {
+    Extension(asking): Extension<Asking>,
+) -> Result<Response, ApiError> {
     let limit = rules::page_limit(query.limit)?;
     let mut sought = tertulia_search::Query::parse(&query.q)?;
     if let Some(convo) = query.convo_id
@@ -57,5 +61,6 @@ pub(super) async fn search(
         None => None,
         Some(place) => Some(asked.seal(signer, app.random.bytes()?, place).ok_or_else(ApiError::fault)?),
     };
-    Ok(Json(Page { items, next_cursor }))
+    let least = items.iter().map(|found: &FoundMessage| answers::least(&found.message)).sum();
+    asking.answer(&app, least, || Page { items, next_cursor }).await
 }
