@@ -20,11 +20,13 @@ pub enum Kind {
     OneByteFragments,
     /// Frames of 128 KiB that are no JSON.
     Garbage,
+    /// Calls for pages of long messages, none of which is read.
+    UnreadAnswers,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::SlowLoris,
         Self::HalfHead,
         Self::Silent,
@@ -32,6 +34,7 @@ impl Kind {
         Self::PingFlood,
         Self::OneByteFragments,
         Self::Garbage,
+        Self::UnreadAnswers,
     ];
 
     /// Its name on the command line.
@@ -44,6 +47,7 @@ impl Kind {
             Self::PingFlood => "ping-flood",
             Self::OneByteFragments => "one-byte-fragments",
             Self::Garbage => "garbage",
+            Self::UnreadAnswers => "unread-answers",
         }
     }
 
@@ -56,6 +60,8 @@ impl Kind {
             Self::NeverReading => 200.0,
             Self::PingFlood | Self::OneByteFragments => 20_000.0,
             Self::Garbage => 200.0,
+            // With limits, each of a hundred could go on like that.
+            Self::UnreadAnswers => 30.0,
         }
     }
 

@@ -127,9 +127,7 @@ impl Run<'_> {
         {
             self.away.remove(0);
             self.nonce += 1;
-            let Mob { kind, tokens, .. } = self.mob;
-            let (registry, token) = (self.poll.registry(), Token(number));
-            match Peer::dial(*kind, self.target, registry, token, self.nonce, &tokens[number]) {
+            match Peer::dial(self.mob, self.target, self.poll.registry(), number, self.nonce) {
                 Ok(peer) => {
                     self.damage.connects += 1;
                     self.peers[number] = Some(peer);

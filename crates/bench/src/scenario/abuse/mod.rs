@@ -16,15 +16,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tertulia_protocol::entry::ConversationType;
+use tertulia_protocol::rules::PAGE_MAX;
 
 use self::mob::{Damage, Mob};
 use super::{Pace, Pairs};
 use crate::bench::Bench;
 use crate::crowd::Wanted;
 use crate::error::Error;
+use crate::fleet::fill::fill;
 use crate::report::{Findings, LoadFigures};
 use crate::sampling::{Sampler, peak};
 
+/// The messages of which a page is 12 MB.
+const LONG_BYTES: usize = 60_000;
 /// How long the hostile have to get going.
 const LEAD: Duration = Duration::from_secs(2);
 
@@ -76,6 +80,10 @@ impl Abuse {
         let mut kinds = Vec::new();
         for &kind in &self.kinds {
             bench.crowd.sign_in(talkers..all, &bench.progress).await?;
+            if kind == Kind::UnreadAnswers {
+                let (target, writer) = (bench.service.targets.first(), bench.crowd.token(all - 1));
+                fill(target, writer, &[group], PAGE_MAX as u64, LONG_BYTES).await?;
+            }
             let tokens = (talkers..all).map(|user| bench.crowd.token(user).to_owned()).collect();
             let mob = Mob { kind, tokens, group };
             let (load, damage, grown) = self.beside(bench, mob, &mut findings).await?;

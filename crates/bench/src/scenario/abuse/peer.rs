@@ -4,10 +4,12 @@ use std::io::{self, Read as _, Write as _};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use tertulia_protocol::rules::FRAME_BYTES_MAX;
+use socket2::SockRef;
+use tertulia_protocol::rules::{FRAME_BYTES_MAX, PAGE_MAX};
 use tertulia_websocket::client;
 
 use super::kind::Kind;
+use super::mob::Mob;
 use crate::fleet::line::{Line, Signal, in_short};
 use crate::load::{KEY, upgrade_request};
 use crate::service::Target;
@@ -22,8 +24,8 @@ const FRAGMENTS: usize = 1_000;
 /// A connection with bad intentions.
 #[derive(Debug)]
 pub(super) enum Peer {
-    /// One that stays before the upgrade: what is left of its request.
-    Outside { stream: TcpStream, request: Vec<u8>, heard: Vec<u8> },
+    /// One that stays before the upgrade: what is left of its request, from the end, and what it asks then.
+    Outside { stream: TcpStream, request: Vec<u8>, again: Vec<u8>, heard: Vec<u8> },
     /// One that gets further.
     Inside { line: Line, is_ready: bool, fragment: usize },
 }
@@ -34,23 +36,34 @@ impl Peer {
     /// # Errors
     /// Of the network.
     pub(super) fn dial(
-        kind: Kind,
+        mob: &Mob,
         target: &Target,
         registry: &Registry,
-        token: Token,
+        number: usize,
         nonce: u64,
-        access_token: &str,
     ) -> io::Result<Self> {
-        if let Kind::SlowLoris | Kind::HalfHead = kind {
+        let Mob { kind, tokens, group } = mob;
+        let (kind, token, access_token) = (*kind, Token(number), &tokens[number]);
+        if let Kind::SlowLoris | Kind::HalfHead | Kind::UnreadAnswers = kind {
             let mut stream = TcpStream::connect(target.address)?;
             registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+            if kind == Kind::UnreadAnswers {
+                SockRef::from(&stream).set_recv_buffer_size(KEPT_UNREAD_BYTES)?;
+                let host = &target.host;
+                let again = format!(
+                    "GET /api/conversations/{group}/messages?limit={PAGE_MAX} HTTP/1.1\r\nHost: {host}\r\n\
+                     Authorization: Bearer {access_token}\r\n\r\n"
+                );
+                let again = again.into_bytes().into_iter().rev().collect();
+                return Ok(Self::Outside { stream, request: Vec::new(), again, heard: Vec::new() });
+            }
             let key = client::handshake_key(u128::from(nonce).to_le_bytes());
             let mut request = upgrade_request(&target.host, &key).into_bytes();
             if kind == Kind::HalfHead {
                 request.truncate(request.len() / 2);
             }
             request.reverse();
-            return Ok(Self::Outside { stream, request, heard: Vec::new() });
+            return Ok(Self::Outside { stream, request, again: Vec::new(), heard: Vec::new() });
         }
         let first_frame = match kind.enters() {
             true => format!(r#"{{"type":"connect","token":"{access_token}"}}"#),
@@ -89,6 +102,7 @@ impl Peer {
     /// If the server has had enough: in few words, with what.
     pub(super) fn readable(&mut self, kind: Kind, is_over: bool, buffer: &mut [u8]) -> Result<(), String> {
         match self {
+            Self::Outside { .. } if kind == Kind::UnreadAnswers && !is_over => Ok(()),
             Self::Outside { stream, heard, .. } => match stream.read(buffer) {
                 Ok(0) => Err(outcome(heard)),
                 Ok(read) => {
@@ -112,7 +126,17 @@ impl Peer {
     /// # Errors
     /// If the server has had enough: in few words, with what.
     pub(super) fn act(&mut self, kind: Kind, wire: &mut Vec<u8>) -> Result<usize, String> {
-        let Self::Inside { line, fragment, .. } = self else { return self.dribble(1).map(|()| 1) };
+        let (line, fragment) = match self {
+            Self::Inside { line, fragment, .. } => (line, fragment),
+            Self::Outside { request, again, .. } if kind == Kind::UnreadAnswers => {
+                if request.is_empty() {
+                    request.clone_from(again);
+                }
+                let bytes = request.len();
+                return self.dribble(usize::MAX).map(|()| bytes);
+            }
+            Self::Outside { .. } => return self.dribble(1).map(|()| 1),
+        };
         if line.unwritten() > UNWRITTEN_MAX {
             return Ok(0);
         }
@@ -127,7 +151,7 @@ impl Peer {
                 put_fragment(wire, *fragment, FRAGMENTS);
                 *fragment = (*fragment + 1) % FRAGMENTS;
             }
-            Kind::SlowLoris | Kind::HalfHead | Kind::Silent | Kind::NeverReading => {}
+            Kind::SlowLoris | Kind::HalfHead | Kind::Silent | Kind::NeverReading | Kind::UnreadAnswers => {}
         }
         line.send(wire).map_err(|error| in_short(&error))?;
         Ok(wire.len())
