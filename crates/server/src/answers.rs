@@ -154,17 +154,35 @@ struct Answer {
 }
 
 impl Taken {
-    /// Ends answers of those who hold the most until there is room, as long as these are more than `own` bytes.
+    /// Makes room: ends answers of those who hold the most, as long as these have more than `own` bytes. Where that is not enough,
+    /// none is ended.
     fn make_room(&mut self, len: usize, bytes_max: usize, own: usize) -> bool {
-        while self.all + len > bytes_max {
-            let most = self.of.iter().max_by_key(|(_, of)| of.bytes).filter(|(_, of)| of.bytes > own);
-            let oldest = most.and_then(|(asker, of)| Some((*asker, of.answers.front()?.number)));
-            let Some(answer) = oldest.and_then(|(asker, number)| self.give_back(asker, number)) else {
-                return false;
-            };
-            answer.cut.0.cancel();
+        let lacks = (self.all + len).saturating_sub(bytes_max);
+        let Some(give_way) = self.who_give_way(lacks, own) else { return false };
+        for (asker, number) in give_way {
+            if let Some(answer) = self.give_back(asker, number) {
+                answer.cut.0.cancel();
+            }
         }
         true
+    }
+
+    fn who_give_way(&self, mut lacks: usize, own: usize) -> Option<Vec<(Asker, u64)>> {
+        let mut give_way = Vec::new();
+        if lacks == 0 {
+            return Some(give_way);
+        }
+        let mut holders: Vec<_> =
+            self.of.iter().map(|(asker, of)| (of.bytes, *asker, of.answers.iter())).collect();
+        while lacks > 0 {
+            let most = holders.iter_mut().max_by_key(|(bytes, ..)| *bytes);
+            let (bytes, asker, answers) = most.filter(|(bytes, ..)| *bytes > own)?;
+            let oldest = answers.next()?;
+            *bytes -= oldest.len;
+            lacks = lacks.saturating_sub(oldest.len);
+            give_way.push((*asker, oldest.number));
+        }
+        Some(give_way)
     }
 
     /// Forgets an answer, if it is not already.
@@ -320,6 +338,18 @@ mod tests {
         assert_eq!(few.each_ref().map(was_cut), [true, false, false]);
         drop((most, few, small, second, last, fill, other, and_another));
         assert!(answers.taken().of.is_empty() && answers.taken().all == 0, "nothing is given back twice");
+    }
+
+    #[test]
+    fn nobody_is_cut_off_where_that_makes_too_little_room() {
+        let answers = Arc::new(Answers::new(1_000));
+        let many: Vec<_> = (0..20).map(|_| take(&answers, ANA, 10).unwrap()).collect();
+        let others = [3, 4, 5, 6].map(|user| {
+            take(&answers, Asker::User(UserId::from_bytes([user; 16])), 190).expect("there is room")
+        });
+        assert!(take(&answers, BO, 195).is_none(), "with one of ten bytes gone nobody has more than he");
+        assert!(!many.iter().chain(&others).any(was_cut));
+        assert_eq!(answers.taken().all, 960);
     }
 
     #[test]
