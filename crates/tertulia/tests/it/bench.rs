@@ -159,7 +159,7 @@ fn those_who_talk_are_heard_beside_every_kind_of_abuse() {
     let bench = Bench::start();
     let report = bench.run(&["abuse", "--hostile", "3", "--pairs", "2", "--rate", "50"]);
     let kinds = report["abuse"]["kinds"].as_array().unwrap();
-    assert_eq!(kinds.len(), 7);
+    assert_eq!(kinds.len(), 8);
     for kind in kinds {
         assert!(kind["connects"].as_u64().unwrap() >= 3, "{kind}");
         assert!(kind["sendToReceive"]["count"].as_u64().unwrap() > 0, "{kind}");
