@@ -2,19 +2,23 @@
 //! room for.
 //!
 //! So nobody holds up the others, and what is under way has a bound in memory. His next ones wait, for he may have two
-//! devices; when many wait already, one is refused. Whoever hangs up gives his turn, or his place in the line, away.
+//! devices or a busy program; when many wait already, one is refused. Whoever hangs up gives his turn, or his place in the line, away.
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tertulia_protocol::UserId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+use crate::gateway::listener::OF_ONE_ADDRESS_MAX;
 use crate::rest::problem::ApiError;
 
 /// When to come back, where too many wait: their turns mostly come sooner.
 const COME_BACK: Duration = Duration::from_secs(1);
+/// How many of a user wait. To wait takes a connection and little else, so it is as many as come from one address at most.
+const WAITING_MAX: usize = OF_ONE_ADDRESS_MAX;
 
 /// Turns for one kind of thing, on this node.
 pub struct Turns {
@@ -57,12 +61,13 @@ struct Place<'a> {
 impl Turns {
     /// Searches. The index does a few beside each other; of what they have found, each has a page of whole messages.
     pub fn of_searches() -> Self {
-        Self::new(Most { at_once: 16, of_one: 1, waiting: 4 })
+        Self::new(Most { at_once: 16, of_one: 1, waiting: WAITING_MAX })
     }
 
     /// Pages of messages, while they are read. One has up to 12.5 MiB (200 bodies of 64 KiB).
     pub fn of_pages() -> Self {
-        Self::new(Most { at_once: 8, of_one: 2, waiting: 64 })
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self::new(Most { at_once: (2 * cores).max(8), of_one: 2, waiting: WAITING_MAX })
     }
 
     fn new(most: Most) -> Self {
@@ -152,6 +157,7 @@ mod tests {
         drop(last.await.unwrap());
         assert!(turns.lines().is_empty());
     }
+
     #[tokio::test]
     async fn all_together_have_no_more_turns_than_there_are() {
         let turns = Turns::new(MOST);

@@ -41,7 +41,7 @@ const HEADERS_MAX: usize = 64;
 /// The most TCP connections that are HTTP at one time; sockets that were upgraded do not count.
 const HTTP_CONNECTIONS_MAX: usize = 8_192;
 /// How many of them are of one address at most, if it is no proxy that is trusted.
-const OF_ONE_ADDRESS_MAX: usize = 512;
+pub(crate) const OF_ONE_ADDRESS_MAX: usize = 512;
 /// How long the first request of a connection may take that was there before the node drained.
 const LATE_MAX: Duration = Duration::from_secs(1);
 /// How long to wait after `accept` failed, for instance because no file descriptor is left.

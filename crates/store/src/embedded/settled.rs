@@ -26,7 +26,7 @@ pub(super) const SCHEMA: Schema = Schema {
 
 /// Pages in the WAL at which it is brought into the file, by the settler. That takes a moment, but nobody waits for it: it
 /// is behind the journal. 8,000 pages share more writes than SQLite's default of 1,000.
-const WAL_PAGES_MAX: u32 = 8_000;
+pub(super) const WAL_PAGES_MAX: u32 = 8_000;
 
 /// `tertulia.db` as it was opened.
 pub(super) struct Opened {

@@ -21,7 +21,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The length of a page. A commit of the settler writes them one by one: with 8 KiB half as many where conversations are
 /// busy. Where they are many it takes no more CPU than with 4 KiB, and half as many bytes again.
-const PAGE_BYTES: u32 = 8_192;
+pub(super) const PAGE_BYTES: u32 = 8_192;
 
 /// Statements that a connection keeps prepared: more than any of ours uses.
 const STATEMENTS_CACHED: usize = 96;

@@ -8,6 +8,8 @@ use tertulia_domain::log::{Commit, Intent, Outcome, Position};
 use tertulia_protocol::{ClientSeq, ConvoId, Seq};
 
 use super::support::*;
+use crate::embedded::settled::WAL_PAGES_MAX;
+use crate::embedded::sqlite::PAGE_BYTES;
 use crate::embedded::tail::Stretch;
 use crate::embedded::{Embedded, OpenError, OpenOptions, TailLimits};
 use crate::testsuite::StoreUnderTest as _;
@@ -43,6 +45,32 @@ async fn while_a_burst_lasts_reads_are_exact_and_the_rest_is_not_settled() {
     until(|| unsettled(store) == 0).await;
     assert_messages(store, convo(1), 100).await;
     assert_messages(store, convo(2), 70).await;
+}
+
+/// Nothing has its turn while it lasts, at which the WAL would be brought into the file.
+#[tokio::test]
+async fn reads_while_a_burst_lasts_leave_the_wal_as_short_as_it_is_otherwise() {
+    let (options, _) = burst();
+    let under_test = UnderTest::with(options);
+    let store = &under_test.store;
+    group(store, convo(1)).await;
+    let body = "x".repeat(60_000);
+    for round in 0..55 {
+        let intents = (1..=30).map(|n| send(convo(1), ANA, round * 30 + n, &body)).collect();
+        store.append(intents, NOW).await.unwrap();
+        let inbox = store.inbox(BO, None, 1).await.unwrap();
+        assert_eq!(inbox.items[0].last_seq.get(), 1 + (round + 1) * 30);
+    }
+    assert_eq!(unsettled(store), 1 + 55 * 30, "nothing had its turn");
+    let length = |file: &str| std::fs::metadata(under_test.dir.path().join(file)).unwrap().len();
+    let most = u64::from(WAL_PAGES_MAX * PAGE_BYTES) * 5 / 4;
+    assert!(length("tertulia.db-wal") < most, "{} of {most}", length("tertulia.db-wal"));
+    assert!(
+        length("tertulia.db") + length("tertulia.db-wal") > most,
+        "{} and {} of {most} are not enough to tell",
+        length("tertulia.db"),
+        length("tertulia.db-wal")
+    );
 }
 
 #[tokio::test]

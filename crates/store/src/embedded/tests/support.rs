@@ -134,7 +134,7 @@ pub(super) fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) 
     }
 }
 
-const NOW: Timestamp = Timestamp::from_millis(1_795_563_466_000);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_795_563_466_000);
 
 pub(super) async fn try_one(store: &Embedded, intent: Intent) -> Result<Outcome, StoreError> {
     Ok(store.append(vec![intent], NOW).await?.outcomes.remove(0))
