@@ -59,8 +59,11 @@ pub fn body(text: &str) -> Result<(), Violation> {
 
 /// How many bytes a text takes in JSON at the most, without its quotes: six times its own if it is all control characters.
 pub fn json_bytes_max(text: &str) -> usize {
-    let more = |byte: u8| 5 * usize::from(byte < 0x20) + usize::from((byte == b'"') | (byte == b'\\'));
-    text.len() + text.bytes().map(more).sum::<usize>()
+    // A sum that fits into a byte is taken of many at a time.
+    const CHUNK: usize = u8::MAX as usize / 5;
+    let more = |&byte: &u8| 5 * u8::from(byte < 0x20) + u8::from((byte == b'"') | (byte == b'\\'));
+    let of_chunk = |chunk: &[u8]| usize::from(chunk.iter().map(more).sum::<u8>());
+    text.len() + text.as_bytes().chunks(CHUNK).map(of_chunk).sum::<usize>()
 }
 
 /// Checks a client's number of a message.

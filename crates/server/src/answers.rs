@@ -1,11 +1,11 @@
 //! Answers on their way: however many long ones are asked for and not read, they take no more memory than they may.
 //!
 //! A page of history has up to 75 MiB in JSON, and a client may ask for many at once and read none. So the bytes of long
-//! answers are counted from when they are made until they are written, or their connection is over. Where there is no room
-//! for one, whoever holds the most gives way to whoever would hold less; if that is himself, he comes back.
+//! answers are counted from when they were read from the store until they are written, or their connection is over. Where there is
+//! no room for one, whoever holds the most gives way to whoever would hold less; if that is himself, he comes back.
 //!
 //! To make one takes up to half a second. That is done beside the threads that serve, where the others have their turns, and only
-//! when there is room for what it has at least.
+//! when there is room for it. A device pays for the bytes that are made for it, also if it does not wait for them.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZero;
@@ -16,6 +16,7 @@ use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use serde::Serialize;
+use tertulia_protocol::rules::json_bytes_max;
 use tertulia_protocol::{Entry, EntryKind, UserId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -25,11 +26,15 @@ use crate::app::App;
 use crate::limits::Network;
 use crate::rest::extract::Json;
 use crate::rest::problem::ApiError;
+use crate::turns::Turn;
 
 /// What is shorter is not counted: there are no more of these than connections.
 const COUNTED_MIN: usize = 64 * 1_024;
 /// An id in JSON: a UUID in quotes, and a comma.
 const ID_BYTES: usize = 39;
+/// What is refused was read all the same. That costs so much less than what is made: whoever comes back when he is told
+/// never gets into debt by it.
+const READ_SHARE: usize = 32;
 /// When to come back where there is no room.
 const COME_BACK: Duration = Duration::from_secs(1);
 
@@ -57,37 +62,35 @@ impl Asking {
         let _ = self.identity.set(identity);
     }
 
-    /// Makes the JSON of an answer, which has `least` bytes at least.
+    /// Waits for his turn to read a page.
+    ///
+    /// # Errors
+    /// `rate_limited` if too many of his wait already, or those before this one were more than he may have.
+    pub(crate) async fn turn<'a>(&self, app: &'a App, identity: Identity) -> Result<Turn<'a>, ApiError> {
+        let turn = app.pages.next(identity.user).await?;
+        app.limits.may_read(identity.device, app.clock.monotonic())?;
+        Ok(turn)
+    }
+
+    /// Makes the JSON of an answer, which has `about` so many bytes.
     ///
     /// # Errors
     /// `unavailable` if it is long and there is no room for it.
     pub(crate) async fn answer<T: Serialize>(
         &self,
         app: &App,
-        least: usize,
+        about: usize,
         make: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Response, ApiError> {
-        if least < COUNTED_MIN {
+        if about < COUNTED_MIN {
             return Ok(Json(make()).into_response());
         }
-        // Who gives way is judged by what it may come to: a byte of a body has up to six, as `\u00xx`.
-        let Some(room) = app.answers.take(self.asker(), least, 6 * least, &self.cut) else {
-            // It was read for him, however that ended.
-            self.pay(app, least);
-            return Err(no_room());
-        };
-        // It is never closed.
-        let turn = Arc::clone(&app.answers.making).acquire_owned().await.map_err(|_| ApiError::fault())?;
-        let making = tokio::task::spawn_blocking(move || {
-            let response = Json(make()).into_response();
-            drop(turn);
-            response
-        });
-        let mut response = making.await.map_err(|error| {
-            tracing::error!(%error, "the making of an answer has panicked");
-            ApiError::fault()
-        })?;
-        response.extensions_mut().insert(Arc::new(room));
+        let for_reading = about / READ_SHARE;
+        self.pay(app, for_reading);
+        let make = || Json(make()).into_response();
+        let (mut response, room) =
+            app.answers.make(self.asker(), about, || self.pay(app, about - for_reading), make).await?;
+        response.extensions_mut().insert(Arc::new(Made { paid: about, _room: room }));
         Ok(response)
     }
 
@@ -104,10 +107,16 @@ impl Asking {
     }
 }
 
-/// How many bytes of JSON an entry has at least.
-pub(crate) fn least(entry: &Entry) -> usize {
+/// How many bytes the JSON of these has, but for what is of no account where it is long.
+pub(crate) fn about<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> usize {
+    let least = entries.clone().map(|entry| bytes(entry, str::len)).sum();
+    // Six times as many at the most.
+    if least < COUNTED_MIN / 6 { least } else { entries.map(|entry| bytes(entry, json_bytes_max)).sum() }
+}
+
+fn bytes(entry: &Entry, of_text: impl Fn(&str) -> usize) -> usize {
     match &entry.kind {
-        EntryKind::Text { body, .. } => body.len(),
+        EntryKind::Text { body, .. } => of_text(body),
         EntryKind::Created { user_ids, .. }
         | EntryKind::MemberAdded { user_ids }
         | EntryKind::MemberRemoved { user_ids } => user_ids.len() * ID_BYTES,
@@ -207,14 +216,44 @@ impl Answers {
         Self { bytes_max, taken: Mutex::default(), making }
     }
 
-    /// Takes room for an answer of `len` bytes, of perhaps `most`, on a connection that `cut` ends. One asker has a quarter of all
-    /// at most, or one answer.
-    fn take(self: &Arc<Self>, asker: Asker, len: usize, most: usize, cut: &Cut) -> Option<Room> {
+    /// Makes an answer of about so many bytes when it has its turn, which it is told by `begins`.
+    async fn make<T: Send + 'static>(
+        self: &Arc<Self>,
+        asker: Asker,
+        about: usize,
+        begins: impl FnOnce(),
+        make: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, Room), ApiError> {
+        // Whoever gives way before anything of his is on its way is told so.
+        let given_way = Cut::default();
+        let room = self.take(asker, about, &given_way).ok_or_else(no_room)?;
+        let making = async {
+            // It is never closed.
+            let turn = Arc::clone(&self.making).acquire_owned().await.map_err(|_| ApiError::fault())?;
+            begins();
+            let making = tokio::task::spawn_blocking(move || {
+                let made = make();
+                drop(turn);
+                made
+            });
+            making.await.map_err(|error| {
+                tracing::error!(%error, "the making of an answer has panicked");
+                ApiError::fault()
+            })
+        };
+        tokio::select! {
+            made = making => Ok((made?, room)),
+            () = given_way.0.cancelled() => Err(no_room()),
+        }
+    }
+
+    /// Takes room for an answer of `len` bytes, which `cut` ends. One asker has a quarter of all at most, or one answer.
+    fn take(self: &Arc<Self>, asker: Asker, len: usize, cut: &Cut) -> Option<Room> {
         let len = len.min(self.bytes_max);
         let mut taken = self.taken();
         let own = taken.of.get(&asker).map_or(0, |own| own.bytes);
         let may = own == 0 || own + len <= self.bytes_max / 4;
-        if !may || !taken.make_room(len, self.bytes_max, own + most) {
+        if !may || !taken.make_room(len, self.bytes_max, own + len) {
             return None;
         }
         taken.all += len;
@@ -247,6 +286,12 @@ impl Drop for Room {
     }
 }
 
+/// An answer that was made.
+struct Made {
+    paid: usize,
+    _room: Room,
+}
+
 /// The bytes of an answer, which are kept until the last of them is written, and their room.
 struct Held {
     bytes: Bytes,
@@ -263,17 +308,18 @@ impl AsRef<[u8]> for Held {
 pub(crate) async fn let_out(app: &App, asking: &Asking, response: Response) -> Response {
     let Some(len) = response.body().size_hint().exact() else { return response };
     let len = usize::try_from(len).unwrap_or(usize::MAX);
+    let (mut head, body) = response.into_parts();
     // Whoever is refused something does not pay for hearing it: he would wait the longer the more often he asks.
-    if response.status().is_success() {
-        asking.pay(app, len);
+    if head.status.is_success() {
+        let paid = head.extensions.get::<Arc<Made>>().map_or(0, |made| made.paid);
+        asking.pay(app, len.saturating_sub(paid));
     }
     if len < COUNTED_MIN {
-        return response;
+        return Response::from_parts(head, body);
     }
-    let (mut head, body) = response.into_parts();
-    // What it has at least gives way to what it has.
-    drop(head.extensions.remove::<Arc<Room>>());
-    let Some(room) = app.answers.take(asking.asker(), len, len, &asking.cut) else {
+    // What it was thought to have gives way to what it has.
+    drop(head.extensions.remove::<Arc<Made>>());
+    let Some(room) = app.answers.take(asking.asker(), len, &asking.cut) else {
         return no_room().into_response();
     };
     // It is there in one piece, and no copy is made.
@@ -287,6 +333,9 @@ fn no_room() -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+    use tertulia_protocol::Code;
+
     use super::*;
 
     const ANA: Asker = Asker::User(UserId::from_bytes([1; 16]));
@@ -295,7 +344,7 @@ mod tests {
 
     fn take(answers: &Arc<Answers>, asker: Asker, len: usize) -> Option<(Room, Cut)> {
         let cut = Cut::default();
-        Some((answers.take(asker, len, len, &cut)?, cut))
+        Some((answers.take(asker, len, &cut)?, cut))
     }
 
     fn was_cut((_, cut): &(Room, Cut)) -> bool {
@@ -353,13 +402,35 @@ mod tests {
     }
 
     #[test]
-    fn who_may_come_to_hold_as_much_makes_nobody_give_way() {
+    fn a_few_who_have_taken_all_there_is_keep_out_nobody_who_asks_for_less() {
         let answers = Arc::new(Answers::new(1_000));
-        let first = take(&answers, ANA, 600).unwrap();
-        assert!(answers.take(BO, 500, 600, &Cut::default()).is_none());
-        assert!(answers.take(BO, 400, 600, &Cut::default()).is_some(), "there is room");
-        assert!(answers.take(BO, 500, 599, &Cut::default()).is_some());
-        assert!(was_cut(&first));
+        let few = [ANA, BO, CY, Asker::At(None)]
+            .map(|asker| [take(&answers, asker, 125).unwrap(), take(&answers, asker, 125).unwrap()]);
+        let other = take(&answers, Asker::User(UserId::from_bytes([4; 16])), 124).expect("he asks for less");
+        assert_eq!(few.iter().flatten().filter(|answer| was_cut(answer)).count(), 1);
+        assert!(!was_cut(&other));
+    }
+
+    #[tokio::test]
+    async fn who_gives_way_before_his_answer_is_made_is_told_and_has_paid_for_none() {
+        let answers = Arc::new(Answers::new(1_000));
+        let permits = u32::try_from(answers.making.available_permits()).unwrap();
+        let all_turns = Arc::clone(&answers.making).acquire_many_owned(permits).await.unwrap();
+        let has_begun = std::cell::Cell::new(false);
+        let mut first = Box::pin(answers.make(ANA, 600, || has_begun.set(true), || "page"));
+        assert!(first.as_mut().now_or_never().is_none(), "it waits for its turn");
+        let second = take(&answers, BO, 500).expect("he asks for less");
+        let told = first.await.expect_err("it gave way");
+        assert_eq!((told.code(), told.retry_after()), (Code::Unavailable, Some(COME_BACK)));
+        assert!(!has_begun.get());
+        drop(second);
+        let mut third = Box::pin(answers.make(ANA, 600, || has_begun.set(true), || "page"));
+        assert!(third.as_mut().now_or_never().is_none(), "it waits for its turn");
+        drop(all_turns);
+        let (page, room) = third.await.unwrap();
+        assert_eq!((page, has_begun.get(), answers.taken().all), ("page", true, 600));
+        drop(room);
+        assert_eq!(answers.taken().all, 0);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use std::time::Duration;
 use tertulia_domain::limits::Quota;
 use tertulia_protocol::DeviceId;
 
+use crate::rest::problem::ApiError;
+
 pub use config::{LimitsConfig, Period, Rate};
 pub use keyed::{Bucket, Keyed};
 
@@ -71,6 +73,14 @@ impl Limits {
             connections: Keyed::new(config.connections.quota()),
             events: config.events.quota(),
         }))
+    }
+
+    /// Whether a device has paid for what it was given; else it asks for no more.
+    ///
+    /// # Errors
+    /// `rate_limited`, with how long it is in debt.
+    pub fn may_read(&self, device: DeviceId, now: Duration) -> Result<(), ApiError> {
+        self.answers.check_cost(device, 0, now).map_err(ApiError::rate_limited)
     }
 
     /// No limits at all, for load tests.

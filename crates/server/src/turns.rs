@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZero;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::rest::problem::ApiError;
 
 /// When to come back, where too many wait: their turns mostly come sooner.
 const COME_BACK: Duration = Duration::from_secs(1);
+/// How long a turn of all lasts. What takes longer waits for something, for instance a part of the store that is stalled, and
+/// has no page in memory meanwhile; the others are not to wait for that, too.
+const TURN_MAX: Duration = Duration::from_millis(500);
 /// How many of a user wait. To wait takes a connection and little else, so it is as many as come from one address at most.
 const WAITING_MAX: usize = OF_ONE_ADDRESS_MAX;
 
@@ -47,7 +51,7 @@ struct Line {
 
 /// A turn, until it is dropped.
 pub(crate) struct Turn<'a> {
-    _of_all: SemaphorePermit<'a>,
+    of_all: Option<SemaphorePermit<'a>>,
     _of_user: OwnedSemaphorePermit,
     _place: Place<'a>,
 }
@@ -83,7 +87,7 @@ impl Turns {
         // First his own line: who waits for himself stands in nobody's way. They are never closed.
         let of_user = turn.acquire_owned().await.map_err(|_| ApiError::fault())?;
         let of_all = self.all.acquire().await.map_err(|_| ApiError::fault())?;
-        Ok(Turn { _of_all: of_all, _of_user: of_user, _place: place })
+        Ok(Turn { of_all: Some(of_all), _of_user: of_user, _place: place })
     }
 
     fn line_up(&self, user: UserId) -> Result<(Place<'_>, Arc<Semaphore>), ApiError> {
@@ -101,6 +105,18 @@ impl Turns {
     fn lines(&self) -> MutexGuard<'_, HashMap<UserId, Line>> {
         // Nothing under this lock can panic half way.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn<'_> {
+    /// Waits for a read. If it takes long, others have their turns meanwhile, but no more of this user.
+    pub(crate) async fn wait_for<T>(&mut self, read: impl Future<Output = T>) -> T {
+        let mut read = pin!(read);
+        if let Ok(done) = tokio::time::timeout(TURN_MAX, &mut read).await {
+            return done;
+        }
+        self.of_all = None;
+        read.await
     }
 }
 
@@ -167,5 +183,22 @@ mod tests {
         assert!(third.as_mut().now_or_never().is_none(), "it waits");
         drop(first);
         drop(third.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_what_is_stalled_holds_up_himself_alone() {
+        let turns = Turns::new(MOST);
+        let stalled =
+            async |user| turns.next(user).await.unwrap().wait_for(std::future::pending::<()>()).await;
+        let (mut of_ana, mut of_bo) = (Box::pin(stalled(ANA)), Box::pin(stalled(BO)));
+        assert!(of_ana.as_mut().now_or_never().is_none() && of_bo.as_mut().now_or_never().is_none());
+        let mut third = Box::pin(turns.next(CY));
+        assert!(third.as_mut().now_or_never().is_none(), "it waits");
+        tokio::time::advance(TURN_MAX).await;
+        assert!(of_ana.as_mut().now_or_never().is_none() && of_bo.as_mut().now_or_never().is_none());
+        drop(third.now_or_never().expect("it has its turn").unwrap());
+        assert!(turns.next(ANA).now_or_never().is_none(), "his own next one waits");
+        drop((of_ana, of_bo));
+        assert!(turns.lines().is_empty());
     }
 }

@@ -195,10 +195,9 @@ async fn read(app: &App, user: UserId, cursor: Cursor) -> Result<EventsPage, Api
             if gathering.is_full() {
                 return Ok(partial(app, cursor, gathering, Part { until, convo, next }));
             }
-            let Some(slice) = app.store.history(user, convo, Slice::After(next.previous()), 200).await?
-            else {
-                break;
-            };
+            let mut turn = app.pages.next(user).await?;
+            let read = app.store.history(user, convo, Slice::After(next.previous()), 200);
+            let Some(slice) = turn.wait_for(read).await? else { break };
             let more = slice.has_more;
             let within = slice.entries.into_iter().take_while(|(_, commit)| until.has(*commit));
             let before = next;

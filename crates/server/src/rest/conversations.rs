@@ -171,18 +171,18 @@ pub(super) async fn inbox(
     Extension(asking): Extension<Asking>,
 ) -> Result<Response, ApiError> {
     let limit = rules::page_limit(query.limit)?;
-    let turn = app.pages.next(identity.user).await?;
-    let InboxPage { mut items, next_cursor } =
-        app.store.inbox(identity.user, query.cursor.as_deref(), limit).await?;
-    drop(turn);
+    let mut turn = asking.turn(&app, identity).await?;
+    let read = app.store.inbox(identity.user, query.cursor.as_deref(), limit);
+    let InboxPage { mut items, next_cursor } = turn.wait_for(read).await?;
     let users: Vec<UserId> =
         items.iter().flat_map(|item| item.members.iter().flatten()).map(|member| member.user_id).collect();
     let mask = Mask::new(&app, identity.user, &users).await?;
+    drop(turn);
     for members in items.iter_mut().filter_map(|item| item.members.as_mut()) {
         mask.members(members);
     }
-    let least = items.iter().filter_map(|item| item.last_message.as_ref()).map(answers::least).sum();
-    asking.answer(&app, least, || Page { items, next_cursor }).await
+    let about = answers::about(items.iter().filter_map(|item| item.last_message.as_ref()));
+    asking.answer(&app, about, || Page { items, next_cursor }).await
 }
 
 pub(super) async fn get(

@@ -148,7 +148,7 @@ where
         bucket.check(identity.device, now).map_err(ApiError::rate_limited)?;
         if reads {
             // Whoever has read too much pays for that first.
-            limits.answers.check_cost(identity.device, 0, now).map_err(ApiError::rate_limited)?;
+            limits.may_read(identity.device, now)?;
         }
         if let Some(asking) = parts.extensions.get::<Asking>() {
             asking.is(identity);

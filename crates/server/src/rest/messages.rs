@@ -60,18 +60,18 @@ pub(super) async fn history(
         (None, Some(before)) => Slice::Before(before),
         (Some(_), Some(_)) => return Err(Violation::invalid("name after or before, not both").into()),
     };
-    let turn = app.pages.next(identity.user).await?;
-    let page = app.store.history(identity.user, convo, slice, limit).await?;
+    let mut turn = asking.turn(&app, identity).await?;
+    let page = turn.wait_for(app.store.history(identity.user, convo, slice, limit)).await?;
     drop(turn);
     let Some(HistorySlice { entries, has_more }) = page else {
         return Err(Refusal::NotFound.into());
     };
-    let least = entries.iter().map(|(entry, _)| answers::least(entry)).sum();
+    let about = answers::about(entries.iter().map(|(entry, _)| &**entry));
     let page = move || {
         let items = entries.into_iter().map(|(entry, _)| Arc::unwrap_or_clone(entry)).collect();
         HistoryPage { items, has_more }
     };
-    asking.answer(&app, least, page).await
+    asking.answer(&app, about, page).await
 }
 
 pub(super) async fn mark(

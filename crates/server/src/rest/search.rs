@@ -61,6 +61,6 @@ pub(super) async fn search(
         None => None,
         Some(place) => Some(asked.seal(signer, app.random.bytes()?, place).ok_or_else(ApiError::fault)?),
     };
-    let least = items.iter().map(|found: &FoundMessage| answers::least(&found.message)).sum();
-    asking.answer(&app, least, || Page { items, next_cursor }).await
+    let about = answers::about(items.iter().map(|found: &FoundMessage| &found.message));
+    asking.answer(&app, about, || Page { items, next_cursor }).await
 }

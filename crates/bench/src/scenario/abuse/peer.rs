@@ -90,7 +90,7 @@ impl Peer {
     /// If the server has had enough: in few words, with what.
     pub(super) fn writable(&mut self, kind: Kind) -> Result<(), String> {
         match self {
-            Self::Outside { .. } if kind == Kind::HalfHead => self.dribble(usize::MAX),
+            Self::Outside { .. } if kind == Kind::HalfHead => self.dribble(usize::MAX).map(drop),
             Self::Outside { .. } => Ok(()),
             Self::Inside { line, .. } => line.writable().map_err(|error| in_short(&error)),
         }
@@ -132,10 +132,9 @@ impl Peer {
                 if request.is_empty() {
                     request.clone_from(again);
                 }
-                let bytes = request.len();
-                return self.dribble(usize::MAX).map(|()| bytes);
+                return self.dribble(usize::MAX);
             }
-            Self::Outside { .. } => return self.dribble(1).map(|()| 1),
+            Self::Outside { .. } => return self.dribble(1),
         };
         if line.unwritten() > UNWRITTEN_MAX {
             return Ok(0);
@@ -157,19 +156,20 @@ impl Peer {
         Ok(wire.len())
     }
 
-    /// Writes some bytes of the request.
-    fn dribble(&mut self, count: usize) -> Result<(), String> {
-        let Self::Outside { stream, request, .. } = self else { return Ok(()) };
+    /// Writes at most so many bytes of the request; gives how many.
+    fn dribble(&mut self, count: usize) -> Result<usize, String> {
+        let Self::Outside { stream, request, .. } = self else { return Ok(0) };
+        let before = request.len();
         for _ in 0..count {
-            let Some(&byte) = request.last() else { return Ok(()) };
+            let Some(&byte) = request.last() else { break };
             match stream.write(&[byte]) {
                 Ok(_) => drop(request.pop()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => break,
                 Err(error) => return Err(in_short(&error)),
             }
         }
-        Ok(())
+        Ok(before - request.len())
     }
 }
 
@@ -187,7 +187,12 @@ fn put_fragment(wire: &mut Vec<u8>, number: usize, of: usize) {
 fn outcome(heard: &[u8]) -> String {
     let text = String::from_utf8_lossy(heard);
     let line = text.lines().next().unwrap_or_default().trim_start_matches("HTTP/1.1 ");
-    if line.is_empty() { "hung up".to_owned() } else { format!("answered {line}") }
+    match line {
+        "" => "hung up".to_owned(),
+        // An answer that was asked for; what refuses is another.
+        "200 OK" => "cut off in an answer".to_owned(),
+        line => format!("answered {line}"),
+    }
 }
 
 #[cfg(test)]
@@ -209,6 +214,7 @@ mod tests {
     #[test]
     fn an_answer_is_told_by_its_first_line() {
         assert_eq!(outcome(b"HTTP/1.1 408 Request Timeout\r\n\r\n"), "answered 408 Request Timeout");
+        assert_eq!(outcome(b"HTTP/1.1 200 OK\r\n\r\n{"), "cut off in an answer");
         assert_eq!(outcome(b""), "hung up");
     }
 }
