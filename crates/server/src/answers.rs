@@ -32,6 +32,8 @@ use crate::turns::Turn;
 const COUNTED_MIN: usize = 64 * 1_024;
 /// An id in JSON: a UUID in quotes, and a comma.
 const ID_BYTES: usize = 39;
+/// To look through so many bytes takes a tenth of a millisecond.
+const LOOKED_THROUGH_MIN: usize = 1 << 20;
 /// What is refused was read all the same. That costs so much less than what is made: whoever comes back when he is told
 /// never gets into debt by it.
 const READ_SHARE: usize = 32;
@@ -72,22 +74,35 @@ impl Asking {
         Ok(turn)
     }
 
-    /// Makes the JSON of an answer, which has `about` so many bytes.
+    /// Makes the JSON of an answer of `items`; `sum` adds up something of all their entries.
     ///
     /// # Errors
     /// `unavailable` if it is long and there is no room for it.
-    pub(crate) async fn answer<T: Serialize>(
+    pub(crate) async fn answer<I: Send + 'static, T: Serialize>(
         &self,
         app: &App,
-        about: usize,
-        make: impl FnOnce() -> T + Send + 'static,
+        items: I,
+        sum: impl Fn(&I, fn(&Entry) -> usize) -> usize + Send + 'static,
+        make: impl FnOnce(I) -> T + Send + 'static,
     ) -> Result<Response, ApiError> {
+        let least = sum(&items, least);
+        let (items, about) = if least < LOOKED_THROUGH_MIN {
+            // Six times as many at the most.
+            let about = if least < COUNTED_MIN / 6 { least } else { sum(&items, about) };
+            (items, about)
+        } else {
+            beside(move || {
+                let about = sum(&items, about);
+                (items, about)
+            })
+            .await?
+        };
         if about < COUNTED_MIN {
-            return Ok(Json(make()).into_response());
+            return Ok(Json(make(items)).into_response());
         }
         let for_reading = about / READ_SHARE;
         self.pay(app, for_reading);
-        let make = || Json(make()).into_response();
+        let make = || Json(make(items)).into_response();
         let (mut response, room) =
             app.answers.make(self.asker(), about, || self.pay(app, about - for_reading), make).await?;
         response.extensions_mut().insert(Arc::new(Made { paid: about, _room: room }));
@@ -107,11 +122,22 @@ impl Asking {
     }
 }
 
-/// How many bytes the JSON of these has, but for what is of no account where it is long.
-pub(crate) fn about<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> usize {
-    let least = entries.clone().map(|entry| bytes(entry, str::len)).sum();
-    // Six times as many at the most.
-    if least < COUNTED_MIN / 6 { least } else { entries.map(|entry| bytes(entry, json_bytes_max)).sum() }
+/// Does what takes long on a thread that serves nobody.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "the making of an answer has panicked");
+        ApiError::fault()
+    })
+}
+
+/// How many bytes of JSON an entry has at least.
+fn least(entry: &Entry) -> usize {
+    bytes(entry, str::len)
+}
+
+/// How many it has, but for what is of no account where it is long.
+fn about(entry: &Entry) -> usize {
+    bytes(entry, json_bytes_max)
 }
 
 fn bytes(entry: &Entry, of_text: impl Fn(&str) -> usize) -> usize {
@@ -231,15 +257,12 @@ impl Answers {
             // It is never closed.
             let turn = Arc::clone(&self.making).acquire_owned().await.map_err(|_| ApiError::fault())?;
             begins();
-            let making = tokio::task::spawn_blocking(move || {
+            beside(move || {
                 let made = make();
                 drop(turn);
                 made
-            });
-            making.await.map_err(|error| {
-                tracing::error!(%error, "the making of an answer has panicked");
-                ApiError::fault()
             })
+            .await
         };
         tokio::select! {
             made = making => Ok((made?, room)),

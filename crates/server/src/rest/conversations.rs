@@ -15,12 +15,12 @@ use tertulia_protocol::rest::{
     Page, RolePatch,
 };
 use tertulia_protocol::rules::{self, MEMBERS_PER_CALL_MAX, PAGE_MAX, Violation};
-use tertulia_protocol::{Code, ConvoId, UserId};
+use tertulia_protocol::{Code, ConvoId, Entry, UserId};
 use tertulia_store::InboxPage;
 
 use super::extract::{Auth, Json, Path, Query};
 use super::problem::ApiError;
-use crate::answers::{self, Asking};
+use crate::answers::Asking;
 use crate::app::App;
 use crate::messages::append;
 use crate::views::{Mask, masked};
@@ -181,8 +181,10 @@ pub(super) async fn inbox(
     for members in items.iter_mut().filter_map(|item| item.members.as_mut()) {
         mask.members(members);
     }
-    let about = answers::about(items.iter().filter_map(|item| item.last_message.as_ref()));
-    asking.answer(&app, about, || Page { items, next_cursor }).await
+    let sum = |items: &Vec<Conversation>, of: fn(&Entry) -> usize| {
+        items.iter().filter_map(|item| item.last_message.as_ref()).map(of).sum()
+    };
+    asking.answer(&app, items, sum, |items| Page { items, next_cursor }).await
 }
 
 pub(super) async fn get(

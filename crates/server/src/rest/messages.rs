@@ -10,13 +10,13 @@ use serde::Deserialize;
 use tertulia_domain::log::{HistorySlice, Refusal};
 use tertulia_protocol::rest::{HistoryPage, Mark, MessageAnswer, MessageReceipt, Page, SendMessage};
 use tertulia_protocol::rules::{self, PAGE_MAX, Violation};
-use tertulia_protocol::{Code, ConvoId, Seq, UserId};
+use tertulia_protocol::{Code, ConvoId, Entry, Seq, UserId};
 use tertulia_store::{ReceiptPage, Slice};
 
 use super::conversations::PageQuery;
 use super::extract::{Auth, Json, Path, Query};
 use super::problem::ApiError;
-use crate::answers::{self, Asking};
+use crate::answers::Asking;
 use crate::app::App;
 use crate::messages;
 use crate::views::Mask;
@@ -63,15 +63,17 @@ pub(super) async fn history(
     let mut turn = asking.turn(&app, identity).await?;
     let page = turn.wait_for(app.store.history(identity.user, convo, slice, limit)).await?;
     drop(turn);
-    let Some(HistorySlice { entries, has_more }) = page else {
+    let Some(slice) = page else {
         return Err(Refusal::NotFound.into());
     };
-    let about = answers::about(entries.iter().map(|(entry, _)| &**entry));
-    let page = move || {
+    let sum = |slice: &HistorySlice, of: fn(&Entry) -> usize| {
+        slice.entries.iter().map(|(entry, _)| of(entry)).sum()
+    };
+    let page = |HistorySlice { entries, has_more }| {
         let items = entries.into_iter().map(|(entry, _)| Arc::unwrap_or_clone(entry)).collect();
         HistoryPage { items, has_more }
     };
-    asking.answer(&app, about, page).await
+    asking.answer(&app, slice, sum, page).await
 }
 
 pub(super) async fn mark(

@@ -4,14 +4,14 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use tertulia_protocol::ConvoId;
 use tertulia_protocol::rest::{FoundMessage, Page, SearchOrder};
 use tertulia_protocol::rules::{self, Violation};
+use tertulia_protocol::{ConvoId, Entry};
 use tertulia_search::Order;
 
 use super::extract::{Auth, Query};
 use super::problem::ApiError;
-use crate::answers::{self, Asking};
+use crate::answers::Asking;
 use crate::app::App;
 use crate::search::cursor::Asked;
 use crate::search::{self, Finds, Wanted};
@@ -61,6 +61,8 @@ pub(super) async fn search(
         None => None,
         Some(place) => Some(asked.seal(signer, app.random.bytes()?, place).ok_or_else(ApiError::fault)?),
     };
-    let about = answers::about(items.iter().map(|found: &FoundMessage| &found.message));
-    asking.answer(&app, about, || Page { items, next_cursor }).await
+    let sum = |items: &Vec<FoundMessage>, of: fn(&Entry) -> usize| {
+        items.iter().map(|found| of(&found.message)).sum()
+    };
+    asking.answer(&app, items, sum, |items| Page { items, next_cursor }).await
 }
