@@ -175,6 +175,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_text_takes_no_more_in_json_than_is_said_however_long_it_is() {
+        for piece in ["a", "\u{1}", "\"", "\\", "\n", "\u{1f}", " ", "é", "a\u{1}\"\\é"] {
+            for count in 0..70 {
+                let text = piece.repeat(count);
+                let (said, written) =
+                    (json_bytes_max(&text), serde_json::to_string(&text).unwrap().len() - 2);
+                // Some control characters have a short form.
+                let is_exact = piece == "\n" || said == written;
+                assert!(
+                    written <= said && is_exact,
+                    "{count} times {piece:?}: {written} bytes, {said} were said"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_body_is_bounded_in_bytes_and_not_blank() {
         assert_eq!(body(&"x".repeat(BODY_BYTES_MAX)), Ok(()));
         assert_eq!(body(&"x".repeat(BODY_BYTES_MAX + 1)).map_err(|v| v.code), Err(Code::TooLarge));

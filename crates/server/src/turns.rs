@@ -2,7 +2,8 @@
 //! room for.
 //!
 //! So nobody holds up the others, and what is under way has a bound in memory. His next ones wait, for he may have two
-//! devices or a busy program; when many wait already, one is refused. Whoever hangs up gives his turn, or his place in the line, away.
+//! devices or a busy program; when many wait already, one is refused. Whoever hangs up gives his turn, or his place in the
+//! line, away, unless he has sent more behind his call: then that is not noticed before the call is answered.
 
 use std::collections::HashMap;
 use std::num::NonZero;
