@@ -26,7 +26,7 @@ use crate::app::App;
 use crate::limits::Network;
 use crate::rest::extract::Json;
 use crate::rest::problem::ApiError;
-use crate::turns::Turn;
+use crate::turns::{Turn, Turns};
 
 /// What is shorter is not counted: there are no more of these than connections.
 const COUNTED_MIN: usize = 64 * 1_024;
@@ -64,12 +64,17 @@ impl Asking {
         let _ = self.identity.set(identity);
     }
 
-    /// Waits for his turn to read a page.
+    /// Waits for his turn, one of these, to read a page.
     ///
     /// # Errors
     /// `rate_limited` if too many of his wait already, or those before this one were more than he may have.
-    pub(crate) async fn turn<'a>(&self, app: &'a App, identity: Identity) -> Result<Turn<'a>, ApiError> {
-        let turn = app.pages.next(identity.user).await?;
+    pub(crate) async fn turn<'a>(
+        &self,
+        app: &App,
+        turns: &'a Turns,
+        identity: Identity,
+    ) -> Result<Turn<'a>, ApiError> {
+        let turn = turns.next(identity.user).await?;
         app.limits.may_read(identity.device, app.clock.monotonic())?;
         Ok(turn)
     }

@@ -27,7 +27,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::outage::Outage;
 use crate::rest::problem::{ApiError, Refused};
-use crate::turns::Turns;
+use crate::turns::{Pages, Turns};
 
 /// The node; cheap to clone.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ pub struct Parts {
     /// Who searches now.
     pub searching: Turns,
     /// Whose pages of messages are read now.
-    pub pages: Turns,
+    pub pages: Pages,
     /// How far those have come who follow the logs.
     pub followers: Progresses,
     /// How far what came is relayed, where a feed is shared.

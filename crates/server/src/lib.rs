@@ -61,7 +61,7 @@ use crate::limits::{Limits, SOCKETS_PER_DEVICE_MAX};
 use crate::metrics::Metrics;
 use crate::outage::Outage;
 use crate::repair::Repairer;
-use crate::turns::Turns;
+use crate::turns::{Pages, Turns};
 
 /// The version that runs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -172,7 +172,7 @@ impl Node {
             store_outage,
             search,
             searching: Turns::of_searches(),
-            pages: Turns::of_pages(),
+            pages: Pages::of_this_machine(),
             followers,
             relay,
             lanes,

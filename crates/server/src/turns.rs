@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tertulia_domain::log::PARTS_MAX;
 use tertulia_protocol::UserId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
@@ -19,11 +20,19 @@ use crate::rest::problem::ApiError;
 
 /// When to come back, where too many wait: their turns mostly come sooner.
 const COME_BACK: Duration = Duration::from_secs(1);
-/// How long a turn of all lasts. What takes longer waits for something, for instance a part of the store that is stalled, and
-/// has no page in memory meanwhile; the others are not to wait for that, too.
+/// How long a turn of all lasts. What takes longer waits for something, for instance for a store that is stalled, and has no
+/// page in memory meanwhile; the others are not to wait for that, too.
 const TURN_MAX: Duration = Duration::from_millis(500);
 /// How many of a user wait. To wait takes a connection and little else, so it is as many as come from one address at most.
 const WAITING_MAX: usize = OF_ONE_ADDRESS_MAX;
+
+/// Turns to read pages of messages, while they are read. One page has up to 12.5 MiB (200 bodies of 64 KiB).
+///
+/// Each part of the store has its own, so that of one that is stalled only those wait who ask for its conversations.
+pub struct Pages {
+    of_parts: [Turns; PARTS_MAX],
+    of_all_parts: Turns,
+}
 
 /// Turns for one kind of thing, on this node.
 pub struct Turns {
@@ -63,16 +72,29 @@ struct Place<'a> {
     user: UserId,
 }
 
+impl Pages {
+    /// For each part twice as many at once as there are cores, and eight at least.
+    pub fn of_this_machine() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let most = Most { at_once: (2 * cores).max(8), of_one: 2, waiting: WAITING_MAX };
+        Self { of_parts: std::array::from_fn(|_| Turns::new(most)), of_all_parts: Turns::new(most) }
+    }
+
+    /// Those of conversations in [this part](tertulia_store::Store::part_of).
+    pub(crate) fn of_part(&self, part: usize) -> &Turns {
+        &self.of_parts[part]
+    }
+
+    /// Those of what all parts are asked for.
+    pub(crate) fn of_all_parts(&self) -> &Turns {
+        &self.of_all_parts
+    }
+}
+
 impl Turns {
     /// Searches. The index does a few beside each other; of what they have found, each has a page of whole messages.
     pub fn of_searches() -> Self {
         Self::new(Most { at_once: 16, of_one: 1, waiting: WAITING_MAX })
-    }
-
-    /// Pages of messages, while they are read. One has up to 12.5 MiB (200 bodies of 64 KiB).
-    pub fn of_pages() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Self::new(Most { at_once: (2 * cores).max(8), of_one: 2, waiting: WAITING_MAX })
     }
 
     fn new(most: Most) -> Self {
@@ -184,6 +206,21 @@ mod tests {
         assert!(third.as_mut().now_or_never().is_none(), "it waits");
         drop(first);
         drop(third.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_has_all_turns_of_one_part_of_the_store_holds_up_no_other() {
+        let pages = Pages::of_this_machine();
+        let most = pages.of_part(0).most;
+        let mut taken = Vec::new();
+        for user in 0..most.at_once {
+            let user = UserId::from_bytes((user as u128).to_be_bytes());
+            taken.push(pages.of_part(0).next(user).await.unwrap());
+        }
+        let now = |turns: &Turns, user| turns.next(user).now_or_never().is_some_and(|turn| turn.is_ok());
+        assert!(!now(pages.of_part(0), CY), "it waits");
+        assert!((1..PARTS_MAX).all(|part| now(pages.of_part(part), CY)));
+        assert!(now(pages.of_all_parts(), CY));
     }
 
     #[tokio::test(start_paused = true)]

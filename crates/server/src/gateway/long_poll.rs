@@ -195,7 +195,7 @@ async fn read(app: &App, user: UserId, cursor: Cursor) -> Result<EventsPage, Api
             if gathering.is_full() {
                 return Ok(partial(app, cursor, gathering, Part { until, convo, next }));
             }
-            let mut turn = app.pages.next(user).await?;
+            let mut turn = app.pages.of_part(app.store.part_of(convo)).next(user).await?;
             let read = app.store.history(user, convo, Slice::After(next.previous()), 200);
             let Some(slice) = turn.wait_for(read).await? else { break };
             let more = slice.has_more;

@@ -171,7 +171,7 @@ pub(super) async fn inbox(
     Extension(asking): Extension<Asking>,
 ) -> Result<Response, ApiError> {
     let limit = rules::page_limit(query.limit)?;
-    let mut turn = asking.turn(&app, identity).await?;
+    let mut turn = asking.turn(&app, app.pages.of_all_parts(), identity).await?;
     let read = app.store.inbox(identity.user, query.cursor.as_deref(), limit);
     let InboxPage { mut items, next_cursor } = turn.wait_for(read).await?;
     let users: Vec<UserId> =

@@ -60,7 +60,7 @@ pub(super) async fn history(
         (None, Some(before)) => Slice::Before(before),
         (Some(_), Some(_)) => return Err(Violation::invalid("name after or before, not both").into()),
     };
-    let mut turn = asking.turn(&app, identity).await?;
+    let mut turn = asking.turn(&app, app.pages.of_part(app.store.part_of(convo)), identity).await?;
     let page = turn.wait_for(app.store.history(identity.user, convo, slice, limit)).await?;
     drop(turn);
     let Some(slice) = page else {

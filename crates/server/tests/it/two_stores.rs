@@ -1,5 +1,8 @@
 //! Two nodes on two PostgreSQL servers and one Redis: a conversation is on one of them, and goes on while the other is gone.
 
+use std::pin::pin;
+
+use reqwest::Method;
 use serde_json::{Value, json};
 use tertulia_server::Node;
 use tertulia_server::clock::{Clock, Random};
@@ -34,7 +37,22 @@ impl Cluster {
             // In whatever order they are named.
             urls.reverse();
         }
-        Self { nodes, stores: servers, _redis: redis }
+        let cluster = Self { nodes, stores: servers, _redis: redis };
+        cluster.until_whole().await;
+        cluster
+    }
+
+    /// Until each node hears the other, and has made good what it could not hear at first: for that it needs both stores.
+    async fn until_whole(&self) {
+        for node in &self.nodes {
+            let whole = async {
+                while !node.call_raw(Method::GET, "/metrics", &[], "").await.text.contains("live_whole\"} 1")
+                {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(DEADLINE, whole).await.expect("it does not hear the other");
+        }
     }
 
     /// A group of both on each of the stores, in their order.
@@ -180,4 +198,39 @@ async fn while_one_store_is_gone_conversations_of_the_other_go_on() {
     };
     assert_eq!(tokio::time::timeout(DEADLINE, sent).await.unwrap(), json!(3));
     assert_eq!(text_in(&mut of_bo, there).await["seq"], json!(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_store_that_is_frozen_reads_and_writes_in_the_other_meanwhile() {
+    let mut cluster = Cluster::start().await;
+    let (ana, bo) = (cluster.nodes[0].user("ana").await, cluster.nodes[1].user("bo1").await);
+    let groups = cluster.groups(&ana, &bo).await;
+    let (here, there) = (groups[0].as_str(), groups[1].as_str());
+    let mut of_bo = cluster.nodes[1].connect(&bo).await.0;
+
+    cluster.do_to(1, |store| store.pause().unwrap()).await;
+    // As many as he may read at one time.
+    let page = |convo: &str| format!("/api/conversations/{convo}/messages");
+    let (first, second) = (page(there), page(there));
+    let frozen =
+        async { tokio::join!(bo.get(&cluster.nodes[1], &first), bo.get(&cluster.nodes[1], &second)) };
+    let mut frozen = pin!(frozen);
+    let meanwhile = async {
+        for number in 1..=5 {
+            of_bo.say(message(here, number)).await;
+            assert_eq!(of_bo.wait_for("message_ack").await["serverSeq"], json!(number + 1));
+            let page = bo.get(&cluster.nodes[1], &page(here)).await.expect(200);
+            assert_eq!(page.body["items"].as_array().unwrap().len() as u64, number + 1);
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = &mut frozen => panic!("they were to wait"),
+        () = meanwhile => {}
+    }
+    cluster.stores[1].resume().unwrap();
+    let (first, second) = frozen.await;
+    for answer in [first, second] {
+        assert_eq!(answer.expect(200).body["items"].as_array().unwrap().len(), 1);
+    }
 }
