@@ -215,7 +215,7 @@ async fn who_waits_for_a_store_that_is_frozen_reads_and_writes_in_the_other_mean
             bo.get(&cluster.nodes[1], &of_there).await.expect_problem(503, "unavailable");
         }
     };
-    // If these had to wait for those, there would be time for a few only.
+    // If these had to wait for those, a few would have their turn in this time.
     let meanwhile = async {
         for number in 1..=20 {
             of_bo.say(message(here, number)).await;
@@ -232,7 +232,7 @@ async fn who_waits_for_a_store_that_is_frozen_reads_and_writes_in_the_other_mean
             () = meanwhile => {}
         }
     };
-    tokio::time::timeout(DEADLINE, done).await.expect("they wait for the store that is frozen");
+    tokio::time::timeout(2 * DEADLINE, done).await.expect("they wait for the store that is frozen");
     cluster.stores[1].resume().unwrap();
     let is_back = async {
         while bo.get(&cluster.nodes[1], &of_there).await.status != 200 {
