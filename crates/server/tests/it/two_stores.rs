@@ -1,6 +1,5 @@
 //! Two nodes on two PostgreSQL servers and one Redis: a conversation is on one of them, and goes on while the other is gone.
 
-use reqwest::Method;
 use serde_json::{Value, json};
 use tertulia_server::Node;
 use tertulia_server::clock::{Clock, Random};
@@ -43,13 +42,7 @@ impl Cluster {
     /// Until each node hears the other, and has made good what it could not hear at first: for that it needs both stores.
     async fn until_whole(&self) {
         for node in &self.nodes {
-            let whole = async {
-                while !node.call_raw(Method::GET, "/metrics", &[], "").await.text.contains("live_whole\"} 1")
-                {
-                    tokio::task::yield_now().await;
-                }
-            };
-            tokio::time::timeout(DEADLINE, whole).await.expect("it does not hear the other");
+            node.until_metric("store_figure{figure=\"live_whole\"}", |whole| whole == 1.0).await;
         }
     }
 
@@ -199,7 +192,7 @@ async fn while_one_store_is_gone_conversations_of_the_other_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_a_store_that_is_frozen_reads_and_writes_in_the_other_meanwhile() {
+async fn while_one_store_is_frozen_the_other_is_read_and_written_and_it_comes_back_by_itself() {
     let mut cluster = Cluster::start().await;
     let (ana, bo) = (cluster.nodes[0].user("ana").await, cluster.nodes[1].user("bo1").await);
     let groups = cluster.groups(&ana, &bo).await;
@@ -215,7 +208,6 @@ async fn who_waits_for_a_store_that_is_frozen_reads_and_writes_in_the_other_mean
             bo.get(&cluster.nodes[1], &of_there).await.expect_problem(503, "unavailable");
         }
     };
-    // If these had to wait for those, a few would have their turn in this time.
     let meanwhile = async {
         for number in 1..=20 {
             of_bo.say(message(here, number)).await;
