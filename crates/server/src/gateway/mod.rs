@@ -1,6 +1,7 @@
-//! The doors: TCP and HTTP ([`listener`]), the socket ([`socket`] and what it hears, [`incoming`]), the
-//! long-poll ([`long_poll`]), and what all readers begin with ([`joining`]).
+//! The doors: TCP and HTTP ([`listener`]), the socket ([`socket`], what it hears, [`incoming`], and what is read for it,
+//! `catching_up`), the long-poll ([`long_poll`]), and what all readers begin with ([`joining`]).
 
+mod catching_up;
 pub(crate) mod cursor;
 pub mod incoming;
 pub mod joining;

@@ -13,15 +13,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tertulia_domain::hub::{Close, Connection, Mode, Outbox, Step, encode};
+use tertulia_domain::hub::{Close, Connection, Mode, Outbox, encode};
 use tertulia_protocol::event::{ClientEvent, CloseReason, ServerEvent};
 use tertulia_protocol::rules::FRAME_BYTES_MAX;
 use tertulia_protocol::{Code, Timestamp};
 use tertulia_websocket::{CloseCode, Decoder, Event, Frame, ProtocolError};
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
 
+use super::catching_up::CatchingUp;
 use super::incoming::{self, Heard, Hearing, Pace};
 use super::joining;
 use crate::accounts::{AuthError, Identity};
@@ -39,8 +39,6 @@ const HEARD_TOGETHER_MAX: usize = 64;
 const SHORT_SEND_BYTES: usize = 192;
 /// How long a close waits for the other side.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
-/// How long to wait before a failed catch-up read is tried again, at least.
-const RETRY_MIN: Duration = Duration::from_millis(500);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());
@@ -56,7 +54,8 @@ pub async fn serve(app: App, stream: TcpStream, first: Bytes) {
     match begin(&app, &mut wire).await {
         Ok(connection) => {
             let tasks = app.tasks.clone();
-            tasks.spawn(Ready { app, wire, connection, pace: None, retry: None }.serve());
+            let catching_up = CatchingUp::default();
+            tasks.spawn(Ready { app, wire, connection, pace: None, catching_up }.serve());
         }
         Err(End::TryLater(least, refused)) => {
             let wait = app.turned_away.wait(app.clock.monotonic(), least, &app.random);
@@ -250,9 +249,7 @@ enum Wake {
     Read,
     Writable,
     Outgoing(tertulia_domain::hub::Taken),
-    CatchUp(Box<Step>),
     Closing(Box<Close>),
-    Retry,
 }
 
 /// A socket whose client is known: all that its task holds while nothing happens.
@@ -262,8 +259,7 @@ struct Ready {
     connection: Arc<Connection>,
     /// How fast the client may be; since it first said something.
     pace: Option<Box<Pace>>,
-    /// When to try a failed catch-up read again.
-    retry: Option<Pin<Box<Sleep>>>,
+    catching_up: CatchingUp,
 }
 
 impl Ready {
@@ -284,12 +280,8 @@ impl Ready {
                     break end;
                 }
                 let wake = std::future::poll_fn(|cx| self.poll_wake(cx)).await;
-                let lacks = match self.act_on(wake) {
-                    Ok(lacks) => lacks,
-                    Err(end) => break end,
-                };
-                if let Some(step) = lacks {
-                    Box::pin(self.catch_up(step)).await;
+                if let Err(end) = self.act_on(wake) {
+                    break end;
                 }
             };
             Box::pin(self.end(end)).await;
@@ -297,6 +289,8 @@ impl Ready {
     }
 
     async fn end(mut self, end: Box<End>) {
+        // What was being read is for nobody.
+        self.catching_up = CatchingUp::default();
         // Whoever is sent away hears it now: in a storm a turn may take a while.
         self.wire.say(&end);
         let turn = joining::turn(&self.app).await;
@@ -306,10 +300,8 @@ impl Ready {
         finish(self.app, self.wire, end).await;
     }
 
-    /// Does what can be done at once; what a reader lacks takes longer.
-    fn act_on(&mut self, wake: Wake) -> Result<Option<Box<Step>>, Box<End>> {
+    fn act_on(&mut self, wake: Wake) -> Result<(), Box<End>> {
         let Self { app, wire, .. } = self;
-        let mut lacks = None;
         match wake {
             Wake::Read => {}
             Wake::Writable => wire.write().map_err(|_| Box::new(End::Gone))?,
@@ -320,9 +312,7 @@ impl Ready {
                     return Err(Box::new(End::Close(*close)));
                 }
             }
-            Wake::CatchUp(step) => lacks = Some(step),
             Wake::Closing(close) => return Err(Box::new(End::Close(*close))),
-            Wake::Retry => self.retry = None,
         }
         // Whoever sends but never reads is bounded in memory, and not kept for ever.
         if wire.blocked_since.is_some_and(|since| app.steady_now().since(since) > 2 * app.config.heartbeat) {
@@ -334,16 +324,7 @@ impl Ready {
         } else if wire.blocked_since.is_none() {
             wire.blocked_since = Some(app.steady_now());
         }
-        Ok(lacks)
-    }
-
-    async fn catch_up(&mut self, step: Box<Step>) {
-        if let Err(error) = joining::catch_up_step(&self.app, &self.connection, *step).await {
-            self.app.hub.put_off(&self.connection, *step);
-            self.app.note_refused(&error);
-            tracing::debug!(detail = error.detail(), "a reader could not catch up; trying again");
-            self.retry = Some(Box::pin(tokio::time::sleep(self.app.random.jitter(RETRY_MIN))));
-        }
+        Ok(())
     }
 
     async fn act_on_heard(&mut self) -> ControlFlow<Box<End>> {
@@ -374,34 +355,30 @@ impl Ready {
     }
 
     fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
-        let Self { app, wire, connection, retry, .. } = self;
-        if wire.pending.is_empty() {
-            if let Some(taken) = connection.poll_taken(cx.waker()) {
-                return Poll::Ready(Wake::Outgoing(taken));
-            }
-            match retry {
-                Some(sleep) => {
-                    if sleep.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Wake::Retry);
-                    }
+        let Self { app, wire, connection, catching_up, .. } = self;
+        loop {
+            let is_written = wire.pending.is_empty();
+            if is_written {
+                if let Some(taken) = connection.poll_taken(cx.waker()) {
+                    return Poll::Ready(Wake::Outgoing(taken));
                 }
-                None => {
-                    if let Some(step) = app.hub.next_step(connection) {
-                        return Poll::Ready(Wake::CatchUp(Box::new(step)));
-                    }
+            } else {
+                if wire.stream.poll_write_ready(cx).is_ready() {
+                    return Poll::Ready(Wake::Writable);
+                }
+                if let Some(close) = connection.poll_close(cx.waker()) {
+                    return Poll::Ready(Wake::Closing(close));
                 }
             }
-        } else {
-            if wire.stream.poll_write_ready(cx).is_ready() {
-                return Poll::Ready(Wake::Writable);
-            }
-            if let Some(close) = connection.poll_close(cx.waker()) {
-                return Poll::Ready(Wake::Closing(close));
-            }
-            if !wire.heard.is_empty() || app.hub.is_congested(connection) {
-                return Poll::Pending;
+            // A piece that has come is written before the next one is read.
+            if catching_up.poll(app, connection, is_written, cx).is_pending() {
+                break;
             }
         }
+        if !wire.pending.is_empty() && (!wire.heard.is_empty() || app.hub.is_congested(connection)) {
+            return Poll::Pending;
+        }
+        std::task::ready!(catching_up.poll_heard(cx));
         wire.poll_read(cx).map(|()| Wake::Read)
     }
 }
