@@ -42,8 +42,8 @@ pub(crate) struct Finds {
 /// or index cannot do it now.
 pub(crate) async fn search(app: &App, user: UserId, wanted: Wanted) -> Result<Finds, ApiError> {
     let Wanted { sought, order, mut from, limit } = wanted;
-    let _turn = app.searching.next(user).await?;
-    let convos = app.store.visible_from(user, sought.convo).await?;
+    let mut turn = app.searching.next(user).await?;
+    let convos = turn.wait_for(app.store.visible_from(user, sought.convo)).await?;
     if convos.is_empty() && sought.convo.is_some() {
         return Err(Refusal::NotFound.into());
     }

@@ -1,5 +1,6 @@
 //! Two nodes on two PostgreSQL servers and one Redis: a conversation is on one of them, and goes on while the other is gone.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tertulia_server::Node;
 use tertulia_server::clock::{Clock, Random};
@@ -242,4 +243,38 @@ async fn who_lacks_something_of_a_store_that_is_frozen_is_heard_before_he_has_it
         assert_eq!(of_bo.wait_for("message_ack").await["serverSeq"], json!(number + 1));
     }
     assert_eq!(cluster.nodes[1].metric(REFUSED).await, 0.0, "what he lacks was refused first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_searches_the_store_that_goes_on_waits_for_none_who_search_a_frozen_one() {
+    let mut cluster = Cluster::start().await;
+    let node = &cluster.nodes[1];
+    let (ana, bo) = (cluster.nodes[0].user("ana").await, node.user("bo1").await);
+    let groups = cluster.groups(&ana, &bo).await;
+    bo.send(node, &groups[0], 1, "camellia").await;
+    let here = format!("/api/search?q=camellia&convoId={}", groups[0]);
+    let is_found = async { while bo.get(node, &here).await.expect(200).body["items"] == json!([]) {} };
+    tokio::time::timeout(DEADLINE, is_found).await.expect("it is not found");
+    // More than search at one time.
+    let mut others = Vec::new();
+    for number in 0..20 {
+        others.push(node.user(&format!("other{number}")).await);
+    }
+
+    cluster.do_to(1, |store| store.pause().unwrap()).await;
+    let node = &cluster.nodes[1];
+    // Everywhere.
+    let waiting = join_all(others.iter().map(|other| other.get(node, "/api/search?q=camellia")));
+    let meanwhile = async {
+        for _ in 0..5 {
+            let found = bo.get(node, &here).await.expect(200);
+            assert_eq!(found.body["items"].as_array().unwrap().len(), 1);
+        }
+    };
+    tokio::select! {
+        biased;
+        told = waiting => panic!("they are answered by a store that is frozen, or before the others: {told:?}"),
+        () = meanwhile => {}
+    }
+    assert_eq!(node.metric(REFUSED).await, 0.0, "those that wait were refused first");
 }
