@@ -361,10 +361,18 @@ fn no_room() -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::num::NonZeroU32;
+
     use futures_util::FutureExt as _;
-    use tertulia_protocol::Code;
+    use tertulia_protocol::rules::{BODY_BYTES_MAX, PAGE_MAX};
+    use tertulia_protocol::{Code, ConvoId, DeviceId, Seq};
 
     use super::*;
+    use crate::Node;
+    use crate::clock::{Clock, Random};
+    use crate::config::Config;
+    use crate::limits::LimitsConfig;
 
     const ANA: Asker = Asker::User(UserId::from_bytes([1; 16]));
     const BO: Asker = Asker::User(UserId::from_bytes([2; 16]));
@@ -459,6 +467,51 @@ mod tests {
         assert_eq!((page, has_begun.get(), answers.taken().all), ("page", true, 600));
         drop(room);
         assert_eq!(answers.taken().all, 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_the_longest_page_and_comes_back_when_he_is_told_is_never_in_debt() {
+        let (data, (clock, hand)) = (tempfile::tempdir().unwrap(), Clock::manual());
+        let mut config = Config::new(data.path().to_owned(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        // As quickly as it comes, and next to nothing saved up: what is paid too much for is soon seen.
+        let mut limits = LimitsConfig::default();
+        limits.answers.burst = NonZeroU32::new(1 << 20);
+        config.limits = Some(limits);
+        let node = Node::open(config, clock, Random::system()).await.unwrap();
+        let app = &node.app;
+        let identity = Identity { user: UserId::from_bytes([1; 16]), device: DeviceId::from_bytes([1; 16]) };
+        let asking = Asking::new(None, Cut::default());
+        asking.identity.set(identity).unwrap();
+        let message = Entry {
+            convo_id: ConvoId::from_bytes([7; 16]),
+            seq: Seq::new(1),
+            sender_id: identity.user,
+            client_seq: None,
+            ts: app.clock.now(),
+            // In JSON six times as long.
+            kind: EntryKind::Text { body: "\u{1}".repeat(BODY_BYTES_MAX), reply_to: None },
+        };
+        let page = vec![Arc::new(message); PAGE_MAX];
+        let sum = |page: &Vec<Arc<Entry>>, of: fn(&Entry) -> usize| page.iter().map(|entry| of(entry)).sum();
+        let ask = || asking.answer(app, page.clone(), sum, |page| page.len());
+        let may_read = || app.limits.may_read(identity.device, app.clock.monotonic());
+
+        let others: Vec<_> = (2..18)
+            .map(|user| take(&app.answers, Asker::User(UserId::from_bytes([user; 16])), 8 << 20).unwrap())
+            .collect();
+        for _ in 0..5 {
+            may_read().ok().expect("he was given nothing");
+            let told = ask().await.expect_err("others have less, and all there is");
+            assert_eq!(told.code(), Code::Unavailable);
+            hand.advance(told.retry_after().unwrap());
+        }
+        drop(others);
+        ask().await.ok().expect("there is room");
+        assert_eq!(
+            may_read().map_err(|told| told.code()),
+            Err(Code::RateLimited),
+            "that is what he pays for"
+        );
     }
 
     #[test]

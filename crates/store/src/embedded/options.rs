@@ -74,6 +74,8 @@ pub struct Faults {
     pub journal_full: Arc<AtomicBool>,
     /// Nothing can be settled, as on a full disk.
     pub settled_full: Arc<AtomicBool>,
+    /// The WAL cannot be brought into the settled file, as on a full disk.
+    pub wal_stays: Arc<AtomicBool>,
     /// So much comes that nothing is settled in its turn which nobody waits for.
     pub burst: Arc<AtomicBool>,
     /// Segments of the journal stay although they are settled.

@@ -158,7 +158,7 @@ impl Settler {
                 Work::Wanted(convos, round) => {
                     self.settle_before_turn(convos) && {
                         self.tail.end_round(round);
-                        self.insist(|settler| Ok(settler.db.tidy()?))
+                        self.insist(Self::tidy)
                     }
                 }
                 Work::Nothing => self.insist(Self::sync),
@@ -288,6 +288,11 @@ impl Settler {
             self.db.sync()?;
             self.is_synced();
         }
+        self.tidy()
+    }
+
+    fn tidy(&mut self) -> Result<(), SettleError> {
+        Faults::check(&self.faults.wal_stays)?;
         Ok(self.db.tidy()?)
     }
 

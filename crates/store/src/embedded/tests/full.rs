@@ -130,6 +130,36 @@ async fn while_nothing_settles_the_tail_serves_until_it_is_full() {
 }
 
 #[tokio::test]
+async fn while_the_wal_cannot_be_brought_into_the_file_reads_are_told_so_and_go_on_when_it_can() {
+    let (options, faults) = burst();
+    let under_test = UnderTest::with(options);
+    let store = &under_test.store;
+    group(store, convo(1)).await;
+    say(store, convo(1), 1..=5).await;
+    let unread = async || store.inbox(BO, None, 9).await.map(|page| page.items[0].unread_count);
+    faults.wal_stays.store(true, Relaxed);
+    assert_eq!(unread().await.unwrap(), 5, "the rows are there before it");
+    for number in 6..=8 {
+        say(store, convo(1), number..=number).await;
+        let told = unread().await;
+        assert!(is_unavailable(&told), "{told:?}");
+    }
+    faults.wal_stays.store(false, Relaxed);
+    let goes_on = async {
+        loop {
+            match unread().await {
+                Ok(unread) => return unread,
+                told => assert!(is_unavailable(&told), "{told:?}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(20), goes_on).await.expect("it does not go on"), 8);
+    say(store, convo(1), 9..=9).await;
+    assert_eq!(unread().await.unwrap(), 9);
+}
+
+#[tokio::test]
 async fn a_store_that_cannot_settle_can_be_closed_and_loses_nothing() {
     let faults = Faults::default();
     let under_test = UnderTest::with(OpenOptions { faults: faults.clone(), ..OpenOptions::default() });
