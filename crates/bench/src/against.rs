@@ -60,8 +60,10 @@ pub struct Comparison {
     pub figures: BTreeMap<&'static str, Figure>,
     /// One after the other; in each, the server came first.
     pub rounds: Vec<Round>,
-    /// Whether the figures can be relied on: those of all rounds can.
+    /// Whether the figures can be relied on: those of all rounds can, and each was measured alone.
     pub valid: bool,
+    /// Whether the server was at rest, as far as is known, each time before the other was measured.
+    pub rested: bool,
 }
 
 /// One figure of both.
@@ -207,16 +209,23 @@ impl Rival {
 
 impl Comparison {
     fn new(scenario: &'static str, against: &'static str, rounds: Vec<Round>) -> Self {
+        let rested = rounds.iter().all(|round| has_rested(round.server.findings.load.as_ref()));
         Self {
             scenario,
             against,
             figures: figures(rounds.iter().map(|round| (&round.server, &round.other)).filter_map(
                 |(server, other)| Some((server.findings.load.as_ref()?, other.findings.load.as_ref()?)),
             )),
-            valid: rounds.iter().all(|round| round.server.valid && round.other.valid),
+            valid: rested && rounds.iter().all(|round| round.server.valid && round.other.valid),
+            rested,
             rounds,
         }
     }
+}
+
+/// Whether it was at rest after its load, as far as is known.
+fn has_rested(load: Option<&LoadFigures>) -> bool {
+    load.and_then(|load| load.afterwards).is_none_or(|afterwards| afterwards.is_at_rest)
 }
 
 /// Compares the figures that both sides have.
@@ -253,6 +262,7 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Afterwards;
 
     fn load(deliveries_per_second: f64, p99_micros: Option<f64>) -> LoadFigures {
         let latency =
@@ -301,6 +311,14 @@ mod tests {
             "there is no ratio to nothing"
         );
         assert!(figures([]).is_empty());
+    }
+
+    #[test]
+    fn what_is_still_at_work_beside_the_next_one_is_noticed() {
+        let after = |is_at_rest| Some(Afterwards { seconds: 60.0, cpu_seconds: 9.0, is_at_rest });
+        let with = |afterwards| LoadFigures { afterwards, ..load(1.0, None) };
+        assert!(has_rested(Some(&with(after(true)))) && has_rested(Some(&with(None))) && has_rested(None));
+        assert!(!has_rested(Some(&with(after(false)))));
     }
 
     #[test]

@@ -39,17 +39,17 @@ pub struct Options {
     pub warm_up: Duration,
     /// How long it counts.
     pub measured: Duration,
+    /// How long the server is waited for afterwards, while it does what it put off; it may never rest.
+    pub rest_max: Duration,
     /// Where to write down what all connections say and hear, for `tertulia check`; the run is slower by it.
     pub history: Option<PathBuf>,
 }
 
-/// A server rests that uses less than this share of a core, looked at so often, and so many times in a row: it may wait for a
-/// while before it sees that the load is over.
+/// A server rests that uses less than this share of a core, looked at so often, and so many times in a row: its search index
+/// stands still for up to five seconds, after work for which it had to wait.
 const REST_SHARE: f64 = 0.05;
 const REST_INTERVAL: Duration = Duration::from_millis(500);
-const REST_INTERVALS: usize = 4;
-/// How long is waited for that; one with many connections, or that indexes, may never rest.
-const REST_PATIENCE: Duration = Duration::from_secs(60);
+const REST_INTERVALS: usize = 12;
 
 /// Makes the run.
 ///
@@ -87,7 +87,7 @@ pub async fn run(
     };
     let mut findings = scenario.run(&mut bench).await?;
     if let Some(load) = &mut findings.load {
-        load.afterwards = bench.until_at_rest().await?;
+        load.afterwards = bench.until_at_rest(options.rest_max).await?;
     }
     if bench.service.process().is_none() {
         findings
@@ -159,9 +159,9 @@ impl Bench {
 
     /// Waits until the server has done what it has put off: it is part of the price, and would slow down what is measured
     /// next.
-    async fn until_at_rest(&self) -> Result<Option<Afterwards>, Error> {
+    async fn until_at_rest(&self, patience: Duration) -> Result<Option<Afterwards>, Error> {
         let Some(before) = self.service.cpu() else { return Ok(None) };
-        self.progress.begin("waiting until the server rests", REST_PATIENCE.as_secs() as usize);
+        self.progress.begin("waiting until the server rests", patience.as_secs() as usize);
         let begun = Instant::now();
         let (mut last, mut quiet) = (before, 0);
         loop {
@@ -171,7 +171,7 @@ impl Bench {
             let is_quiet = now.saturating_sub(last) < REST_INTERVAL.mul_f64(REST_SHARE);
             quiet = if is_quiet { quiet + 1 } else { 0 };
             let is_at_rest = quiet >= REST_INTERVALS;
-            if is_at_rest || took >= REST_PATIENCE {
+            if is_at_rest || took >= patience {
                 let cpu_seconds = now.saturating_sub(before).as_secs_f64();
                 return Ok(Some(Afterwards { seconds: took.as_secs_f64(), cpu_seconds, is_at_rest }));
             }

@@ -20,6 +20,11 @@ use tertulia_bench::{Beside, Options, Scenario};
 use tertulia_protocol::rules::BODY_BYTES_MAX;
 use tokio_util::sync::CancellationToken;
 
+/// How long the server is waited for to do what it put off in a load.
+const REST_MAX: Duration = Duration::from_secs(60);
+/// How long, where something else is measured next, which it would slow down.
+const REST_MAX_BEFORE_OTHERS: Duration = Duration::from_secs(600);
+
 /// Measures a server under load: rates, latencies, CPU and memory of both sides.
 ///
 /// Start the server with `tertulia serve --limits off`, on a data folder of its own: the users and conversations of a
@@ -269,6 +274,7 @@ pub(crate) async fn run(args: BenchArgs, shutdown: CancellationToken) -> anyhow:
         threads: common.threads,
         warm_up: Duration::from_secs(common.warm_up),
         measured: Duration::from_secs(common.seconds),
+        rest_max: if common.against.is_some() { REST_MAX_BEFORE_OTHERS } else { REST_MAX },
         history,
     };
     match common.against {

@@ -27,7 +27,11 @@ impl Display for Comparison {
                 writeln!(f, "  {words:30}{server:>14}{other:>14}{:>9.2}", figure.ratio)?;
             }
         }
-        let verdict = if self.valid { "valid" } else { "not valid: see the problems above" };
+        let verdict = match (self.valid, self.rested) {
+            (true, _) => "valid",
+            (false, true) => "not valid: see the problems above",
+            (false, false) => "not valid: the server was still at work while the other was measured",
+        };
         write!(f, "  {:30}{verdict}", "run")
     }
 }
