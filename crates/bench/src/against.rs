@@ -60,7 +60,7 @@ pub struct Comparison {
     pub figures: BTreeMap<&'static str, Figure>,
     /// One after the other; in each, the server came first.
     pub rounds: Vec<Round>,
-    /// Whether the figures can be relied on: those of all rounds can, and each was measured alone.
+    /// Whether the figures can be relied on: those of all rounds can, and the server had rested before the other's.
     pub valid: bool,
     /// Whether the server was at rest, as far as is known, each time before the other was measured.
     pub rested: bool,
